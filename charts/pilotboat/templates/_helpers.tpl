@@ -1,0 +1,24 @@
+{{- define "pilotboat.name" -}}
+{{- if contains "pilotboat" .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-pilotboat" .Release.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "pilotboat.account" -}}
+{{- default (include "pilotboat.name" .) .Values.serviceAccount.name }}
+{{- end }}
+
+{{- define "pilotboat.selector" -}}
+app.kubernetes.io/name: pilotboat
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{- define "pilotboat.labels" -}}
+{{ include "pilotboat.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "pilotboat.image" -}}
+{{- required (printf "images.%s is required: no images are published, see docs/images.md on how to build and push them" .name) (index .values.images .name) }}
+{{- end }}

@@ -1,0 +1,111 @@
+"""`pilotboat-fetch --config fetch.json`: all items, one report, one exit code.
+
+Owns: arguments, the environment, signals, the end. Must not know: how anything is fetched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+import httpx
+from pydantic import ValidationError
+
+from pilotboat.api.reasons import Reason
+from pilotboat.api.runtime import CONFIG_DIR, FetchConfig, FetchedItem, FetchItem, FetchResult, TerminationReport
+
+from . import report
+from .download import TIMEOUT, Downloader
+from .errors import FetchError, Interrupted, InvalidConfig
+from .files import Source
+from .item import fetch_item
+from .progress import Progress
+from .retry import Backoff
+
+
+def main(argv: Sequence[str] | None = None, backoff: Backoff | None = None) -> int:
+    """Fetch, report, and return the exit code."""
+    arguments = argparse.ArgumentParser(prog="pilotboat-fetch", description=__doc__)
+    arguments.add_argument("--config", type=Path, default=Path(CONFIG_DIR / "fetch.json"))
+    options = arguments.parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        result = fetch_all(_load(options.config), os.environ, backoff or Backoff())
+    except FetchError as error:
+        return _failed(error.reason, str(error), error.exit_code)
+    except Exception as error:  # whatever else: a report with a cause is worth more than a bare traceback
+        traceback.print_exc()
+        return _failed(Reason.DOWNLOAD_FAILED, f"{type(error).__name__}: {error}", 1)
+    report.write(report.fetched(result))
+    return 0
+
+
+def fetch_all(config: FetchConfig, environ: Mapping[str, str], backoff: Backoff) -> FetchResult:
+    """Every item, in order, with the token its variable holds; the first failure ends it and names the item."""
+    done: dict[str, FetchedItem] = {}
+    # Proxies and authorities come from the environment; .netrc must not add credentials that nobody asked for.
+    with httpx.Client(follow_redirects=True, timeout=TIMEOUT, auth=_no_auth) as client:
+        for item in config.items:
+            progress, token = Progress(item.name), environ.get(item.token_env) or None
+            try:
+                source = _source(item, config, token, Downloader(client, backoff, progress), backoff, progress)
+                done[item.name] = fetch_item(item, source, progress)
+            except FetchError as error:
+                error.args = (f"{item.name}: {error}",)
+                raise
+    return FetchResult(items=done)
+
+
+def _source(
+    item: FetchItem,
+    config: FetchConfig,
+    token: str | None,
+    downloader: Downloader,
+    backoff: Backoff,
+    progress: Progress,
+) -> Source:
+    # Each kind is imported where it is used: the hub's library takes longer to load than a ConfigMap to copy.
+    match item:
+        case FetchItem(hugging_face=spec, http=None, local=None) if spec:
+            from .hub import HubSource
+
+            return HubSource(spec, item.repo_type, config.hub_endpoint, token, downloader, backoff)
+        case FetchItem(hugging_face=None, http=address, local=None) if address:
+            from .http import HttpSource
+
+            return HttpSource(address, item.repo_type, downloader)
+        case FetchItem(hugging_face=None, http=None, local=place) if place:
+            from .local import LocalSource
+
+            return LocalSource(place, item.repo_type, item.copy_files, progress)
+    raise InvalidConfig("give exactly one of huggingFace, http and local")
+
+
+def _load(path: Path) -> FetchConfig:
+    try:
+        return FetchConfig.load(path.read_text("utf-8"))
+    except OSError as error:
+        raise InvalidConfig(f"cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise InvalidConfig(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _failed(reason: Reason, message: str, exit_code: int) -> int:
+    print(f"fetch: {reason}: {message}", file=sys.stderr, flush=True)
+    report.write(TerminationReport(reason=reason, message=message))
+    return exit_code
+
+
+def _no_auth(request: httpx.Request) -> httpx.Request:
+    return request
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    raise Interrupted("stopped by SIGTERM")

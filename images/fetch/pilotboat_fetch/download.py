@@ -1,0 +1,202 @@
+"""One file over HTTP: streamed, hashed on the way, resumed where it broke off, from the first mirror that delivers.
+
+Owns: requests for bytes. Must not know: the hub's API, the layout of the destination.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from .errors import (
+    BadInput,
+    ChecksumMismatch,
+    DiskFull,
+    DownloadFailed,
+    FetchError,
+    HubAuthFailed,
+    HubRateLimited,
+    HubUnreachable,
+    SourceNotFound,
+)
+from .files import Wanted, sync, writing
+from .hashing import Hasher
+from .progress import Progress, mib
+from .retry import RETRY_STATUSES, Backoff, retry_after
+
+TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+SPARE = 16 << 20
+"""Bytes left free beyond a file: for the manifest, the journal of the file system and whoever else writes."""
+
+
+class _Again(Exception):
+    """This attempt failed and another may not; `error` is raised when there is none."""
+
+    def __init__(self, error: FetchError, wait: float | None = None) -> None:
+        self.error, self.wait = error, wait
+
+
+@dataclass
+class _Part:
+    """A file on its way: what is on disk, its digest so far, and the ETag it belongs to."""
+
+    path: Path
+    hasher: Hasher
+    etag: str | None = None
+    resumed: bool = field(default=False)
+
+    def restart(self, size: int | None) -> None:
+        """Forget what arrived."""
+        self.path.unlink(missing_ok=True)
+        self.hasher, self.etag, self.resumed = Hasher(size), None, False
+
+
+class Downloader:
+    """Fetches files through one HTTP client, which follows redirects and drops credentials that leave the host."""
+
+    def __init__(self, client: httpx.Client, backoff: Backoff, progress: Progress) -> None:
+        self._client, self._backoff, self._progress = client, backoff, progress
+
+    def fetch(self, file: Wanted, urls: Sequence[str], target: Path, headers: Mapping[str, str] | None = None) -> str:
+        """Bring the file to `target` from the first of `urls` that delivers it right. Returns its SHA-256."""
+        failures: list[FetchError] = []
+        for url in urls:
+            try:
+                return self._from(url, file, target, headers or {})
+            except (DiskFull, HubAuthFailed):
+                raise
+            except FetchError as error:
+                failures.append(error)
+                if url != urls[-1]:
+                    self._progress.say(f"{error}; trying the next mirror")
+        raise _worst(failures)
+
+    def _from(self, url: str, file: Wanted, target: Path, headers: Mapping[str, str]) -> str:
+        part = _Part(target, Hasher(file.size))
+        part.restart(file.size)
+        failures = 0
+        while True:
+            before = part.hasher.length
+            try:
+                self._attempt(url, file, part, headers)
+                return self._verified(file, part)
+            except ChecksumMismatch:
+                if not part.resumed:
+                    target.unlink(missing_ok=True)
+                    raise
+                self._progress.kept(-part.hasher.length)
+                part.restart(file.size)  # two halves of two different files, perhaps: once more, whole
+            except _Again as again:
+                failures = 1 if part.hasher.length > before else failures + 1
+                self._progress.say(f"{again.error} (attempt {failures} of {self._backoff.attempts})")
+                if not self._backoff.wait(failures, again.wait):
+                    target.unlink(missing_ok=True)
+                    raise again.error from again
+
+    def _attempt(self, url: str, file: Wanted, part: _Part, headers: Mapping[str, str]) -> None:
+        asked = {"accept-encoding": "identity", **headers}
+        if part.hasher.length and part.etag:
+            asked |= {"range": f"bytes={part.hasher.length}-", "if-range": part.etag}
+        try:
+            with self._client.stream("GET", url, headers=asked) as response:
+                self._check_status(response, url)
+                self._continue_or_restart(response, file, part)
+                self._check_room(response, part)
+                self._write(response, part)
+        except httpx.InvalidURL as error:
+            raise SourceNotFound(f"{bare(url)} is no address: {error}") from error
+        except httpx.TimeoutException as error:
+            raise _Again(HubUnreachable(f"{bare(url)} did not answer in time")) from error
+        except httpx.HTTPError as error:
+            kind = DownloadFailed if part.hasher.length else HubUnreachable
+            raise _Again(kind(f"{bare(url)}: {error or type(error).__name__}")) from error
+
+    def _check_status(self, response: httpx.Response, url: str) -> None:
+        status, where = response.status_code, bare(url)
+        if status in (200, 206):
+            return
+        wait = retry_after(response.headers)
+        if status == 429:
+            asked = f", which asks to wait {wait:.0f} s" if wait is not None else ""
+            raise _Again(HubRateLimited(f"429 Too Many Requests from {where}{asked}"), wait)
+        if status in RETRY_STATUSES or status == 416:
+            raise _Again(DownloadFailed(f"{status} from {where}"), wait)
+        if status in (401, 403):
+            raise HubAuthFailed(f"{status} for {where}: not without another token, or without accepting the licence")
+        if status in (404, 410):
+            raise SourceNotFound(f"{status} for {where}: there is no such file")
+        raise DownloadFailed(f"{status} from {where}")
+
+    def _continue_or_restart(self, response: httpx.Response, file: Wanted, part: _Part) -> None:
+        """A 206 that starts where we are goes on; anything else is the whole file again."""
+        if response.status_code == 206 and _start(response) == part.hasher.length:
+            part.resumed = True
+            return
+        self._progress.kept(-part.hasher.length)
+        part.restart(file.size)
+        if response.status_code == 206:
+            raise _Again(DownloadFailed("a range that was not asked for"))
+        etag = response.headers.get("etag")
+        part.etag = etag if etag and not etag.startswith("W/") else None
+
+    def _check_room(self, response: httpx.Response, part: _Part) -> None:
+        coming = int(response.headers.get("content-length", "0") or 0)
+        require_room(part.path.parent, coming)
+        if self._progress.total is None and coming:
+            self._progress.total = self._progress.done + coming
+
+    def _write(self, response: httpx.Response, part: _Part) -> None:
+        with writing(part.path), part.path.open("ab") as out:
+            for block in response.iter_raw():
+                out.write(block)
+                part.hasher.update(block)
+                self._progress.add(len(block))
+
+    def _verified(self, file: Wanted, part: _Part) -> str:
+        if not part.path.exists():
+            part.path.touch()  # an empty file has no blocks
+        check(file, part.hasher)
+        sync(part.path)
+        return part.hasher.sha256
+
+
+def check(file: Wanted, hasher: Hasher) -> None:
+    """Raise where the bytes are not the file that was named."""
+    if file.sha256 and hasher.sha256 != file.sha256:
+        raise ChecksumMismatch(file.path, file.sha256, hasher.sha256)
+    if file.git_blob and not file.sha256 and hasher.git_blob != file.git_blob:
+        raise ChecksumMismatch(file.path, file.git_blob, str(hasher.git_blob), "git blob SHA-1")
+
+
+def require_room(folder: Path, size: int) -> None:
+    """Raise DiskFull before writing rather than in the middle."""
+    free = shutil.disk_usage(folder).free
+    if size and size + SPARE > free:
+        raise DiskFull(f"{mib(size)} to fetch and {mib(free)} free on the volume of {folder.parent}")
+
+
+def bare(url: str) -> str:
+    """An address fit for a log: without query and user, where signatures and passwords are."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def _start(response: httpx.Response) -> int:
+    value = response.headers.get("content-range", "").removeprefix("bytes ").split("-")[0]
+    return int(value) if value.isdigit() else -1
+
+
+def _worst(failures: list[FetchError]) -> FetchError:
+    """Of all mirrors' failures the one to report: one that a retry may mend, else the first."""
+    for error in failures:
+        if not isinstance(error, BadInput):
+            return error
+    for error in failures:
+        if isinstance(error, ChecksumMismatch):
+            return error
+    return failures[0]

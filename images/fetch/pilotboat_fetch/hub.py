@@ -1,0 +1,161 @@
+"""Files of a Hugging Face hub, or of a mirror that speaks its API.
+
+Owns: huggingface_hub, used for what it does well: revisions, listings, digests. The bytes come through `download`,
+because the library resumes in no later process and checks no SHA-256.
+Must not know: the layout of the destination.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+# Set before the import, which reads them once: no telemetry, no token of some home folder, no second transfer protocol.
+os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_HUB_DISABLE_XET": "1"}
+
+import httpx2
+from huggingface_hub import HfApi, hf_hub_url, set_client_factory
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import RepoFile
+
+from pilotboat.api.sources import HuggingFace
+
+from .download import Downloader
+from .errors import DownloadFailed, FetchError, HubAuthFailed, HubRateLimited, HubUnreachable, SourceNotFound
+from .files import Listing, Wanted
+from .retry import RETRY_STATUSES, Backoff, retry_after
+from .safety import choose, inside
+
+T = TypeVar("T")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+# The library's own client waits for ever.
+set_client_factory(lambda: httpx2.Client(follow_redirects=True, timeout=httpx2.Timeout(30.0, connect=10.0)))
+
+
+class HubSource:
+    """One repository at one revision, which is resolved to a commit once."""
+
+    def __init__(
+        self,
+        spec: HuggingFace,
+        repo_type: str,
+        endpoint: str | None,
+        token: str | None,
+        downloader: Downloader,
+        backoff: Backoff,
+    ) -> None:
+        self._spec, self._type, self._token = spec, repo_type, token
+        self._endpoint = spec.endpoint or endpoint
+        self._downloader, self._backoff = downloader, backoff
+        self._api = HfApi(endpoint=self._endpoint, token=token or False)
+        self._commit = ""
+
+    def describe(self) -> dict[str, Any]:
+        """Repository, revision and globs: the endpoint is only a way to it."""
+        return {
+            "huggingFace": self._spec.repo,
+            "type": self._type,
+            "revision": self._spec.revision,
+            "files": self._spec.files,
+        }
+
+    def resolve(self, revision: str | None) -> Listing:
+        """The commit, and its files as far as they are wanted."""
+        self._commit = revision or self._resolved()
+        found = self._ask(lambda: self._tree(self._commit))
+        paths = choose(sorted(found), self._spec.files, self._type, self._name)
+        files = tuple(self._wanted(found[path]) for path in paths)
+        return Listing(files, self._commit)
+
+    def obtain(self, file: Wanted, target: Path) -> str:
+        """Fetch one file of the commit."""
+        headers = {"authorization": f"Bearer {self._token}"} if self._token else {}
+        return self._downloader.fetch(file, [file.origin], target, headers)
+
+    @property
+    def _name(self) -> str:
+        return f"{self._spec.repo}@{self._spec.revision}"
+
+    def _resolved(self) -> str:
+        if _COMMIT.fullmatch(self._spec.revision):
+            return self._spec.revision
+        info = self._ask(
+            lambda: self._api.repo_info(self._spec.repo, revision=self._spec.revision, repo_type=self._type, timeout=30)
+        )
+        if not _COMMIT.fullmatch(str(info.sha)):
+            raise DownloadFailed(f"the hub names no commit for {self._name}")
+        return str(info.sha)
+
+    def _tree(self, commit: str) -> dict[str, RepoFile]:
+        entries = self._api.list_repo_tree(self._spec.repo, recursive=True, revision=commit, repo_type=self._type)
+        return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+
+    def _wanted(self, entry: RepoFile) -> Wanted:
+        url = hf_hub_url(
+            self._spec.repo, inside(entry.path), repo_type=self._type, revision=self._commit, endpoint=self._endpoint
+        )
+        return Wanted(
+            entry.path,
+            size=entry.lfs.size if entry.lfs else entry.size,
+            sha256=entry.lfs.sha256 if entry.lfs else None,
+            git_blob=None if entry.lfs else entry.blob_id,
+            origin=url,
+        )
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Ask the hub's API, with retries; its errors become ours."""
+        failures = 0
+        while True:
+            wait = None
+            try:
+                return question()
+            except HFValidationError as error:
+                raise SourceNotFound(f"{self._spec.repo} is no repository id: {error}") from error
+            except HfHubHTTPError as error:
+                problem, cause = self._problem(error), error
+                wait = retry_after(error.response.headers)
+                if error.response.status_code not in RETRY_STATUSES:
+                    raise problem from error
+            except httpx2.HTTPError as error:
+                problem, cause = HubUnreachable(f"{self._where} did not answer: {error or type(error).__name__}"), error
+            failures += 1
+            if not self._backoff.wait(failures, wait):
+                raise problem from cause
+
+    @property
+    def _where(self) -> str:
+        return str(self._api.endpoint)
+
+    def _problem(self, error: HfHubHTTPError) -> FetchError:
+        status = error.response.status_code
+        if isinstance(error, GatedRepoError) or status in (401, 403):
+            return HubAuthFailed(self._refusal(error, status))
+        if isinstance(error, RevisionNotFoundError):
+            return SourceNotFound(f"{self._spec.repo} has no revision {self._spec.revision} at {self._where}")
+        if status == 404 or isinstance(error, EntryNotFoundError):
+            return SourceNotFound(f"{self._where} has no {self._type} {self._spec.repo}")
+        if status == 429:
+            wait = retry_after(error.response.headers)
+            asked = f"; it asks to wait {wait:.0f} s" if wait is not None else ""
+            return HubRateLimited(f"429 Too Many Requests from {self._where}{asked}")
+        return DownloadFailed(f"{status} from {self._where} for {self._name}")
+
+    def _refusal(self, error: HfHubHTTPError, status: int) -> str:
+        """A hub answers 401 for what does not exist, too, as long as it does not know who asks."""
+        if isinstance(error, GatedRepoError):
+            todo = "accept its licence with the account of the token" if self._token else "it is gated: give a token"
+        elif self._token:
+            todo = "the token is not accepted"
+        else:
+            todo = "it does not exist, or needs a token"
+        return f"{status} for {self._name} at {self._where}: {todo}"

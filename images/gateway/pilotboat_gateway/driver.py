@@ -1,0 +1,243 @@
+"""Makes HAProxy do what the routes and endpoints say: files first, then the running process, by the least that does it.
+
+Owns: the order of writes, when a reload is needed, the slots' life. Must not know: where routes come from, evidence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilotboat.api.routing import Route
+
+from . import runtime, table
+from .config import LEAVING, SPILL_SERVER, backend, lanes_map, map_text, place_of, render, server, signature
+from .metrics import Metrics
+from .runtime import Placed, Rejected, Running, Unreachable
+from .scrape import Pod
+from .settings import Settings
+from .table import Board, Places, Seat
+
+log = logging.getLogger(__name__)
+
+BETWEEN_RELOADS = 1.0
+"""Seconds: a burst of new deployments is one reload, or a few."""
+RELOADED_WITHIN = 15.0
+SETTLED = 2
+"""Seconds after a death within which requests that were about to be tried elsewhere are. HAProxy's own cut, at the
+moment of death, would end these without an answer."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a restarted agent goes on from."""
+
+    routes: dict[str, Route]
+    boards: dict[str, Board]
+
+    @classmethod
+    def load(cls, path: Path) -> Saved:
+        """The file, or nothing where there is none or it cannot be read."""
+        try:
+            raw = json.loads(path.read_text())
+            routes = {name: Route.model_validate(route) for name, route in raw["routes"].items()}
+            return cls(routes, table.load(raw["table"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if not isinstance(error, FileNotFoundError):
+                log.warning("%s cannot be read: %s", path, error)
+            return cls({}, {})
+
+    def dump(self) -> str:
+        """As `load` reads it."""
+        routes = {name: route.wire() for name, route in sorted(self.routes.items())}
+        return json.dumps({"routes": routes, "table": table.dump(self.boards)})
+
+
+class Driver:
+    """One HAProxy."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._reloaded = -BETWEEN_RELOADS
+        self._drained: set[str] | None = None
+        """Servers that drain because we said so; None until the first look at a HAProxy that another agent drove."""
+        self.saved = Saved.load(settings.state)
+        self._leaves = False
+        self._running: Running | None = None
+        """The worker that was steered last."""
+        self.matches = False
+        """HAProxy runs, and with what was last wanted."""
+        self.written = False
+        """The files are of this agent's life: HAProxy may start with them."""
+
+    async def apply(self, routes: Mapping[str, Route], places: Places, leaves: bool = False) -> None:
+        """Bring files and process to this; `leaves`: callers are to make their next connection elsewhere.
+
+        Raises Unreachable where no HAProxy runs yet, Rejected where it refuses."""
+        self.matches, self._leaves = False, leaves
+        boards = table.arrange(routes, places, self.saved.boards)
+        wanted = signature(routes, boards, self._settings)
+        await self._write(Saved(dict(routes), boards), wanted)
+        if (await runtime.running(self._settings.runtime)).signature != wanted:
+            await self._reload(wanted)
+        await self._steer()
+        self._running = await runtime.running(self._settings.runtime)
+        self.matches = True
+
+    async def still_matches(self) -> bool:
+        """Whether HAProxy, which may have been started anew, runs with what is on disk; True before anything is."""
+        if self.matches:
+            wanted = signature(self.saved.routes, self.saved.boards, self._settings)
+            self.matches = await self._found() == self._running and self._running.signature == wanted
+            return self.matches
+        return True
+
+    def pods(self) -> list[Pod]:
+        """Everybody who takes requests."""
+        boards = self.saved.boards
+        return [
+            Pod(name, boards[name].slots[lane].revision or "", seat.pod, place_of(seat))
+            for (name, lane), _, seat in table.seats(boards)
+            if seat is not None and not seat.draining
+        ]
+
+    async def sweep(self) -> bool:
+        """Cut what waits for the dead, and take those out who drained and have no stream left; True where any went.
+
+        What waits for its first token is asked elsewhere when it is cut.
+        """
+        rows = await runtime.stats(self._settings.runtime)
+        await runtime.tell(self._settings.runtime, _rescue(rows))
+        waiting = table.draining(self.saved.boards)
+        busy = {(row["pxname"], row["svname"]) for row in rows if int(row["scur"] or 0) + int(row["qcur"] or 0)}
+        idle = [(name, lane, at) for name, lane, at in waiting if (backend(name, lane), server(at)) not in busy]
+        self.saved = Saved(self.saved.routes, table.release(self.saved.boards, idle))
+        return bool(idle)
+
+    async def _write(self, saved: Saved, wanted: str) -> None:
+        """What a restart begins with. A configuration that HAProxy refuses never gets there."""
+        settings, text = self._settings, render(saved.routes, saved.boards, self._settings)
+        mapped = map_text(self._entries(saved))
+        if not settings.map.exists():
+            _replace(settings.map, mapped)  # the check below reads it
+        if wanted not in (settings.config.read_text() if settings.config.exists() else ""):
+            await _check(text, settings.folder / "haproxy.try")
+        self.saved = saved
+        for path, content in ((settings.state, saved.dump()), (settings.map, mapped), (settings.config, text)):
+            _replace(path, content)
+        self.written = True
+
+    def _entries(self, saved: Saved) -> dict[str, str]:
+        return lanes_map(saved.routes, saved.boards) | (LEAVING if self._leaves else {})
+
+    async def _reload(self, wanted: str) -> None:
+        await asyncio.sleep(self._reloaded + BETWEEN_RELOADS - time.monotonic())
+        self._reloaded = time.monotonic()
+        self._metrics.reloads.inc()
+        log.info("reloading HAProxy")
+        await runtime.reload(self._settings.master)
+        async with asyncio.timeout(RELOADED_WITHIN):
+            while not await self._runs(wanted):  # noqa: ASYNC110 -- another process, which tells nobody
+                await asyncio.sleep(0.02)
+        self._drained = set()
+
+    async def _runs(self, wanted: str) -> bool:
+        found = await self._found()
+        return found is not None and found.signature == wanted
+
+    async def _found(self) -> Running | None:
+        try:
+            return await runtime.running(self._settings.runtime)
+        except Unreachable:
+            return None
+
+    async def _steer(self) -> None:
+        """The running process, without a reload: newcomers first, then the shares, then those who leave."""
+        socket = self._settings.runtime
+        placed = await runtime.servers(socket)
+        if self._drained is None:
+            self._drained = {f"{owner}/{name}" for (owner, name), there in placed.items() if there.draining}
+        coming, going = self._moves(placed, self._drained)
+        await runtime.tell(socket, coming)
+        entries = self._entries(self.saved)
+        if await runtime.show_map(socket, self._settings.map) != entries:
+            await runtime.replace_map(socket, self._settings.map, entries)
+            self._metrics.changes.inc()
+        await runtime.tell(socket, going)
+
+    def _moves(self, placed: Mapping[tuple[str, str], Placed], drained: set[str]) -> tuple[list[str], list[str]]:
+        coming: list[str] = []
+        going: list[str] = []
+        for lane, at, seat in table.seats(self.saved.boards):
+            there = placed.get((backend(*lane), server(at)))
+            if there is not None:
+                arrive, leave = _move(f"{backend(*lane)}/{server(at)}", seat, there, drained)
+                coming += arrive
+                going += leave
+        return coming, going
+
+
+def _rescue(rows: list[dict[str, str]]) -> list[str]:
+    """Commands for what waits in vain: at a dead replica, or in the queue of a lane whose last replica has died.
+
+    HAProxy looks at such a queue again only when a server comes: here it is the one that leads to the other lanes.
+    """
+    alive = {row["pxname"] for row in rows if row["svname"] not in ("BACKEND", SPILL_SERVER) and _up(row)}
+    stuck = [row["pxname"] for row in rows if row["svname"] == SPILL_SERVER and row["pxname"] not in alive]
+    queues = {row["pxname"]: int(row["qcur"] or 0) for row in rows if row["svname"] == "BACKEND"}
+    return [
+        *(f"shutdown sessions server {row['pxname']}/{row['svname']}" for row in rows if _dead(row)),
+        *(
+            f"set server {name}/{SPILL_SERVER} state {state}"
+            for name in stuck
+            if queues.get(name)
+            for state in ("maint", "ready")
+        ),
+    ]
+
+
+def _up(row: Mapping[str, str]) -> bool:
+    return row["status"].startswith("UP")
+
+
+def _dead(row: Mapping[str, str]) -> bool:
+    return row["status"] == "DOWN" and int(row["lastchg"] or 0) >= SETTLED and int(row["scur"] or 0) > 0
+
+
+def _move(name: str, seat: Seat | None, there: Placed, drained: set[str]) -> tuple[list[str], list[str]]:
+    """Commands for one server. A drain that is not ours is the replica's own wish, and stands."""
+    ours = name in drained
+    drained.discard(name)
+    if seat is None:
+        return [], [] if there.maintenance else [f"set server {name} state maint"]
+    if seat.draining:
+        drained.add(name)
+        return [], [] if ours or there.maintenance else [f"set server {name} state drain"]
+    if there.maintenance or (there.address, there.port) != (seat.address, seat.port):
+        return runtime.occupy(name, seat, there), []
+    weighed = runtime.weigh(name, seat.weight, there)
+    return [*weighed, *([f"set server {name} state ready"] if ours else [])], []
+
+
+async def _check(text: str, path: Path) -> None:
+    """Ask HAProxy itself whether it would start with it."""
+    _replace(path, text)
+    process = await asyncio.create_subprocess_exec(
+        *("haproxy", "-c", "-q", "-f", str(path)), stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+    )
+    _, said = await process.communicate()
+    if process.returncode:
+        raise Rejected(said.decode(errors="replace")[-2000:])
+
+
+def _replace(path: Path, content: str) -> None:
+    """All of it or nothing: a process may die between any two lines."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(content)
+    new.replace(path)

@@ -1,0 +1,52 @@
+"""HAProxy's line about a request, and what it says.
+
+Owns: reading the line, and what counts as an error. Must not know: how lines come here, who counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .config import SPILL_SERVER
+from .template import LOG_FIELDS
+
+SPILL = ":spill"
+NO_REVISION = "-"
+NO_SERVER = "<NOSRV>"
+REFUSED_BY_SPILL = 530
+CUT = frozenset("sSDKRIU")
+"""First letter of HAProxy's termination state where the answer was cut off by anything but the caller."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request that ended. `revision` is None where it was refused before a replica had anything to do with it."""
+
+    deployment: str
+    revision: str | None
+    status: int
+    error: bool
+    first_token: float | None
+    """Milliseconds until the answer's header."""
+    retries: int
+
+
+def read(line: str) -> Seen | None:
+    """What a line says; None where another line says it of the same request, or it is none of ours."""
+    fields = dict(zip(LOG_FIELDS, line.split(), strict=False))
+    if len(fields) != len(LOG_FIELDS) or fields["server"] == SPILL_SERVER:
+        return None
+    try:
+        status, retries = int(fields["status"]), int(fields["retries"].removeprefix("+"))
+        times = [int(fields[name]) for name in ("TR", "Tw", "Tc", "Tr")]
+    except ValueError:
+        return None
+    refused = fields["revision"] == NO_REVISION or (fields["server"] == NO_SERVER and status == 429)
+    return Seen(
+        fields["frontend"].removesuffix(SPILL),
+        None if refused else fields["revision"],
+        503 if status == REFUSED_BY_SPILL else status,
+        500 <= status <= 599 or fields["state"][0] in CUT,
+        float(sum(times)) if min(times) >= 0 else None,
+        retries,
+    )

@@ -1,0 +1,158 @@
+"""HAProxy's sockets: questions to the worker that accepts, and to the master that replaces it.
+
+Owns: the sockets' language. Must not know: what ought to be, or files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .table import Seat
+
+PATIENCE = 5.0
+AGENT_ASKED = 0x04
+"""Bit of a server's agent check: the replica's own word sets its weight."""
+MAINTENANCE, DRAIN = 0x01, 0x08
+"""Bits of a server's administrative state: set by us, or (drain) by the replica's own agent."""
+
+
+class Unreachable(Exception):
+    """No HAProxy answers."""
+
+
+class Rejected(Exception):
+    """HAProxy did not do what it was told; the message is its own."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A server's slot as HAProxy has it."""
+
+    address: str
+    port: int
+    maintenance: bool
+    draining: bool
+    weight: int | None
+    """Per cent, where we have set it; None where the replica's own word does."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """The worker that accepts. One that was started anew knows nothing of what was set while another ran."""
+
+    signature: str
+    """What the configuration that is running was given as its description."""
+    pid: str
+
+
+async def ask(path: Path, command: str) -> str:
+    """One line of commands, all that is answered."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            try:
+                writer.write(f"{command}\n".encode())
+                writer.write_eof()  # the master would wait for more
+                return (await reader.read()).decode(errors="replace")
+            finally:
+                writer.close()
+    except (OSError, TimeoutError) as error:
+        raise Unreachable(f"{path.name}: {type(error).__name__}") from error
+
+
+async def running(path: Path) -> Running:
+    """Which worker accepts, and with what."""
+    told = dict(line.split(": ", 1) for line in (await ask(path, "show info")).splitlines() if ": " in line)
+    if "description" not in told:
+        raise Unreachable(f"{path.name}: no description")
+    return Running(told["description"].strip(), told.get("Pid", ""))
+
+
+async def servers(path: Path) -> dict[tuple[str, str], Placed]:
+    """Every server by backend and name."""
+    found = {}
+    for line in (await ask(path, "show servers state")).splitlines():
+        fields = line.split()
+        if len(fields) > 18 and not line.startswith("#"):
+            admin = int(fields[6])
+            weight = None if int(fields[14]) & AGENT_ASKED else int(fields[7])
+            found[fields[1], fields[3]] = Placed(
+                fields[4], int(fields[18]), bool(admin & MAINTENANCE), bool(admin & DRAIN), weight
+            )
+    return found
+
+
+async def tell(path: Path, commands: Iterable[str]) -> None:
+    """Commands whose answer is nothing where they worked."""
+    wanted = list(commands)
+    for start in range(0, len(wanted), 64):  # a line of commands must fit HAProxy's buffer
+        answer = await ask(path, ";".join(wanted[start : start + 64]))
+        if problems := [line for line in answer.splitlines() if line and not _harmless(line)]:
+            raise Rejected("; ".join(problems))
+
+
+def _harmless(line: str) -> bool:
+    return line.startswith(("IP changed", "port changed", "no need to change", "nothing changed"))
+
+
+async def replace_map(path: Path, name: Path, entries: Mapping[str, str]) -> None:
+    """All entries at once: a request sees those before or those after."""
+    prepared = await ask(path, f"prepare map {name}")
+    version = prepared.strip().rpartition(" ")[2]
+    if not version.isdigit():
+        raise Rejected(prepared.strip())
+    lines = "\n".join(f"{key} {value}" for key, value in sorted(entries.items()))
+    if lines and (answer := (await ask(path, f"add map @{version} {name} <<\n{lines}\n")).strip()):
+        raise Rejected(answer)
+    if answer := (await ask(path, f"commit map @{version} {name}")).strip():
+        raise Rejected(answer)
+
+
+async def show_map(path: Path, name: Path, prefix: str = "") -> dict[str, str]:
+    """A map's entries."""
+    rows = (line.split(" ", 2) for line in (await ask(path, f"{prefix}show map {name}")).splitlines())
+    return {row[1]: row[2] for row in rows if len(row) == 3}
+
+
+async def stats(path: Path, prefix: str = "") -> list[dict[str, str]]:
+    """`show stat` of backends and servers."""
+    text = await ask(path, f"{prefix}show stat -1 6 -1")
+    return list(csv.DictReader(io.StringIO(text.removeprefix("# "))))
+
+
+async def old_workers(master: Path) -> list[str]:
+    """Process ids of workers that accept nothing more and end their streams."""
+    found, old = [], False
+    for line in (await ask(master, "show proc")).splitlines():
+        old = line.startswith("# old workers") or (old and not line.startswith("#"))
+        fields = line.split()
+        if old and len(fields) > 1 and fields[1] == "worker":
+            found.append(fields[0])
+    return found
+
+
+async def reload(master: Path) -> None:
+    """Begin a new worker with the file on disk; the old one ends with its last stream."""
+    await ask(master, "reload")
+
+
+def occupy(name: str, seat: Seat, there: Placed) -> list[str]:
+    """A pod takes a server's slot."""
+    return [
+        f"set server {name} addr {seat.address} port {seat.port}",
+        f"set server {name} weight 100%",
+        *weigh(name, seat.weight, there),
+        f"set server {name} state ready",
+    ]
+
+
+def weigh(name: str, weight: int, there: Placed) -> list[str]:
+    """A replica gets this much of its share: below all of it, its own word on its load is not asked for."""
+    if weight == 100:
+        return [] if there.weight is None else [f"set server {name} weight 100%", f"enable agent {name}"]
+    return [] if there.weight == weight else [f"disable agent {name}", f"set server {name} weight {weight}%"]

@@ -1,0 +1,101 @@
+"""Time per output token, as every pod's own /metrics tells it: fetched now and then, and what was added since counted.
+
+Owns: reading one histogram and its differences. Must not know: what is done with the counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import aiohttp
+
+from pilotboat.api.routing import BOUNDS
+
+NAME = "vllm:request_time_per_output_token_seconds_bucket"
+BUCKET = re.compile(r'[{,]le="([^"]+)"')
+TIMEOUT = aiohttp.ClientTimeout(total=5)
+AT_ONCE = 16
+MOST = 4 << 20
+"""Bytes of a page; one that is longer is no server's of ours."""
+
+
+Page = dict[float, float]
+"""Cumulative counts by upper bound in seconds."""
+
+
+@dataclass(frozen=True)
+class Pod:
+    """Whom to ask, and for whom it counts."""
+
+    deployment: str
+    revision: str
+    name: str
+    address: str
+
+
+def read(page: str) -> Page:
+    """Cumulative counts by upper bound in seconds, over all label sets."""
+    found: Page = {}
+    for line in page.splitlines():
+        if line.startswith(NAME) and (bound := BUCKET.search(line)):
+            upper = float(bound[1])
+            found[upper] = found.get(upper, 0.0) + float(line.rpartition(" ")[2])
+    return found
+
+
+def added(before: Page, after: Page) -> Counter[int]:
+    """What came in between, by index into BOUNDS; a server that began anew counts from nothing."""
+    last = max(after, default=0.0)
+    if after.get(last, 0.0) < before.get(last, 0.0) or set(before) - set(after):
+        before = {}
+    counts: Counter[int] = Counter()
+    below = 0.0
+    for bound in sorted(after):
+        cumulative = after[bound] - before.get(bound, 0.0)
+        if cumulative > below:
+            counts[nearest(bound)] += round(cumulative - below)
+        below = max(below, cumulative)
+    return counts
+
+
+def nearest(seconds: float) -> int:
+    """Index of the bound nearest to a bucket's; beyond the last for what has no bound."""
+    if math.isinf(seconds):
+        return len(BOUNDS)
+    return min(range(len(BOUNDS)), key=lambda at: abs(math.log(BOUNDS[at] / max(1e-9, seconds * 1000))))
+
+
+class Scraper:
+    """Remembers each pod's last page."""
+
+    def __init__(self) -> None:
+        self._before: dict[Pod, Page] = {}
+
+    async def round(self, pods: Iterable[Pod]) -> list[tuple[Pod, Counter[int]]]:
+        """Ask everybody once. Whoever is asked for the first time, or does not answer, adds nothing."""
+        asked = list(pods)
+        self._before = {pod: page for pod, page in self._before.items() if pod in set(asked)}
+        gate = asyncio.Semaphore(AT_ONCE)
+        async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+            pages = await asyncio.gather(*(self._page(session, gate, pod) for pod in asked))
+        grown = []
+        for pod, page in zip(asked, pages, strict=True):
+            if page is None:
+                continue
+            if pod in self._before and (counts := added(self._before[pod], page)):
+                grown.append((pod, counts))
+            self._before[pod] = page
+        return grown
+
+    async def _page(self, session: aiohttp.ClientSession, gate: asyncio.Semaphore, pod: Pod) -> Page | None:
+        try:
+            async with gate, session.get(f"http://{pod.address}/metrics") as response:
+                page = await response.content.read(MOST)
+                return read(page.decode(errors="replace")) if response.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            return None

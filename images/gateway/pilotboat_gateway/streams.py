@@ -1,0 +1,99 @@
+"""How many requests are under way and how many replicas are up, over all of HAProxy's workers.
+
+Owns: adding up what workers say, those that only end their streams included. Must not know: who wants to know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pilotboat.api.routing import Sighting
+
+from . import runtime
+from .config import SPILL_SERVER, backend, server
+from .runtime import Unreachable
+from .settings import Settings
+from .table import Table, seats
+
+Key = tuple[str, str]
+BETWEEN_LOOKS = 0.5
+
+
+@dataclass
+class Told:
+    """By deployment and revision."""
+
+    up: Counter[Key] = field(default_factory=Counter)
+    open: Counter[Key] = field(default_factory=Counter)
+    replicas: dict[str, dict[str, Sighting]] = field(default_factory=dict)
+    """By deployment and pod."""
+
+
+async def look(settings: Settings, table: Table) -> Told:
+    """Ask every worker. Raises Unreachable where none accepts."""
+    told = Told()
+    rows = await runtime.stats(settings.runtime)
+    _add(told, rows, _revisions(table), accepts=True)
+    told.replicas = _sightings(rows, table, time.time())
+    for worker in await _old(settings.master):
+        prefix = f"@!{worker} "
+        lanes = await runtime.show_map(settings.master, settings.map, prefix)
+        revisions = {key.removeprefix("lane/"): value for key, value in lanes.items() if key.startswith("lane/")}
+        _add(told, await runtime.stats(settings.master, prefix), revisions, accepts=False)
+    return told
+
+
+async def until_gone(settings: Settings) -> None:
+    """Until HAProxy has ended with its last stream."""
+    while True:
+        try:
+            await runtime.ask(settings.master, "show version")
+        except Unreachable:
+            return
+        await asyncio.sleep(BETWEEN_LOOKS)
+
+
+async def _old(master: Path) -> list[str]:
+    try:
+        return await runtime.old_workers(master)
+    except Unreachable:
+        return []
+
+
+def _sightings(rows: list[dict[str, str]], table: Table, now: float) -> dict[str, dict[str, Sighting]]:
+    """Everybody who sits and does not leave: whether the probes reach him, and since when."""
+    found = {(row["pxname"], row["svname"]): row for row in rows}
+    told: dict[str, dict[str, Sighting]] = {}
+    for (name, lane), at, seat in seats(table):
+        row = found.get((backend(name, lane), server(at)))
+        if seat is not None and not seat.draining and row is not None and not row["status"].startswith("MAINT"):
+            seen = Sighting(up=not row["status"].startswith("DOWN"), since=round(now - int(row["lastchg"] or 0)))
+            told.setdefault(name, {})[seat.pod] = seen
+    return told
+
+
+def _revisions(table: Table) -> dict[str, str]:
+    return {
+        backend(name, at): slot.revision
+        for name, board in table.items()
+        for at, slot in enumerate(board.slots)
+        if slot.revision
+    }
+
+
+def _add(told: Told, rows: list[dict[str, str]], revisions: Mapping[str, str], *, accepts: bool) -> None:
+    for row in rows:
+        revision = revisions.get(row.get("pxname", ""))
+        if revision is None or row["svname"] == SPILL_SERVER:
+            continue
+        key = (row["pxname"].rpartition(":")[0], revision)
+        if row["svname"] == "BACKEND":
+            told.open[key] += int(row["qcur"] or 0)
+        else:
+            told.open[key] += int(row["scur"] or 0)
+            told.up[key] += accepts and row["status"].startswith("UP")

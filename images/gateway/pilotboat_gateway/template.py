@@ -1,0 +1,137 @@
+"""The parts of HAProxy's configuration that are the same for every deployment.
+
+Owns: time-outs, probes, retries, errors in OpenAI's shape, the log's format. Must not know: routes.
+"""
+
+from __future__ import annotations
+
+import json
+
+BUFFER = 131072
+"""Bytes of a request, header and body, that HAProxy keeps so that it can send it to another replica."""
+
+LOG_FIELDS = ("frontend", "backend", "server", "status", "TR", "Tw", "Tc", "Tr", "state", "retries", "revision")
+LOG_FORMAT = "%f %b %s %ST %TR %Tw %Tc %Tr %ts %rc %[var(txn.revision)]"
+
+GLOBAL = (
+    """\
+# Written by the gateway's agent. Changes are lost.
+global
+  description {description}
+  stats socket {runtime} mode 600 level admin
+  stats timeout 60s
+  nbthread {threads}
+  maxconn 8192
+  no strict-limits
+  hard-stop-after {longest}s
+  tune.bufsize """
+    + str(BUFFER)
+    + """
+
+ring evidence
+  format raw
+  maxlen 1024
+  size 4194304
+  timeout connect 1s
+  timeout server 5s
+  server agent unix@{log}
+
+defaults
+  mode http
+  log ring@evidence format raw local0
+  log-format \""""
+    + LOG_FORMAT
+    + """\"
+  option dontlognull
+  option http-buffer-request
+  # A first token is small: without this it waits up to 200 ms for company in one packet.
+  option http-no-delay
+  option abortonclose
+  option redispatch 1
+  option srvtcpka
+  srvtcpka-idle 2s
+  srvtcpka-intvl 2s
+  srvtcpka-cnt 2
+  retries 3
+  # The server answers only with its first token, so whatever has no answer yet may be asked elsewhere.
+  retry-on conn-failure empty-response junk-response response-timeout 503
+  balance leastconn
+  timeout connect 1s
+  timeout http-request 30s
+  timeout http-keep-alive 75s
+  timeout client 75s
+  timeout check 1300ms
+  # Any answer but 200 means: nothing new, and what runs goes on. Only silence means death.
+  option httpchk
+  http-check send meth GET uri /readyz
+  http-check expect status 200 error-status L7OKC
+  http-error {unavailable}
+  http-error {bad}
+  http-error {late}
+  http-error {slow}
+  http-error {wrong}
+"""
+)
+
+FEEDBACK = """\
+backend pilotboat:agent
+  timeout server 5s
+  timeout queue 1s
+  retries 0
+  server agent 127.0.0.1:{port} maxconn 16
+
+backend pilotboat:callers
+  stick-table type ipv6 size 10k expire 60s store http_req_rate(10s)
+
+backend pilotboat:all
+  stick-table type integer size 1 expire 60s store http_req_rate(10s)
+"""
+
+RULES = """\
+frontend {name}
+  bind :{port}
+  timeout client {timeout}s
+  http-request del-header x-pilotboat-hop
+  acl feedback path /v1/feedback
+  http-request track-sc1 src table pilotboat:callers if feedback
+  http-request track-sc2 int(1) table pilotboat:all if feedback
+  http-request return {too_many} if feedback {{ sc1_http_req_rate gt 200 }}
+  http-request return {too_many} if feedback {{ sc2_http_req_rate gt 2000 }}
+  http-request set-log-level silent if feedback
+  http-request set-header x-pilotboat-deployment {name} if feedback
+  http-request track-sc0 int(1) table {name}:turns if !feedback
+{number}
+  http-request set-var(txn.split) str(split/{name}),map_str({map})
+{testers}
+{choices}
+  http-request return {unavailable} if !feedback !{{ var(txn.be) -m found }}
+  http-response set-header connection close if {{ str(leaving),map_str({map}) -m found }}
+  http-response set-status 503 if {{ status 530 }}
+  use_backend pilotboat:agent if feedback
+  use_backend %[var(txn.be)]
+
+backend {name}:turns
+  stick-table type integer size 1 nopurge store gpc0
+"""
+
+SPILL = """\
+# A lane without a usable server sends its requests here, and they try the lanes with a share one after the other.
+frontend {name}:spill
+  bind unix@{socket} mode 600
+  timeout client {timeout}s
+  http-request set-var(txn.hop) int(1)
+  http-request set-var(txn.hop) req.hdr(x-pilotboat-hop),add(1) if {{ req.hdr(x-pilotboat-hop) -m found }}
+  http-request set-header x-pilotboat-hop %[var(txn.hop)]
+  http-request set-var(txn.split) str(split/{name}),map_str({map})
+{choices}
+  # Not 503, which the lane before would ask for again.
+  http-request return {unavailable} if !{{ var(txn.be) -m found }}
+  use_backend %[var(txn.be)]
+"""
+
+
+def error(status: int, message: str, kind: str, code: str) -> str:
+    """An answer in OpenAI's shape, as HAProxy's configuration says it."""
+    body = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}})
+    again = " hdr retry-after 1" if status in (429, 503, 530) else ""
+    return f"status {status} content-type application/json string '{body}'{again}"

@@ -1,0 +1,94 @@
+"""How alike the greedy answers of two runs are. Pure.
+
+Owns: the measures, and which differences are shown. Must not know: who answered.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
+from itertools import takewhile
+
+from pilotboat.api.probing import Agreement, Difference
+
+from .client import Answer
+
+Pair = tuple[Answer | None, Answer | None]
+MAX_EXAMPLES = 3
+CONTEXT = 30
+"""Characters shown of where two answers are still the same."""
+
+
+def agreement(pairs: Iterable[Pair]) -> Agreement:
+    """Of the prompts that both answered."""
+    both = [(one, other) for one, other in pairs if one is not None and other is not None]
+    scores = [score for one, other in both for score in _scored(one, other)]
+    return Agreement(
+        answered=len(both),
+        exact=sum(one.text == other.text for one, other in both),
+        prefix=_mean([_prefix(one, other) for one, other in both]) or 0.0,
+        similarity=_mean([_similarity(one, other) for one, other in both]) or 0.0,
+        log_likelihood=_mean(scores),
+        compared_tokens=len(scores),
+    )
+
+
+def perplexity(answers: Iterable[Answer | None]) -> float | None:
+    """Of the answers' own tokens; None where no answer has log-probabilities."""
+    logprobs = [value for answer in answers if answer and answer.logprobs for value in answer.logprobs]
+    mean = _mean([value for value in logprobs if math.isfinite(value)])
+    return None if mean is None else round(math.exp(min(-mean, 100.0)), 4)
+
+
+def examples(prompts: Sequence[str], pairs: Sequence[Pair]) -> list[Difference]:
+    """The answers that part the earliest, from shortly before they do."""
+    parted = [(prompt, *pair) for prompt, pair in zip(prompts, pairs, strict=True) if all(pair)]
+    found = [(_common(one.text, other.text), prompt, one, other) for prompt, one, other in parted if one and other]
+    unlike = sorted((entry for entry in found if entry[2].text != entry[3].text), key=lambda entry: entry[0])
+    return [
+        Difference(prompt=prompt, stable=_from(one.text, at), canary=_from(other.text, at))
+        for at, prompt, one, other in unlike[:MAX_EXAMPLES]
+    ]
+
+
+def _from(text: str, at: int) -> str:
+    start = max(at - CONTEXT, 0)
+    return ("…" if start else "") + text[start:]
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _prefix(one: Answer, other: Answer) -> float:
+    if one.text == other.text:  # the same text, though one of the two may have been cut into words for want of tokens
+        return 1.0
+    one_tokens, other_tokens = _comparable(one, other)
+    return _common(one_tokens, other_tokens) / max(len(one_tokens), len(other_tokens), 1)
+
+
+def _similarity(one: Answer, other: Answer) -> float:
+    if one.text == other.text:
+        return 1.0
+    return SequenceMatcher(None, *_comparable(one, other), autojunk=False).ratio()
+
+
+def _comparable(one: Answer, other: Answer) -> tuple[Sequence[str], Sequence[str]]:
+    """Tokens where both have them, else words of both."""
+    if (one.logprobs is None) == (other.logprobs is None):
+        return one.tokens, other.tokens
+    return one.text.split(), other.text.split()
+
+
+def _scored(one: Answer, other: Answer) -> list[float]:
+    """Differences of log-probabilities over the common beginning: the same tokens after the same text."""
+    if one.logprobs is None or other.logprobs is None:
+        return []
+    shared = _common(one.tokens, other.tokens)
+    pairs = zip(one.logprobs[:shared], other.logprobs[:shared], strict=True)
+    return [after - before for before, after in pairs if math.isfinite(after) and math.isfinite(before)]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None

@@ -1,0 +1,87 @@
+"""The quality run: each prompt to stable, to the canary and to stable once more, greedily.
+
+Owns: the order of asking and the retries. Must not know: how likeness is measured (compare.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pilotboat.api.probing import QualityResult, QualityWork
+
+from . import compare
+from .client import Answer, Version
+from .errors import CouldNotMeasure, Unanswered
+from .faults import Faults
+from .progress import Progress
+
+PASSING = ("429", "502", "503", "504", "unreachable", "cut")
+"""Faults after which the same version is asked again: users may be keeping it busy."""
+
+PAUSES = (0.5, 2.0)
+"""Seconds before each further try."""
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """To one prompt."""
+
+    stable: Answer | None
+    canary: Answer | None
+    again: Answer | None
+
+
+class QualityRun:
+    """Asks all prompts, a few at once."""
+
+    def __init__(self, work: QualityWork, stable: Version, canary: Version) -> None:
+        self._work, self._stable, self._canary = work, stable, canary
+        self._faults = {version.role: Faults(version) for version in (stable, canary)}
+        self._done = 0
+
+    async def run(self, prompts: Sequence[str], progress: Progress) -> QualityResult:
+        """Raises ProbeError where there is nothing to compare."""
+        room = asyncio.Semaphore(self._work.concurrency)
+        telling = progress.telling(lambda: f"quality: {self._done} of {len(prompts)} prompts done")
+        async with telling, asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._one(prompt, room)) for prompt in prompts]
+        return self._result(prompts, [task.result() for task in tasks])
+
+    async def _one(self, prompt: str, room: asyncio.Semaphore) -> _Answers:
+        async with room:
+            stable = await self._ask(self._stable, prompt)
+            canary = await self._ask(self._canary, prompt)
+            again = await self._ask(self._stable, prompt)
+            self._done += 1
+            return _Answers(stable, canary, again)
+
+    async def _ask(self, version: Version, prompt: str) -> Answer | None:
+        for pause in (*PAUSES, None):
+            try:
+                return await version.whole(prompt, self._work.max_tokens)
+            except Unanswered as fault:
+                if pause is None or fault.kind not in PASSING:
+                    self._faults[version.role].note(fault)
+                    return None
+            await asyncio.sleep(pause)
+        raise AssertionError("the last try returns")
+
+    def _result(self, prompts: Sequence[str], answers: Sequence[_Answers]) -> QualityResult:
+        of_stable, of_canary = self._faults[self._stable.role], self._faults[self._canary.role]
+        of_stable.check(2 * len(prompts))
+        of_canary.check(len(prompts))
+        if of_stable.count == 2 * len(prompts):
+            raise CouldNotMeasure(f"{self._stable} answered no prompt, so there is no measure: {of_stable.first}")
+        pairs = [(entry.stable, entry.canary) for entry in answers]
+        return QualityResult(
+            prompts=len(prompts),
+            canary=compare.agreement(pairs),
+            itself=compare.agreement((entry.stable, entry.again) for entry in answers),
+            stable_failed=sum(None in (entry.stable, entry.again) for entry in answers),
+            canary_failed=sum(entry.canary is None for entry in answers),
+            stable_perplexity=compare.perplexity(entry.stable for entry in answers),
+            canary_perplexity=compare.perplexity(entry.canary for entry in answers),
+            examples=compare.examples(prompts, pairs),
+        )

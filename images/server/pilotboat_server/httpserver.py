@@ -1,0 +1,54 @@
+"""uvicorn as we run it: on a socket that is already bound, without its own signal handling and logging.
+
+Owns nothing but that configuration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+BACKLOG = 2048
+KEEP_ALIVE = 75
+"""Seconds an idle connection stays open: longer than clients and gateways keep theirs, so that they close first."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+class HttpServer(uvicorn.Server):
+    """Ends when `stop` is called: then it accepts no more, and returns when every answer is sent."""
+
+    def __init__(self, app: FastAPI) -> None:
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            ws="none",
+            backlog=BACKLOG,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
+        )
+        super().__init__(config)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM is ours: uvicorn would stop accepting before /readyz could say so."""
+        yield
+
+    def stop(self) -> None:
+        """Finish what is being answered, then end."""
+        self.should_exit = True

@@ -1,0 +1,100 @@
+"""`pilotboat-trainer --config trainer.json`: one training, one report, one exit code.
+
+Owns: arguments, the environment, the end. Must not know: how training is done. The heavy libraries are imported only
+after the data set was read whole: a broken line is reported in a second, not after a minute of loading.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pilotboat.api.reasons import Reason
+from pilotboat.api.runtime import CONFIG_DIR, TerminationReport, TrainerConfig, TrainerResult
+
+from . import dataset, output, poster, report
+from .errors import InvalidConfig, TrainerError
+from .signals import Stop
+from .threads import cpu_threads
+
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "DISABLE_KUBEFLOW_INTEGRATION": "TRUE",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
+}
+CACHES = {"HF_HOME": "/tmp/huggingface", "TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, report, and return the exit code."""
+    arguments = argparse.ArgumentParser(prog="pilotboat-trainer", description=__doc__)
+    arguments.add_argument("--config", type=Path, default=Path(CONFIG_DIR / "trainer.json"))
+    options = arguments.parse_args(argv)
+    stop = Stop()
+    try:
+        stop.listen()
+        result = _run(_load(options.config), stop)
+    except TrainerError as error:
+        return _failed(error.reason, str(error), error.exit_code)
+    except Exception as error:  # whatever else: a report with a cause is worth more than a bare traceback
+        traceback.print_exc()
+        return _failed(Reason.TRAINING_FAILED, f"{type(error).__name__}: {error}"[:2000], 1)
+    words = f"{result.steps} steps on {result.examples} examples, loss {result.train_loss}"
+    print(f"trainer: done: {words}", flush=True)
+    report.write(report.trained(result, words))
+    return 0
+
+
+def _run(config: TrainerConfig, stop: Stop) -> TrainerResult:
+    examples = dataset.read(config.dataset)
+    print(f"trainer: {examples.lines} lines, format {examples.format}, {len(examples.rows)} examples", flush=True)
+    place = output.Output(Path(config.output), Path(config.checkpoint_folder) if config.checkpoint_folder else None)
+    fingerprint = output.fingerprint(config, examples)
+    if done := place.finished(fingerprint):
+        print("trainer: finished by an earlier pod; its result is whole", flush=True)
+        return done
+    threads = cpu_threads(config.cpu_threads)
+    _environment(threads)
+    from . import train  # torch and all that comes with it
+
+    posts = poster.from_environment()
+    try:
+        return train.train(train.Job(config, examples, place, place.begin(fingerprint), posts, stop, threads))
+    finally:
+        posts.close()
+
+
+def _environment(threads: int) -> None:
+    """Read once by the libraries, as they are imported."""
+    os.environ |= OFFLINE | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    for name, value in CACHES.items():
+        os.environ.setdefault(name, value)
+    warnings.simplefilter("ignore", FutureWarning)  # the libraries' words to each other; the log is the user's
+
+
+def _load(path: Path) -> TrainerConfig:
+    try:
+        return TrainerConfig.load(path.read_text("utf-8"))
+    except OSError as error:
+        raise InvalidConfig(f"cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise InvalidConfig(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _failed(reason: Reason, message: str, exit_code: int) -> int:
+    print(f"trainer: {reason}: {message}", file=sys.stderr, flush=True)
+    report.write(TerminationReport(reason=reason, message=message))
+    return exit_code

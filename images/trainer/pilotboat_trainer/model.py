@@ -1,0 +1,121 @@
+"""The base model and its tokenizer from a folder, and the adapter's configuration checked against its modules.
+
+Owns: transformers' and PEFT's loading. Must not know: data, the training loop.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from pilotboat.api.finetune_job import Lora
+
+from .device import Device
+from .errors import InvalidModel, Unsupported
+
+ALL_LINEAR = "all-linear"
+_SHOWN = 24
+
+
+def load(path: str, device: Device) -> tuple[Any, Any]:
+    """Model and tokenizer. A GGUF is taken apart into full numbers, since quantised ones cannot be trained."""
+    folder, gguf = _locate(Path(path))
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    dequantised: dict[str, Any] = {}
+    if gguf:
+        options["gguf_file"] = gguf
+        dequantised["quantization_config"] = GgufConfig(dequantize=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=device.weights, output_loading_info=True, **options, **dequantised
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise InvalidModel(f"{path} cannot be loaded: {_first_line(error)}") from error
+    if missing := sorted(
+        found["missing_keys"]
+    ):  # they would be filled with random numbers, with no more than a warning
+        raise InvalidModel(f"{path} lacks {len(missing)} of the model's tensors: {', '.join(missing[:4])}")
+    if tokenizer.eos_token is None:
+        raise InvalidModel(f"{path}: the tokenizer has no end-of-sequence token")
+    model.config.use_cache = False
+    return model, tokenizer
+
+
+def _locate(path: Path) -> tuple[Path, str | None]:
+    """The folder, and the GGUF in it where there are no safetensors."""
+    if path.is_file() and path.suffix == ".gguf":
+        return path.parent, path.name
+    if not path.is_dir():
+        raise InvalidModel(f"{path} does not exist")
+    ggufs = sorted(file.name for file in path.glob("*.gguf"))
+    if any(path.glob("*.safetensors")):
+        return path, None
+    if len(ggufs) > 1:
+        raise InvalidModel(
+            f"{path} has {len(ggufs)} GGUF files; name one in the source's files: {', '.join(ggufs[:8])}"
+        )
+    if not ggufs:
+        raise InvalidModel(f"{path} has neither safetensors nor a GGUF file")
+    return path, ggufs[0]
+
+
+def adapter(model: Any, lora: Lora) -> LoraConfig:
+    """PEFT's configuration, after each target was found: PEFT itself is silent about a name that matches nothing."""
+    names = linear_modules(model)
+    missing = [target for target in lora.target_modules if target != ALL_LINEAR and not _matches(target, names)]
+    if missing:
+        there = ", ".join(short_names(names)[:_SHOWN])
+        raise Unsupported(
+            f"targetModules {', '.join(missing)} match no module of this model; it has {there}, {ALL_LINEAR}"
+        )
+    if any(target.split(".")[-1] == "lm_head" for target in lora.target_modules):
+        raise Unsupported("targetModules lm_head cannot be adapted; leave it out")
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=ALL_LINEAR if ALL_LINEAR in lora.target_modules else list(lora.target_modules),
+    )
+
+
+def linear_modules(model: Any) -> list[str]:
+    """Full names of what LoRA can adapt; `Conv1D` is GPT-2's transposed linear layer."""
+    kinds = (torch.nn.Linear, torch.nn.Embedding)
+    return [name for name, module in model.named_modules() if isinstance(module, kinds) or _is_conv1d(module)]
+
+
+def short_names(names: list[str]) -> list[str]:
+    """Last parts, each once, in the model's order."""
+    return list(dict.fromkeys(name.rpartition(".")[2] for name in names))
+
+
+def _is_conv1d(module: Any) -> bool:
+    return type(module).__name__ == "Conv1D"
+
+
+def _matches(target: str, names: list[str]) -> bool:
+    return any(name == target or name.endswith(f".{target}") for name in names)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is about memory; on a CPU it is a RuntimeError like any other."""
+    words = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in words or "out of memory" in words)
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no words'}"[:400]

@@ -1,0 +1,1 @@
+"""Pilotboat: a Kubernetes operator for language models."""

@@ -1,0 +1,152 @@
+"""What a canary's judgement remembers and what it says: parts of a ModelDeployment's status.
+
+Owns: AnalysisState (enough to go on after any restart, and no more) and Decision (the record of one look).
+Must not know: how evidence is weighed (plan/canary), when a rollout moves on (plan).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from .base import Status
+
+PERIOD = 60
+"""Seconds of the stratum in which canary and stable are compared."""
+
+
+class Metric(StrEnum):
+    """What is compared: each is a share of requests (or tokens) that were not good enough."""
+
+    ERRORS = "errors"
+    FIRST_TOKEN = "firstToken"
+    PER_TOKEN = "perToken"
+
+
+class Verdict(StrEnum):
+    """What a look at the evidence says."""
+
+    ABORT = "Abort"
+    PROMOTE = "Promote"
+    HOLD = "Hold"
+    CONTINUE = "Continue"
+    """Nothing speaks against the next step."""
+
+
+class Why(StrEnum):
+    """The cause of a verdict, of the whole or of one metric."""
+
+    WORSE = "Worse"
+    """The canary is worse than stable in the same minutes."""
+    FAILING = "Failing"
+    """Half of its latest requests failed: the hard stop outside the statistics."""
+    AS_GOOD = "AsGood"
+    UNDECIDED = "Undecided"
+    TOO_FEW_REQUESTS = "TooFewRequests"
+    NO_DATA = "NoData"
+    """Gateways answer, and the canary has had no request."""
+    STALE_DATA = "StaleData"
+    """No gateway has answered for a while."""
+    METRIC_MISSING = "MetricMissing"
+    """The canary had requests enough, and nothing was measured of this metric."""
+    UNJUDGED = "Unjudged"
+    """No bound was given, and stable has too little data to take one from."""
+    MORE_TO_COME = "MoreToCome"
+    """Promotion is not asked for before the last step."""
+
+
+class MetricState(Status):
+    """All that a metric's two statistics need of the minutes absorbed so far."""
+
+    canary: int = 0
+    canary_over: int = 0
+    """Of those, failed or slower than the bound."""
+    stable: int = 0
+    """In the minutes in which the canary had any, as what it is compared with."""
+    stable_over: int = 0
+    promote: int = 0
+    """The canary's since the count towards promotion last began."""
+    promote_over: int = 0
+    silent: int = 0
+    """Canary requests since the metric was last measured."""
+    minutes: int = 0
+    """In which both had any."""
+    stakes: Annotated[list[float], Field(max_length=16)] = Field(default_factory=list)
+    """For each rate ratio of the mixture, what its bet has grown to."""
+    long: int = 0
+    """Stable's in every minute known, those before the rollout too."""
+    long_over: int = 0
+    long_jumps: int = 0
+    long_scatter: float = 0
+    """Sum over those pairs of minutes in a row of how far stable's rate jumped: it gives the design effect."""
+    last: int = 0
+    """Stable's in the last minute it had any."""
+    last_over: int = 0
+
+
+class Latest(Status):
+    """One minute of the canary's latest requests, with stable's of the same minute, for the hard stop."""
+
+    requests: int
+    errors: int
+    stable: int = 0
+    stable_errors: int = 0
+
+
+class AnalysisState(Status):
+    """Sufficient statistics of a rollout's evidence. Empty it is the state of a rollout that has just begun."""
+
+    cursor: int = 0
+    """Unix time at which the last absorbed minute began."""
+    first_token_bound: float | None = None
+    """Milliseconds, one of BOUNDS; fixed once known."""
+    per_token_bound: float | None = None
+    warmed: int = 0
+    """The canary's requests that were left out for warming up."""
+    restarts: int = 0
+    """How often the count towards promotion began anew; each has a risk `beta` of its own."""
+    errors: MetricState = Field(default_factory=MetricState)
+    first_token: MetricState = Field(default_factory=MetricState)
+    per_token: MetricState = Field(default_factory=MetricState)
+    latest: Annotated[list[Latest], Field(max_length=16)] = Field(default_factory=list)
+
+    def of(self, metric: Metric) -> MetricState:
+        """The state of one metric."""
+        if metric is Metric.ERRORS:
+            return self.errors
+        return self.first_token if metric is Metric.FIRST_TOKEN else self.per_token
+
+
+class MetricRecord(Status):
+    """One metric's part in a decision."""
+
+    metric: Metric
+    verdict: Verdict
+    why: Why
+    canary: int
+    canary_over: int
+    stable: int
+    stable_over: int
+    slower_than: float | None = None
+    """The bound of a latency metric, in milliseconds."""
+    design_effect: float = 1
+    """How many requests in a row count as one, because they go wrong together."""
+    evidence: float = 1
+    """That the canary is worse: 1 says nothing; aborts at `abort_at`."""
+    abort_at: float
+    likelihood: float | None = None
+    """Logarithm, of a canary worse by the margin against one as good as stable; promotes at `promote_at` or below."""
+    promote_at: float
+    message: str
+
+
+class Decision(Status):
+    """The record of one look at the evidence: for status, events and metrics."""
+
+    verdict: Verdict
+    why: Why
+    time: str
+    metrics: Annotated[list[MetricRecord], Field(max_length=8)] = Field(default_factory=list)
+    message: str

@@ -1,0 +1,178 @@
+"""What every API type is made of: strict frozen models, bounded scalars, unions and CEL rules.
+
+Owns: the mechanics of the models. Must not know: any particular resource.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
+
+MAX_NAME = 40
+"""Longest name of a custom resource: with `-` and an 8-digit hash, and kubelet's suffixes, children stay within 63."""
+
+
+class Model(BaseModel):
+    """A strict, frozen API object: camelCase on the wire, snake_case also accepted, unknown fields refused."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+    def wire(self) -> dict[str, Any]:
+        """The object as JSON-ready camelCase data, without fields that are None."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Status(Model):
+    """A part of a status: lenient when read, because an older or newer operator may have written it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    def wire(self) -> dict[str, Any]:
+        """As Model's, without empty maps: server-side apply makes null of a map that we empty, and then refuses it."""
+        whole: dict[str, Any] = _without_empty_maps(super().wire())
+        return whole
+
+
+def _without_empty_maps(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_empty_maps(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {key: _without_empty_maps(item) for key, item in value.items()}
+    return {key: item for key, item in kept.items() if item != {}}
+
+
+def cel(rule: str, message: str, field_path: str | None = None) -> dict[str, str]:
+    """One `x-kubernetes-validations` entry."""
+    entry = {"rule": rule, "message": message}
+    return entry | {"fieldPath": field_path} if field_path else entry
+
+
+def validations(*rules: dict[str, str]) -> dict[str, Any]:
+    """The `json_schema_extra` that carries CEL rules into the generated CRD."""
+    return {"x-kubernetes-validations": list(rules)}
+
+
+class OneOf(Model):
+    """A union: exactly one of the fields is set. The same rule is written into the CRD as CEL."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        chosen = [to_camel(name) for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(chosen) != 1:
+            raise ValueError(exactly_one_message(type(self)) + (f", not {' and '.join(chosen)}" if chosen else ""))
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
+        schema: dict[str, Any] = handler(core_schema)
+        target = handler.resolve_ref_schema(schema)
+        flags = ", ".join(f"has(self.{to_camel(name)})" for name in cls.model_fields)
+        target["x-kubernetes-validations"] = [
+            cel(f"[{flags}].filter(set, set).size() == 1", exactly_one_message(cls)),
+        ]
+        return schema
+
+    def chosen(self) -> tuple[str, Any]:
+        """The wire name and the value of the field that is set."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is not None:
+                return to_camel(name), value
+        raise AssertionError("validated on construction")
+
+
+def exactly_one_message(model: type[Model]) -> str:
+    """The sentence shown by both validators when a union is not one thing."""
+    return "give exactly one of " + ", ".join(to_camel(name) for name in model.model_fields)
+
+
+class Shape(NamedTuple):
+    """What a string must be wholly, or with `refused` must not have in it. The pattern is one that RE2 knows too."""
+
+    pattern: str
+    message: str
+    refused: bool = False
+
+    def holds(self, value: str) -> bool:
+        """Whether the value has the shape."""
+        found = re.search(self.pattern, value) if self.refused else re.fullmatch(self.pattern, value)
+        return (found is None) is self.refused
+
+    @property
+    def rule(self) -> dict[str, str]:
+        """The same as CEL."""
+        whole = f"!self.matches(r'{self.pattern}')" if self.refused else f"self.matches(r'^(?:{self.pattern})$')"
+        return cel(whole, self.message)
+
+
+def shaped(*shapes: Shape) -> tuple[AfterValidator, Any]:
+    """Shapes of which both validators say in words what is wrong, as a plain `pattern` does not."""
+
+    def check(value: str) -> str:
+        for shape in shapes:
+            if not shape.holds(value):
+                raise ValueError(shape.message)
+        return value
+
+    return AfterValidator(check), Field(json_schema_extra=validations(*(shape.rule for shape in shapes)))
+
+
+DURATION = r"(?:([0-9]{1,5})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?"
+_H, _M, _S = "[0-9]{1,5}h", "[0-9]{1,5}m", "[0-9]{1,6}s"
+_SOME = Shape(rf"{_H}({_M})?({_S})?|{_M}({_S})?|{_S}", "must be a duration such as 90s, 5m or 1h30m")
+QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|[kMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$"
+PRINTABLE = r"[^\x00-\x20\x7f]"
+"""A character of a path or an image: no blank, no control character. The same to pydantic and to the API server."""
+
+
+def seconds(duration: str) -> int:
+    """`1h30m`, `5m`, `90s` in seconds. Raises ValueError for anything else."""
+    match = re.fullmatch(DURATION, duration)
+    if not match or not duration:
+        raise ValueError(f"{duration!r} is not a duration such as 90s, 5m or 1h30m")
+    hours, minutes, rest = (int(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + rest
+
+
+ObjectName = Annotated[
+    str, StringConstraints(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+]
+"""Name of a Secret, ConfigMap, PersistentVolumeClaim or other object in the same namespace."""
+
+Key = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", min_length=64, max_length=64)]
+Url = Annotated[
+    str,
+    StringConstraints(max_length=2048),
+    *shaped(
+        Shape(
+            r"//[^/?#]*@", "credentials do not belong in an address: they would be readable in the spec", refused=True
+        ),
+        Shape(r"https?://[A-Za-z0-9._:\[\]-]+([/?#][!-~]*)?", "must be an http:// or https:// address"),
+    ),
+]
+"""An http(s) address without credentials: those belong into a Secret."""
+
+RelativePath = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=1024),
+    *shaped(
+        Shape(r"(^|/)\.\.(/|$)", "'..' is not allowed in a path", refused=True),
+        Shape(r"^/", "must be relative to the volume's root: leave out the slash at its beginning", refused=True),
+        Shape(rf"{PRINTABLE}+", "must be a path without blanks"),
+    ),
+]
+Duration = Annotated[str, StringConstraints(max_length=20), *shaped(_SOME)]
+TimeLimit = Annotated[
+    str, StringConstraints(max_length=20), *shaped(_SOME, Shape(r"^[0hms]+$", "must be longer than 0s", refused=True))
+]
+Image = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=rf"^{PRINTABLE}+$")]
+Quantity = Annotated[
+    Annotated[str, StringConstraints(max_length=64, pattern=QUANTITY)] | Annotated[int, Field(ge=0)],
+    Field(json_schema_extra={"x-kubernetes-int-or-string": True, "maxLength": 64, "pattern": QUANTITY, "minimum": 0}),
+]
+"""An amount of a resource, such as 4, 500m or 16Gi."""

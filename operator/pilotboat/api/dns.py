@@ -1,0 +1,172 @@
+"""Which region callers are sent to, by the address a name server answers.
+
+Owns: what a user says of it (`zones.dns`), and what is told of it (`status.dns`). Must not know: DNS messages, nor who
+decides.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from .base import Model, Shape, Status, TimeLimit, cel, shaped, validations
+from .sources import SecretKey
+from .traffic import Label
+
+MAX_REGIONS = 16
+"""Regions that may share a host name: what is kept of them in DNS and in status is bounded by it."""
+
+_NAME = r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9])?(\.[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9])?)*"
+DnsName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200),
+    *shaped(Shape(_NAME, "must be a DNS name in lower case, without a dot at its end and without '*'")),
+]
+
+
+_ADDRESS_RULE = cel("isIP(self)", "must be an IPv4 or IPv6 address")
+
+
+def _address(value: str) -> str:
+    """In its one canonical form, so that it can be compared with what a name server answers."""
+    try:
+        address = ip_address(value)
+    except ValueError:
+        raise ValueError(_ADDRESS_RULE["message"]) from None
+    if address.version == 6 and (address.ipv4_mapped or address.scope_id):  # as the API server's rule has it
+        raise ValueError(_ADDRESS_RULE["message"])
+    return str(address)
+
+
+Address = Annotated[
+    str,
+    StringConstraints(min_length=2, max_length=45),
+    AfterValidator(_address),
+    Field(json_schema_extra=validations(_ADDRESS_RULE)),
+]
+
+
+class DnsFailbackMode(StrEnum):
+    """Manual: answers stay where they are until the region that has them fails."""
+
+    AUTOMATIC = "Automatic"
+    MANUAL = "Manual"
+
+
+class DnsFailback(Model):
+    """When a preferred region gets its callers back."""
+
+    after: TimeLimit = Field(
+        "5m", description="How long it must have been healthy; doubled with each failover, up to 1h, for six hours."
+    )
+    mode: DnsFailbackMode = DnsFailbackMode.AUTOMATIC
+
+
+class TsigAlgorithm(StrEnum):
+    """Hashes that name servers take for TSIG today."""
+
+    SHA256 = "hmac-sha256"
+    SHA384 = "hmac-sha384"
+    SHA512 = "hmac-sha512"
+
+
+class Tsig(Model):
+    """The key that signs what is asked of the name server."""
+
+    name: DnsName = Field(description="Name of the key, as the name server knows it.")
+    algorithm: TsigAlgorithm = TsigAlgorithm.SHA256
+    secret_ref: SecretKey = Field(description="Secret whose value is the key itself, in base64 as key files have it.")
+
+
+class Rfc2136(Model):
+    """A name server that takes dynamic updates, and that all regions share."""
+
+    server: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=253),
+        *shaped(Shape(r"[a-zA-Z0-9]([-a-zA-Z0-9.:]*[a-zA-Z0-9])?|::[0-9a-f]*", "must be a host name or an IP address")),
+    ] = Field(description="The primary of the zone; a secondary or a resolver will not do.")
+    port: Annotated[int, Field(ge=1, le=65535)] = 53
+    zone: DnsName = Field(description="The zone that hostname is in, as the server has it.")
+    tsig: Tsig
+
+
+ProviderField = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-zA-Z0-9/._-]+$")]
+ProviderValue = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+
+
+class ExternalDns(Model):
+    """external-dns, which runs in the cluster, tells the DNS provider what this region answers."""
+
+    provider_specific: Annotated[
+        dict[ProviderField, ProviderValue],
+        Field(max_length=16, description="The provider's own fields, such as aws/failover: PRIMARY."),
+    ] = Field(default_factory=dict)
+
+
+_ONE_RULE = cel("has(self.rfc2136) != has(self.externalDNS)", "give exactly one of rfc2136, externalDNS")
+_ZONE_RULE = cel(
+    "!has(self.rfc2136) || self.hostname == self.rfc2136.zone || self.hostname.endsWith('.' + self.rfc2136.zone)",
+    "hostname must be in rfc2136.zone",
+)
+_MANUAL_RULE = cel(
+    "!has(self.externalDNS) || !has(self.failback) || !has(self.failback.mode) || self.failback.mode == 'Automatic'",
+    "failback.mode Manual needs rfc2136: with external-dns a region does not know of the others",
+)
+
+
+class Dns(Model, json_schema_extra=validations(_ONE_RULE, _ZONE_RULE, _MANUAL_RULE)):
+    """One host name for several clusters, of which one is answered."""
+
+    hostname: DnsName = Field(description="What callers ask for; the same in every region.")
+    region: Annotated[Label, Field(description="What this cluster is called; another name in every region.")]
+    targets: Annotated[
+        list[Address],
+        Field(min_length=1, max_length=8, description="Addresses at which callers reach this region."),
+    ]
+    priority: Annotated[int, Field(ge=0, le=1000, description="Of healthy regions the lowest is answered.")] = 0
+    ttl: Annotated[int, Field(ge=1, le=3600, description="Seconds that resolvers may keep the answer.")] = 5
+    failback: DnsFailback = Field(default_factory=DnsFailback)
+    rfc2136: Rfc2136 | None = None
+    external_dns: Annotated[ExternalDns | None, Field(alias="externalDNS")] = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.rfc2136 is None) == (self.external_dns is None):
+            raise ValueError(_ONE_RULE["message"])
+        if self.rfc2136 and not f".{self.hostname}".endswith(f".{self.rfc2136.zone}"):
+            raise ValueError(_ZONE_RULE["message"])
+        if self.external_dns and self.failback.mode is DnsFailbackMode.MANUAL:
+            raise ValueError(_MANUAL_RULE["message"])
+        return self
+
+
+class DnsRegion(Status):
+    """A region, as this one sees it."""
+
+    name: str
+    healthy: bool
+    """By its own word, and it is heard of."""
+    targets: list[str] = Field(default_factory=list)
+
+
+class DnsStatus(Status):
+    """Where callers of the host name are sent."""
+
+    hostname: str
+    region: str
+    answer: Annotated[str | None, Field(description="Region whose addresses are answered.")] = None
+    targets: Annotated[list[str], Field(description="These addresses.")] = Field(default_factory=list)
+    since: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
+    moves: Annotated[int | None, Field(description="How often the answer has gone from one region to another.")] = None
+    hold_down: Annotated[
+        str | None, Field(description="How long a region must have been healthy before it is preferred again.")
+    ] = None
+    why: Annotated[str | None, Field(description="Why the answer moved last.")] = None
+    regions: Annotated[list[DnsRegion], Field(max_length=MAX_REGIONS)] = Field(default_factory=list)
+    records: Annotated[
+        Rfc2136 | None, Field(description="Where records of this region are, so that they can be taken away.")
+    ] = None

@@ -1,0 +1,202 @@
+"""Recovery: what a ModelDeployment says of zones, and what its status remembers of nodes and zones that were lost.
+
+Owns: spec.zones, status.zones, status.recovery. Must not know: when a node or a zone counts as lost.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from .base import Duration, Model, Status, cel, seconds, validations
+from .dns import Dns
+
+
+class Spread(StrEnum):
+    """How strictly replicas spread over zones."""
+
+    PREFERRED = "Preferred"
+    REQUIRED = "Required"
+
+
+class FailoverMode(StrEnum):
+    """Who takes a zone out of the traffic."""
+
+    AUTOMATIC = "Automatic"
+    OFF = "Off"
+
+
+class FailbackMode(StrEnum):
+    """Who decides that a zone that was lost gets traffic again; Manual: spec.zones.failback.approved names it."""
+
+    AUTOMATIC = "Automatic"
+    MANUAL = "Manual"
+
+
+class Failover(Model):
+    """When a zone counts as lost."""
+
+    mode: FailoverMode = FailoverMode.AUTOMATIC
+    threshold: Annotated[
+        int, Field(ge=1, le=100, description="Per cent of a zone's nodes, and of the replicas there, that must fail.")
+    ] = 60
+    after: Duration = Field("15s", description="How long they must have failed.")
+
+    @property
+    def after_seconds(self) -> int:
+        """`after` as a number."""
+        return seconds(self.after)
+
+
+_RISING = cel(
+    "!has(self.steps) || self.steps.all(a, self.steps.all(b, self.steps.indexOf(a) >= self.steps.indexOf(b) || a < b))",
+    "the steps of a fail-back must rise: each above the one before",
+    ".steps",
+)
+Percent = Annotated[int, Field(ge=1, le=100)]
+
+
+class Failback(Model, json_schema_extra=validations(_RISING)):
+    """How a zone or node that was lost gets its traffic and its replicas back."""
+
+    mode: FailbackMode = FailbackMode.AUTOMATIC
+    after: Duration = Field(
+        "5m", description="How long it must have been well; doubled with every further loss, up to an hour."
+    )
+    steps: Annotated[
+        list[Percent], Field(max_length=10, description="Weight of the zone's replicas, step by step, then all.")
+    ] = Field(default_factory=lambda: [10, 25, 50])
+    step_hold: Duration = Field("1m", description="Time at each step.")
+    approved: Annotated[
+        list[Annotated[str, Field(max_length=63)]],
+        Field(max_length=16, description="With mode Manual: zones that may come back."),
+    ] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if any(after <= before for before, after in pairwise(self.steps)):
+            raise ValueError(_RISING["message"])
+        return self
+
+    @property
+    def after_seconds(self) -> int:
+        """`after` as a number."""
+        return seconds(self.after)
+
+    @property
+    def hold_seconds(self) -> int:
+        """`stepHold` as a number."""
+        return seconds(self.step_hold)
+
+
+class Zones(Model):
+    """How replicas spread over zones, what happens when one is lost, and which region callers are sent to."""
+
+    spread: Spread = Spread.PREFERRED
+    spare: Annotated[
+        int, Field(ge=0, le=1000, description="Warm replicas beyond `replicas`, so that a zone's loss leaves enough.")
+    ] = 0
+    failover: Failover = Field(default_factory=Failover)
+    failback: Failback = Field(default_factory=Failback)
+    dns: Dns | None = Field(None, description="One host name for several clusters, of which a healthy one is answered.")
+
+
+class ZoneState(StrEnum):
+    """Of one zone, as this ModelDeployment sees it."""
+
+    HEALTHY = "Healthy"
+    SUSPECT = "Suspect"
+    LOST = "Lost"
+    RECOVERING = "Recovering"
+    """Well again, and not trusted yet."""
+    RETURNING = "Returning"
+    """Gets its traffic back step by step."""
+
+
+class ZoneStatus(Status):
+    """What is remembered of a zone; a healthy one of which nothing is to be remembered has no entry's memory."""
+
+    name: str
+    state: ZoneState
+    since: str
+    """When this state, or this step of a fail-back, began."""
+    weight: int = 100
+    """Per cent of what its replicas would get."""
+    step: int = 0
+    losses: int = 0
+    """How often it was lost, as far as that counts for the time it must be well again."""
+    lost_at: str | None = None
+    replicas: int = 0
+    failing: int = 0
+    message: str = ""
+
+
+class LostNode(Status):
+    """A node that took replicas with it, until it is trusted again or they are gone."""
+
+    name: str
+    zone: str = ""
+    fault: str
+    """NodeLost or GPUFault."""
+    since: str
+    """When it was first suspected."""
+    counted: bool = False
+    """Its replicas are lost, and others stand in for them; before that it is only suspected."""
+    well_since: str | None = None
+    """Since when it has been well again."""
+    losses: int = 1
+    pods: list[str] = Field(default_factory=list)
+
+
+class Split(Status):
+    """Where the time went until a replacement served, in seconds."""
+
+    schedule: float | None = None
+    pull: float | None = None
+    fetch: float | None = None
+    load: float | None = None
+    """Loading the model and warming it up."""
+
+
+class Fault(Status):
+    """One loss of replicas, and when what was put right."""
+
+    fault: str
+    """NodeLost, GPUFault, ZoneLost, PodLost or ProcessDied."""
+    subject: str
+    """Which node, zone or pod."""
+    replicas: int = 1
+    detected_at: str
+    traffic_moved_at: str | None = None
+    """When the last gateway had taken the replicas out; absent where no gateway tells."""
+    replaced_at: str | None = None
+    """When the first replacement was created."""
+    ready_at: str | None = None
+    seconds: Split | None = None
+
+    def same(self, other: Fault | None) -> bool:
+        """Whether both are of one loss, however far it has come."""
+        return other is not None and self._identity == other._identity
+
+    def ended_since(self, before: Fault | None) -> bool:
+        """Whether all is whole again, and that was not known of this loss before."""
+        return self.ready_at is not None and not (before is not None and before.ready_at and self.same(before))
+
+    @property
+    def _identity(self) -> tuple[str, str, str]:
+        return self.fault, self.subject, self.detected_at
+
+
+class RecoveryStatus(Status):
+    """What an operator that starts anew goes on from."""
+
+    nodes: list[LostNode] = Field(default_factory=list)
+    stand_ins: int | None = None
+    """Replicas above those asked for, in the place of lost ones."""
+    last: Fault | None = None
+    """The loss being recovered from, or the last one that was."""
+    count: int = 0
+    """Losses recovered from so far."""

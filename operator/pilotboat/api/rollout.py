@@ -1,0 +1,271 @@
+"""How a new revision gets its traffic: the steps a user writes, and where a rollout stands.
+
+Owns: spec.rollout and status.rollout. Must not know: how a step is taken (plan/progression.py).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated, Self
+
+from pydantic import Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
+
+from .analysis import AnalysisState, Decision
+from .base import Duration, Model, Shape, Status, TimeLimit, cel, seconds, shaped, validations
+from .outcomes import Outcomes, Result
+
+MAX_STEPS = 20
+
+
+class Surge(StrEnum):
+    """Where a canary's pods come from: Auto has one more than `replicas` where there is room, else borrows one."""
+
+    AUTO = "Auto"
+    ALWAYS = "Always"
+    NEVER = "Never"
+
+
+class OnFailure(StrEnum):
+    """After an abort the stable revision has all traffic; Pause keeps the canary's pods to look at."""
+
+    ROLLBACK = "Rollback"
+    PAUSE = "Pause"
+
+
+class Verb(StrEnum):
+    """What a person may ask of a running rollout."""
+
+    APPROVE = "Approve"
+    SKIP = "Skip"
+    PROMOTE = "Promote"
+    ABORT = "Abort"
+    RETRY = "Retry"
+
+
+class RolloutPhase(StrEnum):
+    """Where a rollout stands."""
+
+    PROGRESSING = "Progressing"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    HOLDING = "Holding"
+    PAUSED = "Paused"
+    PROMOTING = "Promoting"
+    ABORTED = "Aborted"
+
+
+class ErrorGate(Model):
+    """Answers of 500 and above, and those cut off."""
+
+    enabled: bool = True
+
+
+class LatencyGate(Model):
+    """Requests slower than a limit, counted as errors are."""
+
+    enabled: bool = True
+    slo_milliseconds: Annotated[
+        int | None,
+        Field(ge=1, le=600000, description="Left out: what nine of ten requests of the stable revision keep."),
+    ] = None
+
+
+Prompt = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+
+
+class QualityGate(Model):
+    """Before it has users, the canary answers a fixed set of prompts greedily; so does stable, twice."""
+
+    min_equal: Annotated[
+        float,
+        Field(gt=0, le=1, description="Share of answers that must equal stable's, of those stable itself repeats."),
+    ] = 0.8
+    max_tokens: Annotated[int, Field(ge=1, le=512, description="Length of an answer.")] = 64
+    prompts: Annotated[
+        list[Prompt], Field(max_length=100, description="None: twenty general ones; the more, the surer.")
+    ] = Field(default_factory=list)
+
+
+class LoadGate(Model):
+    """Before it has users, the canary bears a simulated load."""
+
+    qps: Annotated[float, Field(gt=0, le=200, description="Requests a second, at random times.")]
+    duration: Duration = Field("1m", description="At most ten minutes, and long enough for 100 requests.")
+    prompt_tokens: Annotated[int, Field(ge=1, le=100000, description="Length of each prompt.")] = 128
+    max_tokens: Annotated[int, Field(ge=1, le=512, description="Length of an answer.")] = 64
+    max_first_token_milliseconds: Annotated[
+        int, Field(ge=1, le=600000, description="What 95 of 100 requests must keep.")
+    ]
+    max_errors_percent: Annotated[float, Field(ge=0, le=100, description="Requests that may fail.")] = 1
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if not 1 <= seconds(self.duration) <= 600 or self.qps * seconds(self.duration) < 100:
+            raise ValueError("duration: at most 10m, and long enough for 100 requests at this qps")
+        return self
+
+
+class SyntheticProbes(Model):
+    """While too few users' requests come to decide, requests of our own go to both revisions."""
+
+    per_minute: Annotated[int, Field(ge=1, le=600, description="Requests a minute to each of the two.")] = 30
+
+
+class Analysis(Model):
+    """What a canary is judged by, against the stable revision at the same time."""
+
+    min_samples: Annotated[int, Field(ge=1, le=1000000, description="Canary requests before it is promoted.")] = 50
+    warmup: Annotated[int, Field(ge=0, le=10000, description="First canary requests that are not judged.")] = 0
+    errors: ErrorGate = Field(default_factory=ErrorGate)
+    first_token: LatencyGate = Field(default_factory=LatencyGate)
+    per_token: LatencyGate = Field(default_factory=LatencyGate)
+    quality: QualityGate | None = Field(None, description="Compare answers before the canary has users.")
+    load: LoadGate | None = Field(None, description="Try a load before the canary has users.")
+    probes: SyntheticProbes | None = Field(None, description="Requests of our own while users send too few.")
+
+
+class RolloutStep(Model):
+    """A share of the traffic, and how long it is held."""
+
+    weight: Annotated[int, Field(ge=1, le=100, description="Per cent of the traffic for the new revision.")]
+    hold: Duration = Field("5m", description="Time at this weight before the next step.")
+    approval: Annotated[bool, Field(description="Wait for the verb Approve (or Skip) after the hold.")] = False
+
+
+class Action(Model):
+    """One thing asked of the running rollout; it is done once for each id."""
+
+    verb: Verb
+    id: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:-]+$"),
+        Field(description="Any text that is new: each is done once."),
+    ]
+
+
+_RISING = cel(
+    "!has(self.steps) || self.steps.all(s, self.steps.exists_one(t, t.weight == s.weight))"
+    " && self.steps.map(s, s.weight).isSorted()",
+    "the weights of the steps must rise: each above the one before, and nothing after 100",
+    ".steps",
+)
+_OF_STEPS = ("surge", "deadline", "onFailure", "paused", "analysis")
+"""Without steps these would be accepted and do nothing."""
+
+
+def _idle(field: str) -> str:
+    return f"{field} is for rollouts with steps, and there are none"
+
+
+def _of_steps(field: str) -> dict[str, str]:
+    given = f"has(self.{field})" + (" && self.paused" if field == "paused" else "")
+    return cel(f"(has(self.steps) && self.steps.size() > 0) || !({given})", _idle(field), f".{field}")
+
+
+class Rollout(Model, json_schema_extra=validations(_RISING, *map(_of_steps, _OF_STEPS))):
+    """How a new revision replaces the one that serves; without steps, replica by replica."""
+
+    steps: Annotated[
+        list[RolloutStep], Field(max_length=MAX_STEPS, description="Rising weights; none: replica by replica.")
+    ] = Field(default_factory=list)
+    surge: Surge = Surge.AUTO
+    deadline: TimeLimit = Field(
+        "30m", description="Time for the pods of a step to become ready, capacity included, before the canary fails."
+    )
+    on_failure: OnFailure = OnFailure.ROLLBACK
+    paused: Annotated[bool, Field(description="Stay at this weight; a failing canary is aborted all the same.")] = False
+    action: Action | None = None
+    rollback_to: Annotated[
+        str | None,
+        StringConstraints(max_length=63),
+        *shaped(Shape(r"[0-9a-f]{8}", "must be a revision, 8 digits as in status.revisions")),
+        Field(description="Serve this earlier revision (status.revisions) instead of what the spec says."),
+    ] = None
+    history: Annotated[int, Field(ge=0, le=20, description="Earlier revisions kept for rollbackTo.")] = 3
+    analysis: Analysis = Field(default_factory=Analysis)
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        weights = [step.weight for step in self.steps]
+        if any(after <= before for before, after in pairwise(weights)):
+            raise ValueError(_RISING["message"])
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> Self:
+        for name in () if self.steps else sorted(self.model_fields_set):
+            field = to_camel(name)
+            if field in _OF_STEPS and (field != "paused" or self.paused):
+                raise ValueError(_idle(field))
+        return self
+
+    @property
+    def deadline_seconds(self) -> int:
+        """`deadline` as a number."""
+        return seconds(self.deadline)
+
+
+class RolloutRecord(Status):
+    """A rollout that is over."""
+
+    revision: str
+    stable: str
+    outcome: str
+    """Promoted, Aborted or Superseded."""
+    message: str = ""
+    weight: int = 0
+    """The highest share the canary had, in per cent."""
+    started: str | None = None
+    finished: str | None = None
+    outcomes: Result | None = None
+    """What applications posted; absent where none posted anything."""
+
+
+class GateRecord(Status):
+    """What a gate before users has found."""
+
+    gate: str
+    passed: bool
+    message: str
+
+
+class RolloutStatus(Status):
+    """Where the rollout stands; all that a restarted operator needs to go on."""
+
+    phase: RolloutPhase
+    stable: str
+    canary: str
+    step: int = 0
+    """Index of the step; equal to the number of steps while promoting."""
+    weight: int = 0
+    """Per cent of the traffic that goes to the canary now."""
+    borrowing: bool = False
+    """One of stable's replicas is lent to the canary, for there was no room for one more."""
+    highest: int = 0
+    """The highest weight the canary had."""
+    approved: bool = False
+    """Somebody approved this step."""
+    ungated: bool = False
+    """Somebody skipped the gates before users."""
+    forced: bool = False
+    """Somebody asked for the promotion: what the figures say does not stop it any more."""
+    reason: str | None = None
+    message: str = ""
+    started: str | None = None
+    since: str | None = None
+    """When the weight of this step was reached; absent while pods are awaited."""
+    waiting_since: str | None = None
+    """Since when pods of this step are awaited: what `deadline` counts from."""
+    gates: list[GateRecord] = Field(default_factory=list)
+    """Gates before users that have been measured."""
+    absorbed_probe: str | None = None
+    """Uid of the Job of synthetic requests that was counted last."""
+    decision: Decision | None = None
+    """What the evidence said when it last said something new."""
+    analysis: AnalysisState = Field(default_factory=AnalysisState)
+    outcomes: Outcomes | None = None
+    """What applications posted since the canary first had traffic; brought up to date once a minute at most."""
+
+
+__all__ = ["Rollout", "RolloutRecord", "RolloutStatus"]

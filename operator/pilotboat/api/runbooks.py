@@ -1,0 +1,274 @@
+"""What every reason means, and what to do next: docs/reasons.md is made from it.
+
+Owns: these words. Must not know: how a reason is detected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .reasons import Reason
+
+
+@dataclass(frozen=True)
+class Runbook:
+    """What a reason means, and what to do next."""
+
+    means: str
+    do: str
+
+
+RUNBOOKS: dict[Reason, Runbook] = {
+    Reason.SERVING: Runbook("At least one replica answers requests.", "Nothing."),
+    Reason.ROLLED_OUT: Runbook("Every replica runs this generation and is ready.", "Nothing."),
+    Reason.VALID: Runbook("The spec was understood whole.", "Nothing."),
+    Reason.FETCHED: Runbook("The files are there and have their digests.", "Nothing."),
+    Reason.TRAINED: Runbook("Training reached its last step.", "Nothing."),
+    Reason.PUBLISHED: Runbook(
+        "The result is on the output volume; status.output has its path and digests.", "Nothing."
+    ),
+    Reason.RESUMED: Runbook("The job runs again after it was suspended.", "Nothing."),
+    Reason.ROUTED: Runbook("Requests are split by the gateway that is asked for.", "Nothing."),
+    Reason.PROBED: Runbook("The probe has measured; its figures are judged elsewhere.", "Nothing."),
+    Reason.ROLLOUT_STARTED: Runbook("A new revision is a canary beside the one that serves.", "Nothing."),
+    Reason.ROLLOUT_STEP: Runbook("The canary has the share of the traffic that a step says.", "Nothing."),
+    Reason.ROLLOUT_PROMOTED: Runbook("The canary has all the traffic: it is the revision that serves.", "Nothing."),
+    Reason.ROLLOUT_SUPERSEDED: Runbook("Another change came while a canary was under way; it is over.", "Nothing."),
+    Reason.ZONES_UP: Runbook("No zone is lost.", "Nothing."),
+    Reason.RECOVERED: Runbook("As many replicas serve as are asked for, after a loss.", "Nothing."),
+    Reason.SCALED_TO_ZERO: Runbook("spec.replicas is 0, so nothing serves.", "Set spec.replicas above 0."),
+    Reason.STARTING: Runbook("Pods are being created or placed.", "Wait; the message names what is waited for."),
+    Reason.FETCHING: Runbook("An init container is fetching.", "Wait, or follow `kubectl logs POD -c fetch`."),
+    Reason.LOADING: Runbook("The server is loading the model.", "Wait, or ask the pod's /startupz for the phase."),
+    Reason.ROLLING_OUT: Runbook("Replicas of a new revision replace the old one's, one by one.", "Wait."),
+    Reason.CANARY_PAUSED: Runbook(
+        "spec.rollout.paused is true: weights stay as they are.", "`pilotboat rollout resume NAME` to go on."
+    ),
+    Reason.AWAITING_APPROVAL: Runbook(
+        "The hold of a step with `approval: true` is over.", "`pilotboat rollout approve NAME`, or `abort`."
+    ),
+    Reason.CANARY_HOLDING: Runbook(
+        "The evidence decides neither for nor against the canary; the message says what is missing.",
+        "Wait for more requests, or decide yourself: `pilotboat rollout promote NAME` or `abort`.",
+    ),
+    Reason.SCALING: Runbook("The number of replicas is changing.", "Wait."),
+    Reason.GATEWAY_STARTING: Runbook(
+        "The namespace's gateway is not up yet (or the one that is named has said nothing of its HTTPRoute); until it "
+        "is, requests go to the replicas directly.",
+        "Wait; if it lasts, look at the pods of Deployment pilotboat-gateway (or at the named gateway's controller).",
+    ),
+    Reason.LEAVING_GATEWAY: Runbook(
+        "The Service points at the replicas again; the gateway keeps the route until nobody can still be sent there.",
+        "Wait a minute.",
+    ),
+    Reason.TRAINING: Runbook("The trainer is running.", "Follow status.progress, or TensorBoard on the output volume."),
+    Reason.WAITING_FOR_FINE_TUNE_JOB: Runbook(
+        "The FineTuneJob named as source is not complete yet.", "Wait; pods start when it completes."
+    ),
+    Reason.WAITING_FOR_CHECKPOINT: Runbook(
+        "No checkpoint has been saved yet.", "Wait for checkpoints.everySteps steps."
+    ),
+    Reason.CHECKPOINT_SAVED: Runbook("A restart continues from the checkpoint named.", "Nothing."),
+    Reason.SUSPENDED: Runbook(
+        "spec.suspend is true: the pods are gone, checkpoints stay.", "Set spec.suspend to false."
+    ),
+    Reason.ZONE_SUSPECT: Runbook(
+        "Enough nodes and replicas of a zone fail; it is lost when that lasts, unless the message says why not.",
+        "Look at the nodes of the zone.",
+    ),
+    Reason.ZONE_RETURNING: Runbook(
+        "A zone that was lost is well again and gets its traffic back after a while, step by step.",
+        "Wait; with `failback.mode: Manual`, name it in spec.zones.failback.approved.",
+    ),
+    Reason.RESTARTING: Runbook("A trainer pod ended early and another continues.", "Read the message for the cause."),
+    Reason.SUPERSEDED: Runbook(
+        "A trainer pod found that another pod of its job has taken its place; it stopped and wrote nothing.",
+        "Nothing: the other pod trains.",
+    ),
+    Reason.INVALID_SPEC: Runbook(
+        "The spec has a value that the API server let through. What runs keeps running.", "Correct the field named."
+    ),
+    Reason.CONFIG_MAP_NOT_FOUND: Runbook(
+        "A ConfigMap or a key of it is missing.", "Create it; it is looked for again."
+    ),
+    Reason.SECRET_NOT_FOUND: Runbook(
+        "A Secret or a key of it is missing.", "Create it; kubelet looks again by itself."
+    ),
+    Reason.CLAIM_NOT_FOUND: Runbook("A PersistentVolumeClaim is missing.", "Create it; it is looked for again."),
+    Reason.FINE_TUNE_JOB_NOT_FOUND: Runbook("The FineTuneJob named does not exist.", "Create it, or correct the name."),
+    Reason.FINE_TUNE_JOB_FAILED: Runbook("The FineTuneJob named failed.", "Read its conditions; run it again."),
+    Reason.CHECKSUM_MISMATCH: Runbook(
+        "A file does not have the SHA-256 that was given. It was deleted and is not served.",
+        "Correct the digest, or find out who changed the file.",
+    ),
+    Reason.SOURCE_NOT_FOUND: Runbook("The repository, revision, file or path does not exist.", "Correct the source."),
+    Reason.INVALID_MODEL: Runbook(
+        "The files are no model that the engine can load.", "Correct the source or the engine."
+    ),
+    Reason.INVALID_DATASET: Runbook("The data set cannot be used; the line is named.", "Mend the line."),
+    Reason.UNSAFE_FILE: Runbook(
+        "Only files of types that cannot execute code are fetched.", "Use safetensors or GGUF."
+    ),
+    Reason.UNSUPPORTED: Runbook("The combination asked for does not exist.", "The message says what does."),
+    Reason.HUB_AUTH_FAILED: Runbook(
+        "The hub refused the token, or wants one.", "Set tokenSecretRef; accept the licence."
+    ),
+    Reason.HUB_RATE_LIMITED: Runbook("The hub asked us to slow down.", "Wait, use a token, or a mirror."),
+    Reason.HUB_UNREACHABLE: Runbook("The hub or the server did not answer.", "Check the network, or set an endpoint."),
+    Reason.DOWNLOAD_FAILED: Runbook("A download failed for the reason in the message.", "Read the message."),
+    Reason.DISK_FULL: Runbook("The volume has no room for the files.", "Use a larger volume, or fewer files."),
+    Reason.IMAGE_PULL_ERROR: Runbook("An image cannot be pulled.", "Correct the image, or set imagePullSecrets."),
+    Reason.UNSCHEDULABLE: Runbook(
+        "No node can take the pod; the scheduler's words follow.", "Ask for less, or add nodes."
+    ),
+    Reason.INSUFFICIENT_SURGE_CAPACITY: Runbook(
+        "The new revision needs room for one more pod and there is none. The old revision serves.",
+        "Free or add a node or GPU, or scale down by one for the time of the rollout.",
+    ),
+    Reason.CANARY_ROLLED_BACK: Runbook(
+        "The canary was given up for the reason in the message; the stable revision has all the traffic.",
+        "Apply a revision that is better, or `pilotboat rollout retry NAME`.",
+    ),
+    Reason.REVISION_NOT_FOUND: Runbook(
+        "spec.rollout.rollbackTo names a revision that is not kept.", "Take one of status.revisions."
+    ),
+    Reason.CONTAINER_CONFIG_ERROR: Runbook("kubelet cannot make the container.", "Read the message."),
+    Reason.POD_REJECTED: Runbook(
+        "The API server or a node refuses the pods.", "Read the message: quota, policy, podTemplate or devices."
+    ),
+    Reason.NAME_TAKEN: Runbook(
+        "An object of the name we need belongs to somebody else.", "Rename or delete one of the two."
+    ),
+    Reason.GATEWAY_UNAVAILABLE: Runbook(
+        "Requests go through the namespace's gateway, and no replica of it is available.",
+        "Look at the pods of Deployment pilotboat-gateway; `traffic: Direct` does without it.",
+    ),
+    Reason.NO_GATEWAY_PORT: Runbook(
+        "Every port of the namespace's gateway is taken, so requests go to the replicas directly.",
+        "Use another namespace, or `traffic: Direct`.",
+    ),
+    Reason.GATEWAY_API_MISSING: Runbook(
+        "`traffic: HTTPRoute` needs the Gateway API (1.2 or later), which is not installed, or which the operator may "
+        "not use. No canary starts; the Service serves.",
+        "Install the Gateway API's CRDs or mend the operator's rights, or use `traffic: Gateway`.",
+    ),
+    Reason.GATEWAY_NOT_FOUND: Runbook(
+        "The Gateway named in spec.routing.gateway does not exist. No canary starts; the Service serves.",
+        "Create the Gateway, or correct the name; it is looked for again.",
+    ),
+    Reason.ROUTE_NOT_ACCEPTED: Runbook(
+        "The Gateway's controller refuses the HTTPRoute, or a part of it; its words follow. Weights stay as they are.",
+        "Read the message: the listener's allowedRoutes, the hostnames, the sectionName.",
+    ),
+    Reason.CAPACITY_PENDING: Runbook(
+        "Replicas are lost and no node has room for those that are to stand in for them; the scheduler's words follow.",
+        "Add nodes or GPUs in the zones that are left, or free some; spec.zones.spare keeps replicas warm for this.",
+    ),
+    Reason.ZONES_NOT_LABELLED: Runbook(
+        "spec.zones asks for something, and fewer than two zones are told by the nodes: nothing can be moved.",
+        "Label the nodes with topology.kubernetes.io/zone, or leave spec.zones out.",
+    ),
+    Reason.NODE_LOST: Runbook(
+        "A node is not heard of and its pods do not serve or train: others are made elsewhere, and none is killed by "
+        "force. A FineTuneJob goes on from its last checkpoint; a trainer that still runs finds itself replaced.",
+        "Look at the node. When it is well again for a while, surplus replicas go by themselves.",
+    ),
+    Reason.GPU_FAULT: Runbook(
+        "A device of the node is out of order and the replica on it does not serve: another is made elsewhere.",
+        "Look at the node's conditions and at its device plugin; cordon it until it is repaired.",
+    ),
+    Reason.ZONE_LOST: Runbook(
+        "Most of a zone fails: it gets no traffic until it has been well for a while.", "Look at the zone's nodes."
+    ),
+    Reason.POD_LOST: Runbook("A replica was deleted or evicted; another is made.", "Nothing, if somebody meant it."),
+    Reason.PROCESS_DIED: Runbook(
+        "A server process ended and was started anew in its pod.", "Read `kubectl logs --previous`."
+    ),
+    Reason.POD_UNREADY: Runbook("A replica does not serve any more, and its process lives.", "Read the pod's logs."),
+    Reason.DNS_ANSWERED: Runbook("The host name is answered, and this region does its part in it.", "Nothing."),
+    Reason.DNS_MOVED: Runbook(
+        "Callers of the host name are sent to another region; the message says which and why.",
+        "Nothing, unless it is a surprise: then look at the region that was left.",
+    ),
+    Reason.DNS_STARTING: Runbook(
+        "This region looks at the name server first, or nobody is answered yet.", "Nothing; it takes seconds."
+    ),
+    Reason.DNS_UPDATE_REFUSED: Runbook(
+        "The name server refuses us, or the TSIG key cannot be had; the message says which. Callers are sent where "
+        "they were; this region loses them to another after 20 s.",
+        "Compare zones.dns.rfc2136 (zone, key name, algorithm, Secret) with the name server's own configuration.",
+    ),
+    Reason.DNS_SERVER_UNREACHABLE: Runbook(
+        "The name server does not answer. Callers are sent where they were; if only we cannot reach it, another region "
+        "takes over after 20 s.",
+        "Look at the name server, and at the way to it: TCP to its port from the operator's pods.",
+    ),
+    Reason.DNS_NOT_PERMITTED: Runbook(
+        "The operator may not read the Secret with the TSIG key, set its finalizer, or write a DNSEndpoint.",
+        "Set dns.enabled=true in the chart's values, which grants it.",
+    ),
+    Reason.DNS_NAME_TAKEN: Runbook(
+        "The host name has addresses, or records beside it, that no region has written. They are left alone.",
+        "Delete them in the name server, or take another hostname.",
+    ),
+    Reason.DNS_REGION_TAKEN: Runbook(
+        "Another cluster uses the same host name under the same region. This one stands back.",
+        "Give every cluster a zones.dns.region of its own.",
+    ),
+    Reason.DNS_RECORDS_LEFT: Runbook(
+        "The ModelDeployment, or its zones.dns, is gone, and the name server could not be told within 30 s.",
+        "Delete the records that the message names; no other region is disturbed by them.",
+    ),
+    Reason.DNS_WITHDRAWN: Runbook(
+        "Nothing serves here, so this region's record is withdrawn; the message says when it returns.",
+        "Look at Available.",
+    ),
+    Reason.EXTERNAL_DNS_MISSING: Runbook(
+        "`zones.dns.externalDNS` needs the kind DNSEndpoint, which is not installed.",
+        "Install external-dns with its CRD and --source=crd, or use rfc2136.",
+    ),
+    Reason.CONTAINER_OOM_KILLED: Runbook(
+        "The container used more memory than its limit.",
+        "Do what the message says: raise spec.podTemplate.resources.limits.memory, or lower the fields it names.",
+    ),
+    Reason.CRASH_LOOP_BACK_OFF: Runbook("The container keeps dying; its last lines follow.", "Read them."),
+    Reason.CONTAINER_FAILED: Runbook("The container ended with an error; its last lines follow.", "Read them."),
+    Reason.POD_EVICTED: Runbook(
+        "kubelet evicted the pod.", "Give the node, or the pod's requests, more of what ran out."
+    ),
+    Reason.POD_DELETED: Runbook(
+        "A trainer pod was deleted, and how it ended was not heard of.", "Nothing; the job goes on from its checkpoint."
+    ),
+    Reason.NOT_READY: Runbook(
+        "The pod served and does not now: its readiness probe fails, or its node is not heard of.",
+        "Read the pod's logs; look at its node.",
+    ),
+    Reason.TRAINING_FAILED: Runbook("The trainer stopped with an error.", "Read the message and the logs."),
+    Reason.NOTHING_LEARNED: Runbook(
+        "Training ended and no weight had changed.", "Check learning rate and targetModules."
+    ),
+    Reason.INSUFFICIENT_MEMORY: Runbook("Training ran out of memory.", "Lower batchSize or maxLength, or use LoRA."),
+    Reason.DEADLINE_EXCEEDED: Runbook("activeDeadlineSeconds passed.", "Give the job more time."),
+    Reason.BACKOFF_LIMIT_EXCEEDED: Runbook(
+        "The trainer failed backoffLimit times.", "Read the message for the last cause."
+    ),
+    Reason.JOB_DELETED: Runbook("The batch Job of a finished run is gone.", "Nothing; the record stays."),
+    Reason.REVISION_UNREACHABLE: Runbook(
+        "The Service of the revision named does not answer a probe.",
+        "Look at the revision's pods, and at network policies between them and the probe's pod.",
+    ),
+    Reason.API_KEY_REFUSED: Runbook(
+        "The revision named does not accept the first API key of service.apiKeySecretRef.",
+        "Compare the Secret with what the revision's pods were started with.",
+    ),
+    Reason.INVALID_ANSWER: Runbook(
+        "The revision named answers with something else than OpenAI's API does.", "Correct engine.image or its args."
+    ),
+    Reason.PROBE_FAILED: Runbook(
+        "A probe could not measure for the reason in the message; that says nothing about the revision.",
+        "Read the message and the probe's logs; the rollout holds until it is retried or skipped.",
+    ),
+    Reason.PROBE_INTERRUPTED: Runbook(
+        "A probe was ended before it had measured all it should.", "Nothing; it runs again."
+    ),
+}

@@ -1,0 +1,98 @@
+"""How requests reach the replicas of a ModelDeployment, as its user says it.
+
+Owns: Traffic, Routing and their parts. Must not know: gateways, Services, weights.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from .base import Model, ObjectName, OneOf, cel, validations
+
+
+class Traffic(StrEnum):
+    """How requests are split over revisions.
+
+    Gateway: by the namespace's gateway. HTTPRoute: by the Gateway named in routing.gateway. Direct: by nobody, the
+    Service points at the replicas themselves.
+    """
+
+    GATEWAY = "Gateway"
+    HTTP_ROUTE = "HTTPRoute"
+    DIRECT = "Direct"
+
+
+HttpToken = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_-]+$")]
+"""Name of a header or a cookie."""
+
+
+class Sticky(OneOf):
+    """What a caller is known by: the same caller stays with a revision while shares stand still."""
+
+    header: HttpToken | None = Field(None, description="Name of a request's header, such as one with the user's id.")
+    cookie: HttpToken | None = Field(None, description="Name of a cookie that the application sets.")
+
+
+HeaderValue = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._:-]+$")]
+
+
+class TesterHeader(Model):
+    """A request that bears this header and value goes to the canary, whatever its weight, while there is one."""
+
+    header: Annotated[HttpToken, Field(description="Name of the header.")]
+    value: Annotated[HeaderValue, Field(description="What it must say.")] = "always"
+
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+Hostname = Annotated[
+    str,
+    StringConstraints(
+        min_length=1,
+        max_length=253,
+        pattern=r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    ),
+]
+
+
+class NamedGateway(Model):
+    """A Gateway of the Gateway API, which somebody else runs."""
+
+    name: ObjectName
+    namespace: Annotated[Label | None, Field(description="The ModelDeployment's own when left out.")] = None
+    section_name: Annotated[ObjectName | None, Field(description="One listener of it; all when left out.")] = None
+
+
+_STICKY_RULE = cel(
+    "!has(self.sticky) || !has(self.gateway)",
+    "routing.sticky needs traffic: Gateway: an HTTPRoute has no field that keeps a caller with a revision",
+)
+_HOSTNAMES_RULE = cel(
+    "!has(self.hostnames) || self.hostnames.size() == 0 || has(self.gateway)",
+    "routing.hostnames need routing.gateway: they are what it knows the requests by",
+)
+
+
+class Routing(Model, json_schema_extra=validations(_STICKY_RULE, _HOSTNAMES_RULE)):
+    """How the gateway treats requests."""
+
+    testers: TesterHeader | None = Field(None, description="What marks requests that are to go to the canary.")
+
+    sticky: Sticky | None = Field(
+        None, description="What a caller is known by, so that it stays with one revision; nothing when left out."
+    )
+    gateway: NamedGateway | None = Field(None, description="For traffic HTTPRoute: the Gateway that splits requests.")
+    hostnames: Annotated[
+        list[Hostname],
+        Field(max_length=16, description="For traffic HTTPRoute: the hosts whose requests these are; all when empty."),
+    ] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.sticky and self.gateway:
+            raise ValueError(_STICKY_RULE["message"])
+        if self.hostnames and not self.gateway:
+            raise ValueError(_HOSTNAMES_RULE["message"])
+        return self

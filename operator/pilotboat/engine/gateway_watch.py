@@ -1,0 +1,124 @@
+"""Takes a gateway that does not answer out of its Services, long before the cluster knows that its node is lost.
+
+Owns: asking every gateway again and again, and the label by which Services choose. Must not know: what a gateway does.
+
+kubelet's silence is noticed after 40 to 50 seconds, and until then every other caller would be sent to a dead gateway.
+The last gateway that answers is never taken out, and where none answers, it is rather we who are cut off: nothing is
+done. A gateway comes back by the same question. Whoever makes a gateway anew gives it the label from the start, so
+Services lose nothing while no operator runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import aiohttp
+from prometheus_client import Counter
+
+from pilotboat.api import labels
+from pilotboat.api.routing import AGENT_PORT, authority
+
+from .errors import EngineError
+from .gateways import key_of
+from .kinds import POD, Kind
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+EVERY = 1.0
+TIMEOUT = 1.0
+MISSES = 3
+"""Unanswered in a row until a gateway is taken out: three to six seconds."""
+
+Raw = dict[str, Any]
+Name = tuple[str, str]
+
+
+class Patches(Protocol):
+    """What of the Api is needed here."""
+
+    async def merge(self, kind: Kind, namespace: str, name: str, body: Raw) -> Raw: ...
+
+
+class GatewayWatch:
+    """Asks the gateways of every namespace that has more than one."""
+
+    def __init__(
+        self,
+        api: Patches,
+        store: Store,
+        changes: Counter,
+        *,
+        every: float = EVERY,
+        timeout: float = TIMEOUT,
+        port: int = AGENT_PORT,
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._changes = changes
+        self._every = every
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._port = port
+        self._missed: defaultdict[Name, int] = defaultdict(int)
+
+    async def run(self) -> None:
+        """Round after round, for ever."""
+        async with aiohttp.ClientSession(
+            timeout=self._timeout, connector=aiohttp.TCPConnector(force_close=True)
+        ) as session:
+            while True:
+                await asyncio.sleep(self._every)
+                groups = [self._pods(key.namespace) for key in tuple(self._store.gateways.keys())]
+                groups = [pods for pods in groups if len(pods) > 1]
+                self._forget(groups)
+                await asyncio.gather(*(self._round(session, pods) for pods in groups))
+
+    def _pods(self, namespace: str) -> list[Raw]:
+        """Gateways that have been up: one that starts is nobody's yet."""
+        found = self._store.pods(key_of(namespace))
+        return [pod for pod in found if pod["status"].get("podIP") and pod["status"].get("phase") == "Running"]
+
+    def _forget(self, groups: Iterable[list[Raw]]) -> None:
+        there = {_name(pod) for pods in groups for pod in pods}
+        for name in self._missed.keys() - there:
+            del self._missed[name]
+
+    async def _round(self, session: aiohttp.ClientSession, pods: list[Raw]) -> None:
+        answers = await asyncio.gather(*(self._answers(session, pod) for pod in pods))
+        for pod, answered in zip(pods, answers, strict=True):
+            self._missed[_name(pod)] = 0 if answered else self._missed[_name(pod)] + 1
+        if not any(answers):
+            return
+        for pod, answered in zip(pods, answers, strict=True):
+            serves = pod["metadata"]["labels"].get(labels.SERVING) == labels.SERVES
+            if serves and self._missed[_name(pod)] >= MISSES:
+                await self._mark(pod, "false")
+            elif not serves and answered:
+                await self._mark(pod, labels.SERVES)
+
+    async def _answers(self, session: aiohttp.ClientSession, pod: Raw) -> bool:
+        where = authority(pod["status"]["podIP"], self._port)
+        try:
+            async with session.get(f"http://{where}/livez", allow_redirects=False) as response:
+                return response.status < 500
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    async def _mark(self, pod: Raw, value: str) -> None:
+        namespace, name = _name(pod)
+        try:
+            await self._api.merge(POD, namespace, name, {"metadata": {"labels": {labels.SERVING: value}}})
+        except EngineError as failure:  # asked again in the next round
+            log.warning("gateway %s/%s could not be marked: %s", namespace, name, failure)
+            return
+        self._changes.labels(value).inc()
+        told = "answers again: callers are sent to it" if value == labels.SERVES else "does not answer: taken out"
+        log.warning("gateway %s/%s %s", namespace, name, told)
+
+
+def _name(pod: Mapping[str, Any]) -> Name:
+    return pod["metadata"]["namespace"], pod["metadata"]["name"]

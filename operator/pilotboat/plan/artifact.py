@@ -1,0 +1,76 @@
+"""What is said of the model's files: whether they are there, and what they turned out to be.
+
+Owns: the condition ArtifactReady and status.model. Must not know: how files are fetched (images/fetch).
+"""
+
+from __future__ import annotations
+
+from ..api import conditions as kinds
+from ..api.conditions import Condition
+from ..api.model_deployment import ModelInfo
+from ..api.reasons import Reason
+from ..api.runtime import FetchedItem, FetchResult
+from . import diagnose, notes, outcome, sources
+from .build import Raw, dig
+from .deployment_view import View
+from .outcome import Cause
+
+
+def condition(view: View) -> Condition:
+    if view.held and view.blocked:
+        told = f"the pods that were made have their copy; {view.blocked.message}"
+        return outcome.told(view.generation, kinds.ARTIFACT_READY, True, None, Reason.FETCHED, told)
+    if view.blocked and view.blocked.reason != Reason.INVALID_SPEC:
+        return outcome.told(view.generation, kinds.ARTIFACT_READY, False, view.blocked, Reason.FETCHED, "")
+    for pod in view.target_pods:
+        if (ended := diagnose.ended_container(pod, diagnose.FETCH)) and ended.exit_code == 0:
+            report = ended.report
+            return outcome.told(
+                view.generation, kinds.ARTIFACT_READY, True, None, Reason.FETCHED, report.message if report else ""
+            )
+    failed = [pod for pod in view.target_pods if _fetch_failed(pod)]
+    if failed and (cause := diagnose.cause(failed)):
+        return outcome.told(view.generation, kinds.ARTIFACT_READY, False, cause, Reason.FETCHED, "")
+    kept = kinds.find(outcome.previous(view.observed.parent), kinds.ARTIFACT_READY)
+    same = view.spec is None or dig(view.observed.parent, "status", "updateRevision") == view.target
+    if kept and kept.status == "True" and same:
+        return kept.model_copy(update={"observed_generation": view.generation})
+    return outcome.told(view.generation, kinds.ARTIFACT_READY, False, _not_fetched(view), Reason.FETCHED, "")
+
+
+def _not_fetched(view: View) -> Cause:
+    """What the fetch waits for, where it has neither ended well nor badly."""
+    if view.blocked is None and view.want == 0:
+        return Cause(Reason.SCALED_TO_ZERO, "nothing is fetched while spec.replicas is 0")
+    waits = diagnose.cause(view.target_pods) or Cause(Reason.STARTING, "no pod fetches the model yet")
+    return view.blocked or outcome.refused(view.observed.rejected) or view.not_created or waits
+
+
+def _fetch_failed(pod: Raw) -> bool:
+    ended = diagnose.ended_container(pod, diagnose.FETCH)
+    return ended is not None and ended.exit_code != 0
+
+
+def model(view: View) -> ModelInfo | None:
+    """The model as resolved by the fetch container of this revision, kept once known."""
+    known = dig(view.observed.parent, "status", "model")
+    if view.spec is None:
+        return outcome.read(ModelInfo, known)
+    described = sources.describe(view.spec.model.source)
+    if item := _fetched(view):
+        engine = notes.engine(view.spec, item.digests)
+        return ModelInfo(source=described, engine=engine, revision=item.revision, digests=item.digests)
+    same = dig(view.observed.parent, "status", "updateRevision") == view.target
+    kept = (outcome.read(ModelInfo, known) if same else None) or ModelInfo()
+    return kept.model_copy(update={"source": described, "engine": kept.engine or view.spec.engine.type})
+
+
+def _fetched(view: View) -> FetchedItem | None:
+    """What the fetch container of any pod of this revision says of the model."""
+    for pod in view.target_pods:
+        ended = diagnose.ended_container(pod, diagnose.FETCH)
+        if ended and ended.exit_code == 0 and ended.report:
+            result = outcome.read(FetchResult, ended.report.result)
+            if result and "model" in result.items:
+                return result.items["model"]
+    return None

@@ -1,0 +1,126 @@
+"""The pods of a FineTuneJob, one after another: which of them is lost, and what became of each.
+
+A pod is lost where its node is not heard of (or, where nodes may not be seen, the control plane has taken its readiness
+away though every container was ready), or where it should have ended long ago and nobody says that it has. The Job
+controller waits for such a pod for ever, for it counts a pod only once it is over. Lost is no proof: the pod may go on
+training. So it is not killed by force; its successor claims the checkpoints, and the pod finds itself superseded.
+
+Owns: when a pod counts as lost, and status.attempts. Must not know: what is done about a loss (finetune.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ..api.finetune_job import MAX_ATTEMPTS, Attempt
+from ..api.reasons import Reason
+from . import build, diagnose, outcome
+from .build import Raw, dig
+from .outcome import Cause
+from .types import Node
+
+PATIENCE = timedelta(seconds=10)
+"""From the moment a node is told as not heard of, which is 40 to 55 s after its last sign: it may be back at once."""
+
+OVERDUE = timedelta(seconds=30)
+"""From the end of a pod's own grace period: kubelet ends containers by force then, and says so."""
+
+MAX_MESSAGE = 300
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A pod that nobody hears of."""
+
+    pod: str
+    since: str
+    message: str
+
+
+def lost(pod: Raw, nodes: Mapping[str, Node], now: datetime) -> Loss | None:
+    """Whether nobody will say how that pod ends, and since when."""
+    threat = _threat(pod, nodes)
+    if threat is None or now < datetime.fromisoformat(threat[0]) + threat[1]:
+        return None
+    name, node = pod["metadata"]["name"], dig(pod, "spec", "nodeName")
+    return Loss(name, threat[0], f"node {node} with pod {name} is not heard of since {threat[0]}")
+
+
+def look_again(pods: Iterable[Raw], nodes: Mapping[str, Node], now: datetime) -> timedelta | None:
+    """When the first of the pods will count as lost, if nothing is heard until then."""
+    threats = [found for pod in pods if (found := _threat(pod, nodes))]
+    ahead = [wait for since, patience in threats if (wait := datetime.fromisoformat(since) + patience - now)]
+    return min((wait for wait in ahead if wait > timedelta()), default=None)
+
+
+def _threat(pod: Raw, nodes: Mapping[str, Node]) -> tuple[str, timedelta] | None:
+    """Since when there is something wrong, and how long that may last."""
+    if dig(pod, "status", "phase") in ("Failed", "Succeeded") or not dig(pod, "spec", "nodeName"):
+        return None
+    if ending := dig(pod, "metadata", "deletionTimestamp"):
+        return ending, OVERDUE
+    node = nodes.get(dig(pod, "spec", "nodeName"))
+    silent = build.timestamp(node.since) if node and node.since and not node.ready else None
+    since = silent or diagnose.unheard_since(pod)
+    return (since, PATIENCE) if since else None
+
+
+def record(parent: Raw, pods: Iterable[Raw], nodes: Mapping[str, Node], now: datetime) -> list[Attempt]:
+    """The last pods: those there are as they are, earlier ones as they were told before."""
+    told = {attempt.pod: attempt for attempt in outcome.read_all(Attempt, dig(parent, "status", "attempts"))}
+    there = {attempt.pod: attempt for attempt in (_attempt(pod, nodes, now) for pod in pods)}
+    gone = {name: _gone(attempt, now) for name, attempt in told.items() if name not in there}
+    ordered = sorted({**gone, **there}.values(), key=lambda attempt: (attempt.start_time or "", attempt.pod))
+    return ordered[-MAX_ATTEMPTS:]
+
+
+def last_loss(told: Iterable[Attempt]) -> Cause | None:
+    """Why the latest pod of all is no more, where its node was lost."""
+    latest = list(told)[-1:]
+    return next((Cause(Reason.NODE_LOST, a.message or "") for a in latest if a.reason == Reason.NODE_LOST), None)
+
+
+def is_told(parent: Mapping[str, object], loss: Loss) -> bool:
+    """Whether status says already that this pod is lost."""
+    told = dig(parent, "status", "attempts") or ()
+    return any(raw.get("pod") == loss.pod and raw.get("reason") == Reason.NODE_LOST for raw in told)
+
+
+def _attempt(pod: Raw, nodes: Mapping[str, Node], now: datetime) -> Attempt:
+    meta = pod["metadata"]
+    made = Attempt(
+        pod=meta["name"],
+        node=dig(pod, "spec", "nodeName"),
+        start_time=meta.get("creationTimestamp") or dig(pod, "status", "startTime"),
+    )
+    if loss := lost(pod, nodes, now):
+        return _ended(made, loss.since, Cause(Reason.NODE_LOST, loss.message))
+    if dig(pod, "status", "phase") not in ("Failed", "Succeeded"):
+        return made
+    endings = list(diagnose.endings(pod))
+    last = max(endings, key=lambda ended: (ended.exit_code != 0, ended.finished_at), default=None)
+    if last is None:
+        return _ended(made, None, diagnose.cause([pod]) or Cause(Reason.POD_DELETED, ""))
+    return _ended(made, last.finished_at or None, _why(last))
+
+
+def _why(last: diagnose.Ended) -> Cause:
+    """In the container's own words where it left some: a checkpoint saved at SIGTERM is no failure."""
+    said = last.report
+    if said and said.reason in set(Reason):
+        return Cause(Reason(said.reason), said.message)
+    return diagnose.explain(last) if last.exit_code else Cause(Reason.TRAINED, "")
+
+
+def _gone(attempt: Attempt, now: datetime) -> Attempt:
+    """A pod that is not there any more and of which no end was told."""
+    if attempt.reason:
+        return attempt
+    return _ended(attempt, build.timestamp(now), Cause(Reason.POD_DELETED, "how it ended was not heard of"))
+
+
+def _ended(attempt: Attempt, at: str | None, why: Cause) -> Attempt:
+    words = why.message[:MAX_MESSAGE] or None
+    return attempt.model_copy(update={"end_time": at, "reason": str(why.reason), "message": words})

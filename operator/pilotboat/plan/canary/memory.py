@@ -1,0 +1,128 @@
+"""What a rollout has learned so far: minutes go in, sufficient statistics stay.
+
+Owns: how AnalysisState begins, grows and begins anew. Must not know: what is decided from it.
+
+Minutes are absorbed in order and one by one, each weighed by what was known before it, so that it does not matter
+in how many pieces they come, nor whether the operator was started anew between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
+
+from ...api.analysis import PERIOD, AnalysisState, Latest, Metric
+from ...api.routing import Evidence
+from .counts import Bounds, Count, Stratum, Tally, read
+from .running import grown
+from .settings import EVERY, Settings
+from .slo import measured, snap
+
+BEFORE = 3600
+"""Seconds before the rollout from which stable's rate, scatter and bounds are known."""
+ENOUGH_FAILING = 10
+"""Requests among which the hard stop looks for failures."""
+
+
+def begin(evidence: Sequence[Evidence], stable: str, settings: Settings, now: float) -> AnalysisState:
+    """The state of a rollout that begins now: bounds, and what stable has been like in the last hour."""
+    last = int(now) // PERIOD * PERIOD - PERIOD
+    state = settled(AnalysisState(cursor=last - BEFORE), evidence, stable, settings)
+    strata = read(evidence, stable, "", bounds(state), state.cursor).strata
+    state = absorb(state, strata, settings)
+    return state.model_copy(update={"cursor": max(state.cursor, last)})
+
+
+def advance(
+    state: AnalysisState, evidence: Sequence[Evidence], stable: str, canary: str, settings: Settings
+) -> tuple[AnalysisState, Stratum | None]:
+    """The state with every whole minute that has passed since, and the minute now open."""
+    state = settled(state, evidence, stable, settings)
+    reading = read(evidence, stable, canary, bounds(state), state.cursor)
+    return absorb(state, reading.strata, settings), reading.open
+
+
+def settled(state: AnalysisState, evidence: Sequence[Evidence], stable: str, settings: Settings) -> AnalysisState:
+    """The state with bounds, where they were not known and now can be; a known bound never moves.
+
+    Stable's last hour decides, or all that is known of it where that hour was too quiet.
+    """
+    if state.first_token_bound and state.per_token_bound:
+        return state
+    recent, ever = measured(evidence, stable, state.cursor - BEFORE), measured(evidence, stable)
+    first = settings.first_token_ms and snap(settings.first_token_ms)
+    per = settings.per_token_ms and snap(settings.per_token_ms)
+    return state.model_copy(
+        update={
+            "first_token_bound": state.first_token_bound or first or recent.first_token or ever.first_token,
+            "per_token_bound": state.per_token_bound or per or recent.per_token or ever.per_token,
+        }
+    )
+
+
+def bounds(state: AnalysisState) -> Bounds:
+    """The bounds against which evidence is read."""
+    return Bounds(state.first_token_bound, state.per_token_bound)
+
+
+def restart(state: AnalysisState) -> AnalysisState:
+    """The count towards promotion begun anew, as after an incident that is over; what may abort is kept."""
+    fresh = {"promote": 0, "promote_over": 0}
+    return state.model_copy(
+        update={
+            "restarts": state.restarts + 1,
+            "errors": state.errors.model_copy(update=fresh),
+            "first_token": state.first_token.model_copy(update=fresh),
+            "per_token": state.per_token.model_copy(update=fresh),
+        }
+    )
+
+
+def absorb(state: AnalysisState, strata: Iterable[Stratum], settings: Settings) -> AnalysisState:
+    """The state with these minutes in it; those that are in it already change nothing."""
+    fresh = [stratum for stratum in strata if stratum.start > state.cursor]
+    if not fresh:
+        return state
+    warmed, canaries = _judged(state.warmed, fresh, settings.warmup)
+    after = {metric: grown(metric, state.of(metric), _of(metric, canaries, fresh), settings) for metric in EVERY}
+    return AnalysisState(
+        cursor=fresh[-1].start,
+        first_token_bound=state.first_token_bound,
+        per_token_bound=state.per_token_bound,
+        warmed=warmed,
+        restarts=state.restarts,
+        errors=after[Metric.ERRORS],
+        first_token=after[Metric.FIRST_TOKEN],
+        per_token=after[Metric.PER_TOKEN],
+        latest=reduce(latest, fresh, state.latest),
+    )
+
+
+def _judged(warmed: int, strata: Sequence[Stratum], warmup: int) -> tuple[int, list[Tally]]:
+    """Requests spent on warming up after these minutes, and what of the canary's is judged in each."""
+    tallies = []
+    for stratum in strata:
+        warm = warmed >= warmup
+        tallies.append(stratum.canary if warm else Tally())
+        warmed += 0 if warm else stratum.canary.requests
+    return warmed, tallies
+
+
+def _of(metric: Metric, canaries: Iterable[Tally], strata: Iterable[Stratum]) -> Iterator[tuple[Count, Count, int]]:
+    """One metric's counts, minute by minute."""
+    for canary, stratum in zip(canaries, strata, strict=True):
+        yield canary.of(metric), stratum.stable.of(metric), canary.requests
+
+
+def latest(before: list[Latest], stratum: Stratum) -> list[Latest]:
+    """The shortest run of minutes up to this one in which the canary had enough requests for the hard stop."""
+    canary, stable = stratum.canary, stratum.stable
+    if not canary.requests:
+        return before
+    minutes = [
+        *before,
+        Latest(requests=canary.requests, errors=canary.errors, stable=stable.requests, stable_errors=stable.errors),
+    ]
+    while sum(minute.requests for minute in minutes[1:]) >= ENOUGH_FAILING:
+        minutes = minutes[1:]
+    return minutes

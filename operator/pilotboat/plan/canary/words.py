@@ -1,0 +1,56 @@
+"""A decision in words, for whoever reads a condition, an event or a history.
+
+Owns: the sentences. Must not know: how the decision was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ...api.analysis import AnalysisState, Metric, MetricRecord, Verdict, Why
+
+NAMES = {Metric.ERRORS: "errors", Metric.FIRST_TOKEN: "time to first token", Metric.PER_TOKEN: "time per token"}
+CAUSES = {
+    Why.WORSE: "worse than stable in the same minutes",
+    Why.AS_GOOD: "as good as stable",
+    Why.UNDECIDED: "not decided yet: neither worse nor shown to be as good",
+    Why.TOO_FEW_REQUESTS: "too few requests to promote",
+    Why.METRIC_MISSING: "requests come in, but this is not measured: look at the pods' metrics",
+    Why.UNJUDGED: "not judged: stable has too little data for a bound; give one, or switch the metric off",
+    Why.MORE_TO_COME: "nothing against it so far",
+}
+WHOLE = {
+    Why.FAILING: "half of the canary's latest requests failed",
+    Why.STALE_DATA: "no gateway has told anything new: that is neither good nor bad",
+    Why.NO_DATA: "the canary has had no request: that is neither good nor bad",
+    Why.AS_GOOD: "the canary is as good as stable in every metric",
+    Why.MORE_TO_COME: "nothing speaks against the canary so far",
+}
+
+
+class Seen(NamedTuple):
+    """A metric's counts."""
+
+    canary: int
+    canary_over: int
+    stable: int
+    stable_over: int
+
+
+def metric(which: Metric, why: Why, seen: Seen, bound: float | None, evidence: float, abort_at: float) -> str:
+    """One metric's part: what was counted, what it weighs, what it means."""
+    slow = "" if bound is None else f" above {bound:g} ms"
+    return (
+        f"{NAMES[which]}: {seen.canary_over} of {seen.canary}{slow} on the canary, {seen.stable_over} of {seen.stable} "
+        f"on stable; evidence of being worse {evidence:.3g} of {abort_at:.3g}; {CAUSES[why]}"
+    )
+
+
+def whole(verdict: Verdict, why: Why, records: Sequence[MetricRecord], state: AnalysisState) -> str:
+    """The decision in one sentence; where one metric made it, in that metric's."""
+    told = next((record.message for record in records if (record.verdict, record.why) == (verdict, why)), "")
+    if why is Why.FAILING:
+        failed, of = sum(each.errors for each in state.latest), sum(each.requests for each in state.latest)
+        return f"{WHOLE[why]} ({failed} of {of} in whole minutes)"
+    return WHOLE.get(why, told)

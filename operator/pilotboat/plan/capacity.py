@@ -1,0 +1,77 @@
+"""Replicas and traffic of a canary beside its stable revision, with at most one GPU more than before, or none.
+
+Owns: the arithmetic of a move. Must not know: steps, judgement, pods.
+
+Of `whole` replicas (`want`, or one less while one is borrowed) a revision that carries w per cent of the traffic needs
+w per cent, to within one per cent of the traffic. Two such needs add up to at most whole + 1: so a rollout needs one
+replica more than `want`, and while borrowing none. Weight is raised only to what the canary's ready replicas carry, and
+stable shrinks only to what its remaining weight needs; a step that neither side can take at once is ramped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..api.rollout import Surge
+from .rollout import Revision
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A canary and its stable revision as they are, and the weight to be reached, in per cent."""
+
+    want: int
+    stable: Revision
+    canary: Revision
+    weight: int
+    goal: int
+    surge: Surge = Surge.AUTO
+    borrowing: bool = False
+
+    @property
+    def whole(self) -> int:
+        """Replicas that carry all of the traffic during this rollout."""
+        return self.want - self.borrowing
+
+    @property
+    def most(self) -> int:
+        """Replicas there may be of both together."""
+        if self.surge is Surge.ALWAYS:
+            return 2 * self.want
+        return self.want + (not self.borrowing)
+
+
+@dataclass(frozen=True)
+class Move:
+    """What comes next: replicas of both, and the canary's weight."""
+
+    stable: int
+    canary: int
+    weight: int
+
+
+def need(weight: int, whole: int) -> int:
+    """Replicas that this weight needs: the fewest that carry it."""
+    return (weight - 1) * whole // 100 + 1 if weight else 0
+
+
+def carries(ready: int, whole: int) -> int:
+    """The weight that so many ready replicas carry, rounded up to a whole per cent."""
+    return min(100, -(-100 * ready // whole)) if whole else 0
+
+
+def move(at: Standing) -> Move:
+    """The next move; repeated with the cluster following it reaches the goal, and at 100 leaves nothing of stable."""
+    weight = max(at.weight, min(at.goal, carries(at.canary.serving, at.whole)))
+    if weight == 100:
+        return Move(0, at.want, weight)
+    wanted = max(1, need(at.goal, at.whole))
+    kept = need(100 - weight, at.whole)
+    stable = min(at.want, max(kept, at.most - wanted))
+    canary = min(wanted, max(at.canary.replicas, at.most - stable))
+    return Move(stable, canary, weight)
+
+
+def can_borrow(want: int) -> bool:
+    """Whether a replica may be lent: not the only one."""
+    return want > 1

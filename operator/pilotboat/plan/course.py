@@ -1,0 +1,183 @@
+"""Which way a ModelDeployment's revisions go: a canary by steps, or one revision replacing the others.
+
+Owns: when a change is a canary, what is gathered for its next step, and what becomes of the record. Must not know:
+manifests, conditions.
+
+A change is a canary where the spec has steps and another revision serves. The first revision has nobody beside it, one
+that does not serve must not keep its fix waiting, and a return to an earlier revision has been judged before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from ..api.model_deployment import ModelDeploymentSpec
+from ..api.rollout import RolloutPhase, RolloutRecord, RolloutStatus
+from . import build, diagnose, feedback, gates, http_route, judgement, outcome, progression, rollout
+from .build import Raw, dig, timestamp
+from .gates import Look
+from .outcome import Cause
+from .progression import Facts
+from .rollout import Revision, Step
+from .types import Manifest, Observed, PlanSettings
+
+
+@dataclass(frozen=True)
+class Course:
+    """Replicas of every revision now, and how traffic is split."""
+
+    step: Step
+    state: RolloutStatus | None = None
+    """A canary under way, or one that was given up and is still asked for."""
+    ended: RolloutRecord | None = None
+    """A canary that is over with this pass."""
+    look_again: timedelta | None = None
+    promoted: bool = False
+    """The target has become the revision that serves."""
+    probes: tuple[Manifest, ...] = ()
+    """Probes that are due."""
+    wanted: tuple[str, ...] = ()
+    """Names of the probes that stay."""
+
+    @property
+    def weights(self) -> Mapping[str, int] | None:
+        """Per cent of the traffic by revision; None: in proportion to ready replicas."""
+        if self.state is None:
+            return None
+        return {self.state.canary: self.state.weight, self.state.stable: 100 - self.state.weight}
+
+
+def course(
+    observed: Observed,
+    spec: ModelDeploymentSpec,
+    target: Revision,
+    others: Sequence[Revision],
+    unrouted: Cause | None,
+    starved: str | None,
+    settings: PlanSettings,
+    now: datetime,
+) -> Course:
+    """What comes next; `others` with the one to shrink first in front.
+
+    `starved`: the scheduler's words, where a pod of the target waits for what other pods hold.
+    """
+    waits = starved is not None
+    known = outcome.read(RolloutStatus, dig(observed.parent, "status", "rollout"))
+    stable = _stable(observed, spec, target, others)
+    if stable is None:
+        return Course(rollout.step(spec.wanted, target, others, waits), ended=_superseded(known, observed, now))
+    state = known
+    if known is None or (known.stable, known.canary) != (stable.name, target.name):
+        if not stable.serving:
+            return Course(rollout.step(spec.wanted, target, others, waits), ended=_superseded(known, observed, now))
+        state = progression.begin(stable.name, target.name, now)
+    assert state is not None
+    ended = _superseded(known, observed, now) if state is not known else None
+    facts = _facts(observed, spec, target, stable, unrouted, starved)
+    return _advanced(observed, spec, state, facts, others, ended, settings, now)
+
+
+def _stable(
+    observed: Observed, spec: ModelDeploymentSpec, target: Revision, others: Sequence[Revision]
+) -> Revision | None:
+    """The revision beside which the target is a canary; None where it is none."""
+    current = dig(observed.parent, "status", "currentRevision")
+    if not spec.rollout.steps or spec.rollout.rollback_to or not spec.wanted or current == target.name:
+        return None
+    return next((revision for revision in others if revision.name == current), None)
+
+
+def _advanced(
+    observed: Observed,
+    spec: ModelDeploymentSpec,
+    state: RolloutStatus,
+    facts: Facts,
+    others: Sequence[Revision],
+    ended: RolloutRecord | None,
+    settings: PlanSettings,
+    now: datetime,
+) -> Course:
+    before, seen = state.phase, Look(state)
+    if before is not RolloutPhase.ABORTED:
+        seen = _seen(observed, spec, state, facts, settings, now)
+        facts = replace(facts, gated=seen.waiting, gate_failed=gates.failed(seen.state))
+    made = progression.advance(seen.state, spec.rollout, facts, now)
+    left = {revision.name: 0 for revision in others}
+    if progression.finished(made.state):
+        step = Step(spec.wanted, left)
+        return Course(step, ended=_record(made.state, "Promoted", observed, now), promoted=True)
+    step = Step(made.move.canary, left | {facts.stable.name: made.move.stable})
+    if made.state.phase is RolloutPhase.ABORTED and before is not RolloutPhase.ABORTED:
+        return Course(step, made.state, _record(made.state, "Aborted", observed, now), made.look_again)
+    return Course(step, made.state, ended, made.look_again, probes=seen.manifests, wanted=seen.wanted)
+
+
+def _seen(
+    observed: Observed,
+    spec: ModelDeploymentSpec,
+    state: RolloutStatus,
+    facts: Facts,
+    settings: PlanSettings,
+    now: datetime,
+) -> Look:
+    """The rollout with all that is known of the canary now: gates, synthetic requests, users' traffic and words."""
+    ready = bool(facts.canary.serving) and facts.unrouted is None
+    seen = gates.before_users(observed, spec, state, ready, settings)
+    if not seen.wanted:
+        seen = replace(gates.while_thin(observed, spec, seen.state, settings), waiting=seen.waiting)
+    told = feedback.look(seen.state, observed.evidence, now)
+    asked = judgement.settings(spec.rollout.analysis)
+    if asked and (told.weight or not http_route.wanted(observed.parent)):  # pods count what gates send them, too
+        final = progression.final(told, spec.rollout, now)
+        told = judgement.look(told, asked, observed.evidence, final, now)
+    return replace(seen, state=told)
+
+
+def _facts(
+    observed: Observed,
+    spec: ModelDeploymentSpec,
+    target: Revision,
+    stable: Revision,
+    unrouted: Cause | None,
+    starved: str | None,
+) -> Facts:
+    pods = build.of_revision(observed.pods, target.name)
+    action = spec.rollout.action
+    done = dig(observed.parent, "status", "lastAction")
+    return Facts(
+        spec.wanted,
+        stable,
+        target,
+        unrouted,
+        starved=starved,
+        broken=next((cause for pod in pods if (cause := diagnose.hopeless(pod))), None),
+        action=action if action and action.id != done else None,
+    )
+
+
+def _superseded(known: RolloutStatus | None, observed: Observed, now: datetime) -> RolloutRecord | None:
+    """The record of a canary that another change has overtaken; one that was given up has its record already."""
+    if known is None or known.phase is RolloutPhase.ABORTED:
+        return None
+    return _record(known.model_copy(update={"message": "another change came"}), "Superseded", observed, now)
+
+
+def _record(state: RolloutStatus, how: str, observed: Observed, now: datetime) -> RolloutRecord:
+    return RolloutRecord(
+        revision=state.canary,
+        stable=state.stable,
+        outcome=how,
+        message=state.message if how != "Promoted" else "",
+        weight=state.highest,
+        started=state.started,
+        finished=timestamp(now),
+        outcomes=feedback.kept(state, observed.evidence, now),
+    )
+
+
+def observed_by(parent: Raw) -> bool:
+    """Whether a canary is under way whose traffic must be watched."""
+    state = outcome.read(RolloutStatus, dig(parent, "status", "rollout"))
+    return state is not None and state.phase is not RolloutPhase.ABORTED

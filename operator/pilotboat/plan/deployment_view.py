@@ -1,0 +1,120 @@
+"""A ModelDeployment as its status is made from: the observed world, and the decision taken on it.
+
+Owns: View, and what can be counted in it. Must not know: conditions and words (deployment_status.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..api.model_deployment import ModelDeploymentSpec
+from ..api.rollout import RolloutStatus
+from . import build, diagnose, outcome, rollout, routes
+from .build import Raw, dig
+from .course import Course
+from .outcome import Cause
+from .recovery import Recovery
+from .types import Observed
+
+
+@dataclass(frozen=True)
+class View:
+    """What status is made from: the observed world and the decision taken on it."""
+
+    observed: Observed
+    spec: ModelDeploymentSpec | None
+    way: routes.Way
+    blocked: Cause | None = None
+    """Why no pods can be made for this spec; what ran before keeps running."""
+    target: str | None = None
+    """The revision asked for; where blocked, one that was rolled out for this very generation (kept.py)."""
+    course: Course | None = None
+    starved: bool = False
+    recovery: Recovery = field(default_factory=Recovery)
+
+    @property
+    def step(self) -> rollout.Step | None:
+        """Replicas of every revision, where they are known."""
+        return self.course.step if self.course else None
+
+    @property
+    def canary(self) -> RolloutStatus | None:
+        """The canary under way, or given up."""
+        return self.course.state if self.course else None
+
+    @property
+    def generation(self) -> int:
+        """The parent's generation: what observedGeneration says."""
+        return int(self.observed.parent["metadata"].get("generation", 0))
+
+    @property
+    def want(self) -> int:
+        """Replicas asked for."""
+        if self.spec:
+            return self.spec.wanted
+        given = dig(self.observed.parent, "spec", "replicas")
+        return given if isinstance(given, int) else 1
+
+    @property
+    def deployments(self) -> list[Raw]:
+        """All revisions' Deployments."""
+        return build.of_kind(self.observed.children, "Deployment")
+
+    @property
+    def pods(self) -> list[Raw]:
+        """Pods that are neither over nor on their way out."""
+        return [pod for pod in self.observed.pods if diagnose.lasting(pod)]
+
+    @property
+    def extra(self) -> int:
+        """Replicas above those wanted, in the place of lost ones."""
+        return self.recovery.extra(self.observed)
+
+    @property
+    def target_pods(self) -> list[Raw]:
+        """Pods of the revision the spec asks for, evicted ones too: they say why."""
+        return build.of_revision(self.observed.pods, self.target)
+
+    @property
+    def pods_ready(self) -> int:
+        """Pods of any revision that serve now."""
+        return sum(diagnose.ready(pod) for pod in self.observed.pods)
+
+    @property
+    def updated_ready(self) -> int:
+        """Pods of the asked revision that serve now."""
+        return sum(diagnose.ready(pod) for pod in self.target_pods)
+
+    @property
+    def not_created(self) -> Cause | None:
+        """Why the Deployment of the revision that is asked for gets no pods."""
+        mine = build.of_revision(self.deployments, self.target)
+        return next(filter(None, map(outcome.not_created, mine)), None)
+
+    @property
+    def held(self) -> bool:
+        """Whether all pods were made and their source is gone since."""
+        return self.blocked is not None and self.target is not None
+
+    @property
+    def stopped(self) -> Cause | None:
+        """Why this generation cannot be rolled out, where it has not been."""
+        return None if self.held else self.blocked
+
+    @property
+    def complete(self) -> bool:
+        """Whether this generation is rolled out whole: the asked number of ready pods and nothing else."""
+        stepped = self.blocked is None and self.step is not None and self.step.done and not self.canary
+        if self.observed.rejected or not (stepped or self.held):
+            return False
+        counted = self.updated_ready >= self.want == len(self.pods) - self.extra
+        return counted and self._settled and self.way.as_asked
+
+    @property
+    def _settled(self) -> bool:
+        """Whether the target's Deployment has been seen by its controller, and all its pods have its template."""
+        name = f"{self.observed.parent['metadata']['name']}-{self.target}"
+        made = build.named(self.observed.children, "Deployment", name)
+        seen = dig(made, "status", "observedGeneration") == dig(made, "metadata", "generation")
+        extra = self.recovery.extra(self.observed, self.target)
+        return made is not None and seen and (dig(made, "status", "updatedReplicas") or 0) == self.want + extra

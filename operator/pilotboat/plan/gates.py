@@ -1,0 +1,173 @@
+"""The gates before users, and requests of our own while users send too few: which probe is due, and what it found.
+
+Owns: when a probe runs in a rollout, and the step from its result to the rollout. Must not know: how probes work
+(probe.py), how counts are weighed (canary/).
+
+A gate that cannot be measured decides nothing: the canary waits without users, until it can be or somebody skips it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ..api.analysis import Why
+from ..api.model_deployment import ModelDeploymentSpec
+from ..api.probing import Endpoint, LoadWork, ProbeConfig, ProbeResult, QualityWork, TrafficWork
+from ..api.reasons import Reason
+from ..api.rollout import GateRecord, RolloutPhase, RolloutStatus
+from ..api.routing import SERVER_PORT
+from . import build, http_route, http_rules, judgement, probe, synthetic
+from .canary import gates
+from .outcome import Cause
+from .probe import Kind, Probe, State
+from .types import Manifest, Observed, PlanSettings
+
+TRAFFIC_TIME = "3m"
+"""Of one round of synthetic requests: then they are weighed, and another begins where it still takes more."""
+
+THIN = frozenset({Why.TOO_FEW_REQUESTS, Why.NO_DATA, Why.UNDECIDED, Why.METRIC_MISSING, Why.UNJUDGED})
+
+
+@dataclass(frozen=True)
+class Look:
+    """The rollout with what probes have found, and the probes that are to be there."""
+
+    state: RolloutStatus
+    manifests: tuple[Manifest, ...] = ()
+    wanted: tuple[str, ...] = ()
+    """Names of Jobs that stay."""
+    waiting: Cause | None = None
+    """Why the canary has no users yet."""
+
+
+Judge = Callable[[ModelDeploymentSpec, ProbeResult], GateRecord]
+
+
+def before_users(
+    observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, ready: bool, settings: PlanSettings
+) -> Look:
+    """The gates one after the other, once the canary has a ready replica and before it has any traffic."""
+    if state.weight or state.step or state.forced or state.ungated:
+        return Look(state)
+    done = {record.gate for record in state.gates}
+    for kind, judge in _asked(spec):
+        if kind in done:
+            continue
+        if not ready:
+            return Look(state)
+        return _measured(observed, spec, state, kind, judge, settings)
+    return Look(state)
+
+
+def while_thin(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, settings: PlanSettings) -> Look:
+    """Synthetic requests, round by round, while the canary is held for want of evidence."""
+    asked, wish = spec.rollout.analysis.probes, judgement.settings(spec.rollout.analysis)
+    holding = state.phase is RolloutPhase.HOLDING and state.decision is not None and state.decision.why in THIN
+    if asked is None or wish is None or not holding:
+        return Look(state)
+    due = _probe(observed, spec, state, Kind.TRAFFIC)
+    job = build.named(observed.children, "Job", due.name(observed.parent))
+    if job is None:
+        return _kept(observed, spec, state, due, settings)
+    if state.absorbed_probe == job["metadata"]["uid"]:
+        return Look(state)  # it goes, and another round may come
+    found = probe.read(due.name(observed.parent), observed.children, observed.pods)
+    if found.state not in (State.MEASURED, State.FAILED):
+        return _kept(observed, spec, state, due, settings)
+    past = http_route.wanted(observed.parent)  # then the pods have counted these requests among the others
+    counts = found.result.traffic if found.result and not past else None
+    grown = synthetic.absorb(state.analysis, counts, wish) if counts else state.analysis
+    return Look(state.model_copy(update={"analysis": grown, "absorbed_probe": job["metadata"]["uid"]}))
+
+
+def failed(state: RolloutStatus) -> str | None:
+    """What a gate before users says against the canary."""
+    return next((f"{record.gate} gate: {record.message}" for record in state.gates if not record.passed), None)
+
+
+def _asked(spec: ModelDeploymentSpec) -> list[tuple[Kind, Judge]]:
+    analysis = spec.rollout.analysis
+    asked: list[tuple[Kind, Judge]] = []
+    if analysis.quality:
+        asked.append((Kind.QUALITY, _quality))
+    if analysis.load:
+        asked.append((Kind.LOAD, _load))
+    return asked
+
+
+def _measured(
+    observed: Observed,
+    spec: ModelDeploymentSpec,
+    state: RolloutStatus,
+    kind: Kind,
+    judge: Judge,
+    settings: PlanSettings,
+) -> Look:
+    due = _probe(observed, spec, state, kind)
+    found = probe.read(due.name(observed.parent), observed.children, observed.pods)
+    if found.state is State.MEASURED and found.result:
+        record = judge(spec, found.result)
+        more = before_users(
+            observed, spec, state.model_copy(update={"gates": [*state.gates, record]}), record.passed, settings
+        )
+        return replace(more, waiting=more.waiting or Cause(Reason.ROLLING_OUT, record.message))
+    told = found.cause or Cause(Reason.ROLLING_OUT, "it is being measured")
+    waiting = Cause(told.reason, f"{kind} gate, before the canary has users: {told.message}")
+    return replace(_kept(observed, spec, state, due, settings), waiting=waiting)
+
+
+def _kept(
+    observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, due: Probe, settings: PlanSettings
+) -> Look:
+    keys = spec.service.api_key_secret_ref
+    made = probe.children(observed.parent, due, observed.children, keys, settings)
+    return Look(state, made, (due.name(observed.parent),))
+
+
+def _probe(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, kind: Kind) -> Probe:
+    name, analysis = observed.parent["metadata"]["name"], spec.rollout.analysis
+    behind = http_rules.SUFFIX if http_route.wanted(observed.parent) else ""
+    endpoints = [
+        Endpoint(revision=revision, url=f"http://{name}-{revision}{behind}:{SERVER_PORT}")
+        for revision in (state.canary, state.stable)
+    ]
+    config = ProbeConfig(model=name, canary=endpoints[0], stable=endpoints[1], traffic=TrafficWork())
+    match kind:
+        case Kind.QUALITY if analysis.quality:
+            work = QualityWork(max_tokens=analysis.quality.max_tokens)
+            changes = {"quality": work, "prompts": analysis.quality.prompts, "traffic": None}
+        case Kind.LOAD if analysis.load:
+            wish = analysis.load
+            load = LoadWork(
+                rate=wish.qps,
+                duration=wish.duration,
+                prompt_tokens=[wish.prompt_tokens],
+                max_tokens=wish.max_tokens,
+            )
+            changes = {"load_test": load, "traffic": None}
+        case _:
+            rate = analysis.probes.per_minute if analysis.probes else 1
+            changes = {"traffic": TrafficWork(per_minute=rate, duration=TRAFFIC_TIME)}
+    return Probe(kind, config.model_copy(update=changes))
+
+
+def _quality(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord:
+    """By exact match, held against how often stable repeats itself: what it does not repeat, nobody can equal."""
+    asked, found = spec.rollout.analysis.quality, result.quality
+    if asked is None or found is None:
+        return GateRecord(gate=Kind.QUALITY, passed=False, message="the probe measured no answers")
+    repeated = found.itself.exact / found.itself.answered if found.itself.answered else 1.0
+    said = gates.answers(found.canary.exact, found.canary.answered, asked.min_equal * repeated)
+    return GateRecord(gate=Kind.QUALITY, passed=bool(said.passed), message=said.message)
+
+
+def _load(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord:
+    asked, found = spec.rollout.analysis.load, result.load_test
+    if asked is None or found is None:
+        return GateRecord(gate=Kind.LOAD, passed=False, message="the probe measured no load")
+    slow = found.first_token.p95
+    limit, errors = float(asked.max_first_token_milliseconds), found.sent - found.ok
+    said = gates.load(found.sent, errors, float("inf") if slow is None else slow, limit, asked.max_errors_percent / 100)
+    behind = "" if found.kept_up else "; the generator could not keep up: the canary or the probe's node is too slow"
+    return GateRecord(gate=Kind.LOAD, passed=bool(said.passed), message=said.message + behind)

@@ -1,0 +1,160 @@
+"""Which replicas are lost with their nodes, and how many others stand in for them.
+
+Owns: the memory of lost nodes (status.recovery.nodes) and its hysteresis. Must not know: zones' states, Deployments,
+what is told of it.
+
+A replica is lost when its node is suspect and it does not serve: no gateway reaches it or, where no gateway tells,
+it is not ready. Lost replicas are left as they are, for nobody knows that they are dead, and as many more are asked
+for. When the node is well again it must stay so before the surplus goes: each further loss doubles that time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ..api.recovery import LostNode
+from . import diagnose
+from .build import Raw, dig, elapsed, parsed, timestamp
+from .types import Node, Observed
+
+PATIENCE = 6.0
+"""Seconds that the gateways' word on a replica of a suspect node is waited for."""
+
+LONGEST = 3600.0
+"""Most seconds that a node or zone must be well again."""
+
+FORGET = 6 * 3600.0
+"""Seconds without a loss after which a node is as good as any other."""
+
+REMEMBERED = 16
+"""Nodes in status."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the gateways see of a replica."""
+
+    up: bool
+    """Whether any gateway reaches it."""
+    down_since: float = 0
+    """Unix time at which the last gateway took it out, where none reaches it."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Lost nodes now, and what follows."""
+
+    nodes: tuple[LostNode, ...] = ()
+    look_again: timedelta | None = None
+
+    @property
+    def pods(self) -> frozenset[str]:
+        """Names of the replicas that others stand in for."""
+        return frozenset(name for node in self.nodes if node.counted for name in node.pods)
+
+    @property
+    def failing(self) -> frozenset[str]:
+        """Of these, those whose node is not well again."""
+        return frozenset(name for node in self.nodes if node.counted and not node.well_since for name in node.pods)
+
+    def among(self, pods: Iterable[Raw]) -> int:
+        """How many of these pods others stand in for: what there are of replicas above the number asked for."""
+        lost = self.pods
+        return sum(_name(pod) in lost for pod in pods if diagnose.lasting(pod))
+
+
+def sights(observed: Observed, since: datetime | None) -> dict[str, Sight]:
+    """By pod: what those gateways say that have answered since then."""
+    told: dict[str, list[tuple[bool, float]]] = {}
+    for answer, at in zip(observed.evidence, observed.evidence_at, strict=True):
+        if since is None or at >= since:
+            for pod, seen in answer.replicas.items():
+                told.setdefault(pod, []).append((seen.up, seen.since))
+    return {
+        pod: Sight(True) if any(up for up, _ in seen) else Sight(False, max(since for _, since in seen))
+        for pod, seen in told.items()
+    }
+
+
+def look(observed: Observed, known: Sequence[LostNode], well_after: float, asks: bool, now: datetime) -> Losses:
+    """The memory brought up to date. `asks`: gateways are there to be asked; `well_after`: seconds to be well again.
+
+    Where no node can be seen at all (none is told of), nothing is lost.
+    """
+    if not observed.nodes:
+        return Losses()
+    before = {node.name: node for node in known}
+    placed: dict[str, list[Raw]] = {name: [] for name in before}
+    for pod in observed.pods:
+        if diagnose.lasting(pod) and (where := dig(pod, "spec", "nodeName")):
+            placed.setdefault(where, []).append(pod)
+    found: list[LostNode] = []
+    for name, pods in sorted(placed.items()):
+        node = observed.nodes.get(name, Node(name, lost="the node is gone"))
+        if node.suspect:
+            found += _suspected(observed, before.get(name), node, pods, asks, now)
+        elif name in before:
+            found += _well(before[name], pods, well_after, now)
+    kept = sorted(found, key=lambda node: (not node.counted, node.since))[:REMEMBERED]
+    return Losses(tuple(sorted(kept, key=lambda node: node.name)), _soonest(kept, well_after, now))
+
+
+def _suspected(
+    observed: Observed, before: LostNode | None, node: Node, pods: Sequence[Raw], asks: bool, now: datetime
+) -> list[LostNode]:
+    """A node that is not to be trusted: which of its replicas are lost. What was lost stays so, until it is well."""
+    assert node.suspect
+    flapped = before is not None and before.well_since is not None
+    since = timestamp(now) if before is None or flapped else before.since
+    seen = sights(observed, parsed(since))
+    waits = asks and elapsed(since, now) < PATIENCE
+    held = set(before.pods) if before and before.counted else set()
+    lost = [name for pod in pods if (name := _name(pod)) in held or _lost(pod, seen, waits)]
+    if not pods and before is None:
+        return []
+    losses = before.losses + flapped if before else 1
+    told = LostNode(name=node.name, zone=node.zone, fault=node.suspect[0], since=since, losses=losses)
+    return [told.model_copy(update={"counted": bool(lost), "pods": sorted(lost)})]
+
+
+def _well(before: LostNode, pods: Sequence[Raw], well_after: float, now: datetime) -> list[LostNode]:
+    """Well again: its replicas count when it has been so long enough, and its losses are remembered for longer."""
+    since = before.well_since or timestamp(now)
+    lasted = elapsed(since, now)
+    harmless = not before.counted and before.well_since is None and before.losses == 1
+    if harmless or lasted >= FORGET:
+        return []
+    here = {_name(pod) for pod in pods}
+    left = [name for name in before.pods if name in here] if lasted < held_for(before, well_after) else []
+    return [before.model_copy(update={"well_since": since, "pods": left, "counted": bool(left)})]
+
+
+def held_for(node: LostNode, well_after: float) -> float:
+    """Seconds that the node must be well before its replicas count again."""
+    return trusted_after(well_after, node.losses)
+
+
+def trusted_after(first: float, losses: int) -> float:
+    """Seconds that what was lost so often must be well: `first` the first time, and twice as long with each loss."""
+    return float(min(LONGEST, first * 2 ** max(0, losses - 1)))
+
+
+def _lost(pod: Raw, seen: Mapping[str, Sight], waits: bool) -> bool:
+    sight = seen.get(_name(pod))
+    if sight is not None:
+        return not sight.up
+    return not waits and not diagnose.ready(pod)
+
+
+def _name(pod: Raw) -> str:
+    return str(pod["metadata"]["name"])
+
+
+def _soonest(kept: Sequence[LostNode], well_after: float, now: datetime) -> timedelta | None:
+    """When time alone changes something."""
+    waits = [PATIENCE - elapsed(node.since, now) for node in kept if not node.counted and not node.well_since]
+    waits += [held_for(n, well_after) - elapsed(n.well_since, now) for n in kept if n.well_since and n.counted]
+    ahead = [wait for wait in waits if wait > -1]
+    return timedelta(seconds=max(0.0, min(ahead)) + 0.5) if ahead else None

@@ -1,0 +1,67 @@
+"""What a node says of itself, as far as recovery needs it.
+
+Owns: which nodes are suspect and why. Must not know: pods, zones' states, who watches nodes.
+
+A node is suspect when Kubernetes has not heard of it (Ready is not True), somebody has marked it so, or a device of it
+is out of order: the device plugin offers fewer of a resource than there are, or a monitor (node-problem-detector,
+NVSentinel, DCGM's) has set a condition that names a GPU. Suspect says nothing of a replica there: it may well serve.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .build import condition, dig, parsed
+from .types import Node
+
+ZONE = "topology.kubernetes.io/zone"
+_LOST_TAINTS = {
+    "node.kubernetes.io/unreachable",
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/out-of-service",
+}
+_GPU = re.compile(r"gpu|xid|nvlink|nvswitch|dcgm", re.IGNORECASE)
+_GOOD_WHEN_TRUE = re.compile(r"(healthy|ready|ok)$", re.IGNORECASE)
+_BAD_WHEN_TRUE = re.compile(r"unhealthy|notready", re.IGNORECASE)
+
+
+def read(raw: Mapping[str, Any]) -> Node:
+    """A node as the API server has it."""
+    said = condition(raw, "Ready") or {}
+    ready = said.get("status") == "True"
+    return Node(
+        name=raw["metadata"]["name"],
+        zone=(dig(raw, "metadata", "labels") or {}).get(ZONE, ""),
+        ready=ready,
+        since=parsed(said.get("lastTransitionTime")),
+        lost=_lost(raw, said),
+        fault=next(_faults(raw), None),
+    )
+
+
+def _lost(raw: Mapping[str, Any], said: Mapping[str, Any]) -> str | None:
+    if said and said.get("status") != "True":
+        return str(said.get("message") or said.get("reason") or "the node is not ready")
+    for taint in dig(raw, "spec", "taints") or ():
+        if taint.get("key") in _LOST_TAINTS and taint.get("effect") in ("NoExecute", "NoSchedule"):
+            return f"the node has the taint {taint['key']}"
+    return None
+
+
+def _faults(raw: Mapping[str, Any]) -> Iterator[str]:
+    for c in dig(raw, "status", "conditions") or ():
+        kind, status = str(c.get("type", "")), c.get("status")
+        good = bool(_GOOD_WHEN_TRUE.search(kind)) and not _BAD_WHEN_TRUE.search(kind)
+        if _GPU.search(kind) and status == ("False" if good else "True"):
+            yield f"{kind} is {status}: {c.get('message') or c.get('reason') or ''}".rstrip(": ")
+    capacity, offered = dig(raw, "status", "capacity") or {}, dig(raw, "status", "allocatable") or {}
+    for name in sorted(capacity):
+        if "/" in name and _count(offered.get(name, "0")) < _count(capacity[name]):
+            yield f"{offered.get(name, '0')} of {capacity[name]} {name} are offered"
+
+
+def _count(quantity: str) -> int:
+    """Devices are counted in whole numbers; whatever else it is does not count."""
+    return int(quantity) if str(quantity).isdecimal() else 0

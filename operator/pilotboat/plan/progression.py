@@ -1,0 +1,253 @@
+"""The life of a rollout with steps: what comes next, from where it stands, what is seen, and what people ask for.
+
+Owns: phases, steps, holds, verbs, deadlines, and why a canary is given up. Must not know: statistics (canary/), how
+replicas are counted out (capacity.py), manifests.
+
+All that it remembers is RolloutStatus, so a restarted operator goes on where the last one stood. While a canary is
+given up or nothing is known, stable has all the traffic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from ..api.analysis import Decision, Verdict
+from ..api.base import seconds
+from ..api.reasons import Reason
+from ..api.rollout import Action, OnFailure, Rollout, RolloutPhase, RolloutStatus, Surge, Verb
+from . import capacity, judgement
+from .build import elapsed, timestamp
+from .capacity import Move, Standing
+from .outcome import Cause
+from .rollout import Revision
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is seen of a rollout now."""
+
+    want: int
+    stable: Revision
+    canary: Revision
+    unrouted: Cause | None = None
+    """Why the gateway does not split the traffic (yet): no canary without it."""
+    gated: Cause | None = None
+    """Which gate must be passed before the canary has users."""
+    gate_failed: str | None = None
+    starved: str | None = None
+    """The scheduler's words, where a pod of the canary waits for what other pods hold."""
+    broken: Cause | None = None
+    """Why the canary's pods cannot live."""
+    action: Action | None = None
+    """What a person asks for, where it has not been done yet."""
+
+
+@dataclass(frozen=True)
+class Advance:
+    """The rollout as it stands now, the move it makes, and when to look again."""
+
+    state: RolloutStatus
+    move: Move
+    look_again: timedelta | None = None
+
+
+def begin(stable: str, canary: str, now: datetime) -> RolloutStatus:
+    """A rollout of which nothing has happened yet."""
+    return RolloutStatus(
+        phase=RolloutPhase.PROGRESSING,
+        stable=stable,
+        canary=canary,
+        started=timestamp(now),
+        waiting_since=timestamp(now),
+    )
+
+
+def advance(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) -> Advance:
+    """One look: verbs first, then reasons to give up, then the next move."""
+    if state.phase is RolloutPhase.ABORTED:
+        if _asked(facts, Verb.RETRY):
+            return advance(begin(state.stable, state.canary, now), spec, _heard(facts), now)
+        return _aborted(state, spec, facts)
+    if reason := _failure(state, facts):
+        return _give_up(state, spec, facts, reason)
+    state = _obeyed(state, spec, facts, now)
+    state = _borrowed(state, spec, facts)
+    made = _move(state, spec, facts)
+    state = _weighed(state, spec, made, now)
+    if _overdue(state, spec, facts, now):
+        return _give_up(state, spec, facts, _why_late(state, spec, facts))
+    return Advance(_phased(state, spec, facts, now), made, _look_again(state, spec, now))
+
+
+def finished(state: RolloutStatus) -> bool:
+    """Whether the canary has all the traffic: it is the stable revision from now on."""
+    return state.phase is RolloutPhase.PROMOTING and state.weight == 100
+
+
+def final(state: RolloutStatus, spec: Rollout, now: datetime) -> bool:
+    """Whether the hold of the last step is over, so that promotion is the question."""
+    if state.since is None or state.step + 1 != len(spec.steps):
+        return False
+    return elapsed(state.since, now) >= seconds(spec.steps[-1].hold)
+
+
+def _asked(facts: Facts, verb: Verb) -> bool:
+    return facts.action is not None and facts.action.verb is verb
+
+
+def _heard(facts: Facts) -> Facts:
+    return replace(facts, action=None)
+
+
+def _failure(state: RolloutStatus, facts: Facts) -> str | None:
+    """Why the canary is given up now, whatever the phase; what a person promoted is only given up when it is dead."""
+    if _asked(facts, Verb.ABORT):
+        return "aborted by request"
+    if facts.broken:
+        return f"{facts.broken.reason}: {facts.broken.message}"
+    if facts.gate_failed and not state.forced:
+        return facts.gate_failed
+    if state.decision and state.decision.verdict is Verdict.ABORT and not state.forced:
+        return state.decision.message
+    return None
+
+
+def _give_up(state: RolloutStatus, spec: Rollout, facts: Facts, why: str) -> Advance:
+    told = {"phase": RolloutPhase.ABORTED, "reason": Reason.CANARY_ROLLED_BACK, "message": why}
+    gone = {"weight": 0, "since": None, "waiting_since": None}
+    return _aborted(state.model_copy(update=told | gone), spec, facts)
+
+
+def _aborted(state: RolloutStatus, spec: Rollout, facts: Facts) -> Advance:
+    """Stable whole again; the canary's pods go, or stay to be looked at where nobody needs their place."""
+    kept = facts.canary.replicas if spec.on_failure is OnFailure.PAUSE and not state.borrowing else 0
+    return Advance(state, Move(facts.want, kept, 0))
+
+
+def _obeyed(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) -> RolloutStatus:
+    """The state after what a person asked for, where it applies."""
+    if facts.action is None or state.phase is RolloutPhase.PROMOTING:
+        return state
+    if facts.action.verb is Verb.PROMOTE:
+        return _to_step(state, len(spec.steps), now).model_copy(update={"forced": True})
+    if facts.action.verb is Verb.SKIP and facts.gated:
+        return state.model_copy(update={"ungated": True})
+    if facts.action.verb is Verb.SKIP:
+        return _to_step(state, state.step + 1, now)
+    if facts.action.verb is Verb.APPROVE:
+        return state.model_copy(update={"approved": True})
+    return state
+
+
+def _to_step(state: RolloutStatus, step: int, now: datetime) -> RolloutStatus:
+    return state.model_copy(
+        update={"step": step, "since": None, "waiting_since": timestamp(now), "approved": False, "message": ""}
+    )
+
+
+def _borrowed(state: RolloutStatus, spec: Rollout, facts: Facts) -> RolloutStatus:
+    """Whether a replica of stable is lent: always under Never, under Auto once there proves to be no room."""
+    lend = spec.surge is Surge.NEVER or (spec.surge is Surge.AUTO and facts.starved is not None)
+    lend = lend and capacity.can_borrow(facts.want)
+    return state.model_copy(update={"borrowing": True}) if lend and not state.borrowing else state
+
+
+def _move(state: RolloutStatus, spec: Rollout, facts: Facts) -> Move:
+    """The next move; none where nothing would split the traffic."""
+    if facts.unrouted:
+        return Move(max(facts.want, facts.stable.replicas), facts.canary.replicas, state.weight)
+    at = _standing(state, spec, facts)
+    return capacity.move(replace(at, canary=replace(at.canary, ready=0)) if facts.gated else at)
+
+
+def _standing(state: RolloutStatus, spec: Rollout, facts: Facts) -> Standing:
+    return Standing(
+        facts.want, facts.stable, facts.canary, state.weight, _goal(state, spec), spec.surge, state.borrowing
+    )
+
+
+def _goal(state: RolloutStatus, spec: Rollout) -> int:
+    return spec.steps[state.step].weight if state.step < len(spec.steps) else 100
+
+
+def _weighed(state: RolloutStatus, spec: Rollout, made: Move, now: datetime) -> RolloutStatus:
+    """The state with the weight of the move; a higher weight is progress, which the deadline counts from."""
+    changes: dict[str, object] = {"weight": made.weight, "highest": max(state.highest, made.weight)}
+    if made.weight > state.weight:
+        changes["waiting_since"] = timestamp(now)
+    if made.weight >= _goal(state, spec) and state.since is None:
+        changes |= {"since": timestamp(now), "waiting_since": None}
+    return state.model_copy(update=changes)
+
+
+def _overdue(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) -> bool:
+    if facts.gated:  # a gate has a deadline of its own, and waiting for one is no fault of the pods
+        return False
+    return state.waiting_since is not None and elapsed(state.waiting_since, now) >= spec.deadline_seconds
+
+
+def _why_late(state: RolloutStatus, spec: Rollout, facts: Facts) -> str:
+    if facts.unrouted:
+        return f"{facts.unrouted.reason}: not mended within {spec.deadline}: {facts.unrouted.message}"
+    if facts.starved:
+        return f"{Reason.INSUFFICIENT_SURGE_CAPACITY}: no room within {spec.deadline}: {facts.starved}"
+    return f"{Reason.DEADLINE_EXCEEDED}: the canary's pods did not become ready within {spec.deadline}"
+
+
+def _phased(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) -> RolloutStatus:
+    """The phase, and the next step where this one is done."""
+    if state.step >= len(spec.steps):
+        return _told(state, RolloutPhase.PROMOTING, "all traffic moves to the new revision")
+    if state.since is None:
+        return _waiting(state, spec, facts)
+    if spec.paused:
+        return _told(state, RolloutPhase.PAUSED, f"paused at {state.weight} %")
+    step = spec.steps[state.step]
+    left = seconds(step.hold) - elapsed(state.since, now)
+    if left > 0:
+        return _told(state, RolloutPhase.PROGRESSING, f"{state.weight} % for {step.hold}")
+    if step.approval and not state.approved:
+        told = f"at {state.weight} %, waiting for somebody to approve: `pilotboat rollout approve NAME`"
+        return _told(state, RolloutPhase.AWAITING_APPROVAL, told)
+    if state.step + 1 == len(spec.steps) and (why := _not_proven(state.decision, spec)):
+        return _told(state, RolloutPhase.HOLDING, why)
+    return _phased(_to_step(state, state.step + 1, now), spec, facts, now)
+
+
+def _not_proven(decision: Decision | None, spec: Rollout) -> str | None:
+    """Why the last step does not end in a promotion yet; None where it does, or where nothing is to be proven."""
+    if judgement.settings(spec.analysis) is None:
+        return None
+    if decision is None:
+        return "nothing is known of the canary's requests yet: it is neither promoted nor given up"
+    return None if decision.verdict is Verdict.PROMOTE else decision.message
+
+
+def _told(
+    state: RolloutStatus, phase: RolloutPhase, message: str, reason: Reason = Reason.ROLLING_OUT
+) -> RolloutStatus:
+    return state.model_copy(update={"phase": phase, "reason": reason, "message": message})
+
+
+def _waiting(state: RolloutStatus, spec: Rollout, facts: Facts) -> RolloutStatus:
+    """What this step's weight waits for."""
+    if facts.unrouted:
+        return _told(state, RolloutPhase.PROGRESSING, facts.unrouted.message, facts.unrouted.reason)
+    if facts.gated:
+        return _told(state, RolloutPhase.PROGRESSING, facts.gated.message, facts.gated.reason)
+    if facts.starved and not state.borrowing:
+        return _told(state, RolloutPhase.PROGRESSING, facts.starved, Reason.INSUFFICIENT_SURGE_CAPACITY)
+    lent = ", one of stable's replicas is lent to it" if state.borrowing else ""
+    told = f"{facts.canary.serving} replicas of the canary are ready; {_goal(state, spec)} % needs more{lent}"
+    return _told(state, RolloutPhase.PROGRESSING, told)
+
+
+def _look_again(state: RolloutStatus, spec: Rollout, now: datetime) -> timedelta | None:
+    """When a hold or a deadline ends, if nothing happens before."""
+    if state.waiting_since is not None:
+        return timedelta(seconds=max(1.0, spec.deadline_seconds - elapsed(state.waiting_since, now)))
+    if state.since is not None and state.step < len(spec.steps):
+        left = seconds(spec.steps[state.step].hold) - elapsed(state.since, now)
+        return timedelta(seconds=max(1.0, left)) if left > 0 else None
+    return None

@@ -1,0 +1,197 @@
+"""What is lost of a ModelDeployment, what stands in for it, and what is told of that.
+
+Owns: status.recovery and status.zones from one pass to the next, the condition ZonesHealthy, and the events of a loss
+in order. Must not know: how losses (losses.py), zones (zones.py) and times (timeline.py) are found, Deployments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ..api import conditions as kinds
+from ..api import labels
+from ..api.conditions import Condition
+from ..api.model_deployment import ModelDeploymentSpec
+from ..api.reasons import Reason
+from ..api.recovery import Fault, RecoveryStatus, ZoneState, ZoneStatus
+from . import build, diagnose, losses, outcome, timeline, zones
+from .build import Raw, dig
+from .losses import Losses
+from .outcome import Cause
+from .types import Event, Manifest, Observed
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What is lost now."""
+
+    losses: Losses = field(default_factory=Losses)
+    zones: tuple[ZoneStatus, ...] = ()
+    known: RecoveryStatus = field(default_factory=RecoveryStatus)
+    """What status says so far."""
+    known_zones: tuple[ZoneStatus, ...] = ()
+    look_again: timedelta | None = None
+
+    def extra(self, observed: Observed, revision: str | None = None) -> int:
+        """Replicas above those asked for, of one revision or of all."""
+        found = observed.pods if revision is None else build.of_revision(observed.pods, revision)
+        return self.losses.among(found)
+
+    @property
+    def zone_weights(self) -> dict[str, int]:
+        """Zones whose replicas get less than their share."""
+        return zones.weights(self.zones)
+
+    @property
+    def remembered(self) -> list[ZoneStatus] | None:
+        """The zones that status shows: all of them, as soon as one is or was not well."""
+        if any(zone.state is not ZoneState.HEALTHY or zone.losses for zone in self.zones):
+            return list(self.zones)
+        return None
+
+
+def look(observed: Observed, spec: ModelDeploymentSpec, asks: bool, now: datetime) -> Recovery:
+    """What is lost now. `asks`: this deployment's requests go through gateways that can tell who serves."""
+    known = outcome.read(RecoveryStatus, dig(observed.parent, "status", "recovery")) or RecoveryStatus()
+    known_zones = tuple(outcome.read_all(ZoneStatus, dig(observed.parent, "status", "zones")))
+    lost = losses.look(observed, known.nodes, spec.zones.failback.after_seconds, asks, now)
+    world = zones.count(observed.pods, observed.nodes, lost.failing)
+    states = zones.look(known_zones, spec.zones, world, now) if observed.nodes else known_zones
+    again = [wait for wait in (lost.look_again, zones.look_again(states, spec.zones, now)) if wait]
+    return Recovery(lost, states, known, known_zones, min(again, default=None))
+
+
+def wants_evidence(parent: Raw) -> bool:
+    """While a node of ours is suspect: only a gateway knows whether its replicas serve."""
+    known = outcome.read(RecoveryStatus, dig(parent, "status", "recovery"))
+    return known is not None and any(node.well_since is None for node in known.nodes)
+
+
+def stand_ins(deployment: Raw | None) -> int:
+    """Of the replicas a Deployment has been asked for, those in the place of lost ones."""
+    return build.number(deployment, labels.STAND_INS)
+
+
+def resized(deployment: Raw, replicas: int, extra: int) -> list[Manifest]:
+    """The Deployment with so many replicas and stand-ins, where it has not; nothing stands in where none is wanted."""
+    extra = min(extra, replicas)
+    if (dig(deployment, "spec", "replicas"), stand_ins(deployment)) == (replicas + extra, extra):
+        return []
+    return [build.respecified(deployment, annotated(extra), replicas=replicas + extra)]
+
+
+def annotated(extra: int) -> dict[str, str]:
+    """Annotations of a Deployment with so many stand-ins."""
+    return build.numbered(labels.STAND_INS, extra)
+
+
+def record(seen: Recovery, observed: Observed, want: int, rolling: bool, now: datetime) -> RecoveryStatus | None:
+    """status.recovery after this pass; None where there has never been anything to tell."""
+    before, last = seen.known, seen.known.last
+    found = timeline.detected(seen.losses, seen.zones, seen.known, seen.known_zones, observed, want, rolling, now)
+    if found is not None:
+        last = found
+    if last is not None and last.ready_at is None:
+        last = timeline.followed(last, seen.losses, observed, want, now)
+    done = last is not None and last.ended_since(before.last)
+    new = RecoveryStatus(
+        nodes=list(seen.losses.nodes),
+        stand_ins=seen.extra(observed) or None,
+        last=last,
+        count=before.count + done,
+    )
+    return new if new != RecoveryStatus() else None
+
+
+def events(seen: Recovery, new: RecoveryStatus | None) -> tuple[Event, ...]:
+    """The story, in order: what was lost, where its traffic went, when all was well again."""
+    old, last = seen.known.last, new.last if new else None
+    return (*_begun(old, last), *_of_zones(seen), *_over(old, last))
+
+
+def condition(seen: Recovery, observed: Observed, spec: ModelDeploymentSpec, generation: int) -> list[Condition]:
+    """ZonesHealthy, where zones are asked for or one is not well."""
+    cause = _pending(seen, observed) or _zone_cause(seen)
+    asked = bool(spec.zones.model_fields_set)
+    if cause is None and asked and observed.nodes and len(seen.zones) < 2:
+        told = f"the nodes tell of {len(seen.zones)} zones, by the label topology.kubernetes.io/zone"
+        cause = Cause(Reason.ZONES_NOT_LABELLED, told)
+    if cause is None and not asked and seen.remembered is None:
+        return []
+    words = f"{len(seen.zones)} zones have their share of the traffic"
+    return [outcome.told(generation, kinds.ZONES_HEALTHY, cause is None, cause, Reason.ZONES_UP, words)]
+
+
+def cause(seen: Recovery, observed: Observed) -> Cause | None:
+    """Why fewer replicas serve than are asked for, where that is a loss."""
+    if pending := _pending(seen, observed):
+        return pending
+    for node in seen.losses.nodes:
+        if node.counted and node.well_since is None:
+            suspect = observed.nodes[node.name].suspect if node.name in observed.nodes else None
+            words = suspect[1] if suspect else "the node is gone"
+            told = f"node {node.name}: {words}; {len(node.pods)} replicas there do not serve, others are being made"
+            return Cause(Reason(node.fault), told)
+    return None
+
+
+def _pending(seen: Recovery, observed: Observed) -> Cause | None:
+    """Replicas stand in for lost ones, and there is no room for them."""
+    if not seen.losses.pods:
+        return None
+    words = next((words for pod in observed.pods if (words := diagnose.starved(pod))), None)
+    return Cause(Reason.CAPACITY_PENDING, f"no room for replicas in the place of lost ones: {words}") if words else None
+
+
+def _zone_cause(seen: Recovery) -> Cause | None:
+    order = (
+        (ZoneState.LOST, Reason.ZONE_LOST),
+        (ZoneState.SUSPECT, Reason.ZONE_SUSPECT),
+        (ZoneState.RECOVERING, Reason.ZONE_RETURNING),
+        (ZoneState.RETURNING, Reason.ZONE_RETURNING),
+    )
+    for state, reason in order:
+        if found := [zone for zone in seen.zones if zone.state is state]:
+            return Cause(reason, "; ".join(f"zone {zone.name}: {zone.message}" for zone in found))
+    return None
+
+
+def _of_zones(seen: Recovery) -> Iterator[Event]:
+    before = {zone.name: zone for zone in seen.known_zones}
+    for zone in seen.zones:
+        old = before.get(zone.name)
+        news = zone.state is not ZoneState.HEALTHY if old is None else (old.state, old.step) != (zone.state, zone.step)
+        if news:
+            yield from _of_zone(zone, old)
+
+
+def _of_zone(zone: ZoneStatus, old: ZoneStatus | None) -> Iterator[Event]:
+    if zone.state is ZoneState.SUSPECT:
+        yield Event("Warning", Reason.ZONE_SUSPECT, f"zone {zone.name}: {zone.message}")
+    elif zone.state is ZoneState.LOST:
+        told = f"zone {zone.name} gets no requests any more: {zone.message}"
+        yield Event("Warning", Reason.ZONE_LOST, told)
+    elif zone.state is ZoneState.RECOVERING:
+        yield Event("Normal", Reason.ZONE_RETURNING, f"zone {zone.name} is well again, and not trusted yet")
+    elif zone.state is ZoneState.RETURNING:
+        told = f"zone {zone.name} gets {zone.weight} % of its share of the requests"
+        yield Event("Normal", Reason.ZONE_RETURNING, told)
+    elif old is not None and old.state is not ZoneState.SUSPECT:
+        yield Event("Normal", Reason.ZONES_UP, f"zone {zone.name} has its whole share of the requests again")
+
+
+def _begun(old: Fault | None, new: Fault | None) -> Iterator[Event]:
+    """A zone's loss is told by its state."""
+    if new is None or new.same(old) or new.fault == Reason.ZONE_LOST:
+        return
+    told = f"{new.subject} took {new.replicas} of the replicas; others are asked for, and nothing is deleted"
+    words = told if new.fault in (Reason.NODE_LOST, Reason.GPU_FAULT) else f"{new.subject} does not serve any more"
+    yield Event("Warning", Reason(new.fault), words)
+
+
+def _over(old: Fault | None, new: Fault | None) -> Iterator[Event]:
+    if new is not None and new.ready_at and new.ended_since(old):
+        took = build.elapsed(new.detected_at, datetime.fromisoformat(new.ready_at))
+        yield Event("Normal", Reason.RECOVERED, f"after {new.fault} of {new.subject}: whole again in {took:.0f} s")

@@ -1,0 +1,221 @@
+"""Turns sources in a spec into what the fetch container does, what pods mount, and which objects must exist.
+
+Owns: the step from ModelSource, BaseSource and DatasetSource to FetchItem, volumes and environment.
+Must not know: revisions, rollouts, conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import ValidationError
+
+from ..api.finetune_job import Artifact, Base, Dataset, Resolved
+from ..api.model_deployment import ServedModel
+from ..api.reasons import Reason
+from ..api.runtime import ADAPTER_DIR, DATASET_DIR, MODEL_DIR, SOURCES_DIR, FetchItem, Local
+from ..api.sources import BaseSource, ConfigMapKey, DatasetSource, HuggingFace, ModelSource, Pvc, SecretKey
+from . import build
+from .build import Raw, dig
+from .outcome import Cause
+from .types import Ref
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What fetching takes: items in order, volumes to mount under /sources, secret environment."""
+
+    items: tuple[FetchItem, ...] = ()
+    volumes: tuple[dict[str, Any], ...] = ()
+    mounts: tuple[dict[str, Any], ...] = ()
+    env: tuple[dict[str, Any], ...] = ()
+    in_place: bool = False
+    """Whether the main container needs the mounts too, because the files were linked and not copied."""
+
+    def __add__(self, other: Needs) -> Needs:
+        return Needs(
+            self.items + other.items,
+            self.volumes + other.volumes,
+            self.mounts + other.mounts,
+            self.env + other.env,
+            self.in_place or other.in_place,
+        )
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model to serve: what to fetch, and the adapter folder where there is one."""
+
+    needs: Needs
+    adapter: str | None = None
+    resolved: Mapping[str, Any] = field(default_factory=dict)
+
+
+def references(namespace: str, source: ModelSource | BaseSource | DatasetSource) -> tuple[Ref, ...]:
+    """The objects a source names."""
+    _, chosen = source.chosen()
+    if isinstance(chosen, Pvc):
+        return (build.claim(namespace, chosen.claim_name),)
+    if isinstance(chosen, ConfigMapKey):
+        return (build.config_map(namespace, chosen.name),)
+    if isinstance(source, ModelSource) and source.fine_tune_job:
+        return (build.fine_tune_job(namespace, source.fine_tune_job.name),)
+    return ()
+
+
+def missing(known: Mapping[Ref, Raw | None], wanted: tuple[Ref, ...]) -> Cause | None:
+    """The first wanted object that does not exist, as a cause."""
+    reasons = {
+        "ConfigMap": Reason.CONFIG_MAP_NOT_FOUND,
+        "PersistentVolumeClaim": Reason.CLAIM_NOT_FOUND,
+        "FineTuneJob": Reason.FINE_TUNE_JOB_NOT_FOUND,
+    }
+    for ref in wanted:
+        if known.get(ref) is None:
+            return Cause(reasons[ref.kind], f"{ref.kind} {ref.name} does not exist in namespace {ref.namespace}")
+    return None
+
+
+def served(model: ServedModel, namespace: str, known: Mapping[Ref, Raw | None]) -> Served | Cause:
+    """What serving this model takes, or why it cannot be served yet."""
+    if gone := missing(known, references(namespace, model.source)):
+        return gone
+    if model.source.fine_tune_job:
+        job = known[build.fine_tune_job(namespace, model.source.fine_tune_job.name)]
+        return _tuned(job or {})
+    return Served(_needs("model", str(MODEL_DIR), model.source, dict(model.digests)))
+
+
+def base(spec: Base) -> Needs:
+    """What fetching a job's base model takes."""
+    return _needs("base", str(MODEL_DIR), spec.source, dict(spec.digests))
+
+
+def dataset(spec: Dataset) -> Needs:
+    """What fetching a job's data set takes; `sha256` pins the file where the source has one file."""
+    return _needs("dataset", str(DATASET_DIR), spec.source, {}, repo_type="dataset", sha256=spec.sha256)
+
+
+def missing_key(spec: Dataset, namespace: str, known: Mapping[Ref, Raw | None]) -> Cause | None:
+    """Says so where the ConfigMap is there and its key is not."""
+    source = spec.source.config_map
+    if not source:
+        return None
+    raw = known.get(build.config_map(namespace, source.name)) or {}
+    if source.key in (raw.get("data") or {}) or source.key in (raw.get("binaryData") or {}):
+        return None
+    return Cause(Reason.CONFIG_MAP_NOT_FOUND, f"ConfigMap {source.name} has no key {source.key}")
+
+
+def describe(source: ModelSource | BaseSource) -> str:
+    """A source in a few characters, for a printer column."""
+    kind, chosen = source.chosen()
+    if kind == "huggingFace":
+        return str(chosen.repo)
+    if kind == "http":
+        return _file_name(chosen.urls[0])[:80]
+    return f"ftj/{chosen.name}" if kind == "fineTuneJob" else f"pvc/{chosen.claim_name}/{chosen.path or ''}".rstrip("/")
+
+
+def _tuned(job: Raw) -> Served | Cause:
+    """Base and adapter (or the tuned model itself) of a complete FineTuneJob."""
+    name = dig(job, "metadata", "name")
+    conditions = {c["type"]: c["status"] for c in dig(job, "status", "conditions") or ()}
+    if conditions.get("Failed") == "True":
+        return Cause(Reason.FINE_TUNE_JOB_FAILED, f"FineTuneJob {name} failed: {dig(job, 'status', 'message') or ''}")
+    output = dig(job, "status", "output")
+    if conditions.get("Complete") != "True" or not output:
+        return Cause(Reason.WAITING_FOR_FINE_TUNE_JOB, f"FineTuneJob {name} is not complete yet")
+    try:
+        return _artifact(job, Artifact.model_validate(output))
+    except ValidationError as error:
+        return Cause(
+            Reason.FINE_TUNE_JOB_FAILED, f"FineTuneJob {name} has no usable record: {error.errors()[0]['msg']}"
+        )
+
+
+def _artifact(job: Raw, artifact: Artifact) -> Served:
+    """The tuned model itself, or the base it was tuned from with the adapter over it. Raises ValidationError."""
+    item = Pvc(claim_name=artifact.claim_name, path=artifact.path)
+    name, place = ("model", MODEL_DIR) if artifact.type == "Model" else ("adapter", ADAPTER_DIR)
+    made = _needs(name, str(place), ModelSource(pvc=item), artifact.digests, copy=True, whole=artifact.files_sha256)
+    return Served(made) if name == "model" else Served(_pinned(job) + made, adapter=str(ADAPTER_DIR))
+
+
+def _pinned(job: Raw) -> Needs:
+    """The job's base model at the revision and with the digests it was trained on."""
+    spec = Base.model_validate(dig(job, "spec", "base"))
+    known = Resolved.model_validate(dig(job, "status", "base") or {})
+    source = spec.source
+    if source.hugging_face and known.revision:
+        source = BaseSource(hugging_face=source.hugging_face.model_copy(update={"revision": known.revision}))
+    return _needs("model", str(MODEL_DIR), source, {**spec.digests, **known.digests})
+
+
+def _needs(
+    name: str,
+    destination: str,
+    source: ModelSource | BaseSource | DatasetSource,
+    digests: dict[str, str],
+    repo_type: str = "model",
+    sha256: str | None = None,
+    copy: bool = False,
+    whole: str | None = None,
+) -> Needs:
+    """One fetch item with what it mounts and the secret it reads."""
+    kind, chosen = source.chosen()
+    pinned = dict(digests)
+    if sha256:
+        pinned[_only_file(chosen)] = sha256
+    common: dict[str, Any] = {"name": name, "destination": destination, "digests": pinned, "files_sha256": whole}
+    if isinstance(chosen, HuggingFace):
+        return _hub(common | {"repo_type": repo_type}, chosen)
+    if kind == "http":
+        return Needs(items=(FetchItem(**common, http=chosen),))
+    volume, path = _mounted(name, chosen)
+    link = isinstance(chosen, Pvc) and not copy
+    mount = {"name": f"source-{name}", "mountPath": str(SOURCES_DIR / name), "readOnly": True}
+    item = FetchItem(**common, local=Local(path=path), copy_files=not link)
+    return Needs(items=(item,), volumes=(volume,), mounts=(mount,), in_place=link)
+
+
+def _hub(common: dict[str, Any], chosen: HuggingFace) -> Needs:
+    variable = f"HF_TOKEN_{common['name'].upper()}"
+    secret = chosen.token_secret_ref
+    item = FetchItem(**common, hugging_face=chosen, token_env=variable)
+    return Needs(items=(item,), env=(secret_env(variable, secret),) if secret else ())
+
+
+def secret_env(variable: str, secret: SecretKey) -> dict[str, Any]:
+    """A variable whose value kubelet takes from a Secret."""
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}}
+
+
+def _mounted(name: str, chosen: Pvc | ConfigMapKey) -> tuple[dict[str, Any], str]:
+    """The volume for a local source, and the path of the file or folder inside the pod."""
+    root = SOURCES_DIR / name
+    if isinstance(chosen, Pvc):
+        volume = {"persistentVolumeClaim": {"claimName": chosen.claim_name, "readOnly": True}}
+        return {"name": f"source-{name}", **volume}, str(root / chosen.path if chosen.path else root)
+    items = [{"key": chosen.key, "path": chosen.key}]
+    return {"name": f"source-{name}", "configMap": {"name": chosen.name, "items": items}}, str(root / chosen.key)
+
+
+def _only_file(chosen: Any) -> str:
+    """The file that a data set's sha256 is about."""
+    if isinstance(chosen, ConfigMapKey):
+        return chosen.key
+    if isinstance(chosen, Pvc):
+        return PurePosixPath(chosen.path or "").name
+    if isinstance(chosen, HuggingFace):
+        return (chosen.files or [""])[0]
+    return _file_name(chosen.urls[0])
+
+
+def _file_name(url: str) -> str:
+    """The name that fetch gives to a file; what follows the path may be a signature and is nobody's business."""
+    return PurePosixPath(unquote(urlsplit(url).path)).name

@@ -1,0 +1,52 @@
+"""What is news about a canary, as events: begun, at a step's weight, promoted, given up, overtaken.
+
+Owns: the events of a rollout with steps. Must not know: conditions (outcome.py) or how it is decided (course.py).
+
+News is what differs from the rollout in the parent's status, which is written together with it: nothing is told twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..api.reasons import Reason
+from ..api.rollout import Rollout, RolloutPhase, RolloutRecord, RolloutStatus
+from . import outcome
+from .build import Raw, dig
+from .course import Course
+from .types import Event
+
+
+def told(parent: Raw, spec: Rollout, course: Course) -> tuple[Event, ...]:
+    """The events of this pass, in order."""
+    before = outcome.read(RolloutStatus, dig(parent, "status", "rollout"))
+    ended = [_ended(course.ended)] if course.ended else []
+    return (*ended, *_under_way(before, spec, course.state))
+
+
+def _ended(record: RolloutRecord) -> Event:
+    if record.outcome == "Promoted":
+        return Event("Normal", Reason.ROLLOUT_PROMOTED, f"revision {record.revision} has all the traffic")
+    if record.outcome == "Aborted":
+        return Event("Warning", Reason.CANARY_ROLLED_BACK, outcome.shortened(record.message))
+    return Event("Normal", Reason.ROLLOUT_SUPERSEDED, f"canary {record.revision} is given up: {record.message}")
+
+
+def _under_way(before: RolloutStatus | None, spec: Rollout, state: RolloutStatus | None) -> Iterator[Event]:
+    if state is None or state.phase is RolloutPhase.ABORTED:
+        return
+    new = before is None or _identity(before) != _identity(state) or before.phase is RolloutPhase.ABORTED
+    if new:
+        weights = ", ".join(str(step.weight) for step in spec.steps)
+        message = f"revision {state.canary} is a canary beside {state.stable}: {weights} % of the traffic, then all"
+        yield Event("Normal", Reason.ROLLOUT_STARTED, message)
+    known = None if new or before is None else (before.step, before.since)
+    if state.since and state.step < len(spec.steps) and (state.step, state.since) != known:
+        step = spec.steps[state.step]
+        asks = ", then until somebody approves" if step.approval else ""
+        message = f"step {state.step + 1} of {len(spec.steps)}: revision {state.canary} has {state.weight} %"
+        yield Event("Normal", Reason.ROLLOUT_STEP, f"{message} of the traffic, for {step.hold}{asks}")
+
+
+def _identity(state: RolloutStatus) -> tuple[str, str, str | None]:
+    return state.stable, state.canary, state.started

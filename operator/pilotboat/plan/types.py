@@ -1,0 +1,198 @@
+"""What a planner gets and what it gives: the seam between the pure core and the engine.
+
+Owns: Observed, Plan and their parts. Must not know: how objects are looked up or written.
+
+How refusals come back. The engine applies a plan's manifests in order. Where the API server refuses one (403, 422) or
+the name is held by an object that is not ours, the engine goes on with the rest and then calls `plan` once more with
+the same Observed and `rejected` filled in: of that second plan only status, events and requeue_after are used. So a
+planner needs no memory: it reports what stands in `rejected`. The parent is tried again with back-off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal, Protocol
+
+from ..api.dns import DnsStatus
+from ..api.reasons import Reason
+from ..api.routing import Evidence
+
+Manifest = dict[str, Any]
+"""A full object we own whole, for server-side apply."""
+
+
+@dataclass(frozen=True, order=True)
+class Ref:
+    """Which object: the identity that both sides use."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Ref:
+        """The Ref of a manifest or of a live object."""
+        meta = raw["metadata"]
+        return cls(raw["apiVersion"], raw["kind"], meta.get("namespace", ""), meta["name"])
+
+
+class Refusal(StrEnum):
+    """Why a manifest could not be applied, and no retry of ours would help."""
+
+    NAME_TAKEN = "NameTaken"
+    """An object of that name exists and its controller is not our parent; we never adopt or overwrite it."""
+    FORBIDDEN = "Forbidden"
+    """403: quota, policy, an admission webhook, or missing RBAC."""
+    INVALID = "Invalid"
+    """400 or 422: the API server's validation, such as a bad podTemplate."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A refused manifest, with the API server's own words (or who holds the name)."""
+
+    refusal: Refusal
+    message: str
+
+
+class Unread(StrEnum):
+    """Why nothing can be said of a reference."""
+
+    NO_SUCH_KIND = "NoSuchKind"
+    """The API server does not know its kind: its CRD is not installed."""
+    FORBIDDEN = "Forbidden"
+    """We may not read it."""
+
+
+@dataclass(frozen=True)
+class GatewayState:
+    """The gateway of a namespace, as those who use it see it."""
+
+    available: bool = False
+    """Whether a replica of it takes requests."""
+    trouble: tuple[str, str] | None = None
+    """Reason and words of what keeps it from being available, where that is known."""
+    ports: Mapping[int, str] = field(default_factory=dict)
+    """Who has which port: the older ModelDeployment where several claim one."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node, as far as recovery needs it."""
+
+    name: str
+    zone: str = ""
+    """Empty where it has no label topology.kubernetes.io/zone."""
+    ready: bool = True
+    since: datetime | None = None
+    """When Ready last changed, by the control plane's clock."""
+    lost: str | None = None
+    """Why it counts as not heard of, in words."""
+    fault: str | None = None
+    """What of its devices is out of order, in words."""
+
+    @property
+    def suspect(self) -> tuple[Reason, str] | None:
+        """Kind of fault and words; None where nothing speaks against it."""
+        if self.lost:
+            return Reason.NODE_LOST, self.lost
+        return (Reason.GPU_FAULT, self.fault) if self.fault else None
+
+
+@dataclass(frozen=True)
+class RegionState:
+    """This region's part in a host name that it shares with others, as the engine has last seen and done it."""
+
+    status: DnsStatus | None
+    """None: it has no part in one any more, and nothing of it is left in a name server."""
+    trouble: tuple[str, str] | None = None
+    """Reason and words of why it cannot do its part."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything a plan may depend on, save the time and the settings. Raw objects; do not change them."""
+
+    parent: Mapping[str, Any]
+    children: tuple[Mapping[str, Any], ...] = ()
+    """Live objects whose controller ownerReference has the parent's uid, sorted by kind and name."""
+    pods: tuple[Mapping[str, Any], ...] = ()
+    """Pods of the parent, sorted by name, trimmed to metadata, nodeName, container names and status."""
+    references: Mapping[Ref, Mapping[str, Any] | None] = field(default_factory=dict)
+    """What `Planner.references` asked for; None: it does not exist."""
+    unread: Mapping[Ref, Unread] = field(default_factory=dict)
+    """What of that could not be read, and is in `references` neither as an object nor as None."""
+    gateway: GatewayState = field(default_factory=GatewayState)
+    """The gateway of the parent's namespace."""
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    """All nodes by name; none where the operator may not see them."""
+    dns: RegionState | None = None
+    """For `zones.dns.rfc2136`; None: nothing is known yet."""
+    evidence: tuple[Evidence, ...] = ()
+    """The newest answer of every gateway (or, in its place, of the server pods) that gave one since
+    `Planner.wants_evidence` has been true; those of gateways that are gone stay, for what they counted still counts. By
+    the gateway's name."""
+    evidence_at: tuple[datetime, ...] = ()
+    """When each of these came."""
+    rejected: Mapping[Ref, Rejection] = field(default_factory=dict)
+    """What of this plan was refused; filled in the second call only (see the module's docstring)."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A Kubernetes Event about the parent."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do now. An empty plan does nothing at all."""
+
+    apply: tuple[Manifest, ...] = ()
+    """In order; the ownerReference is already in them. One that is a reference is only written over the very version
+    that was observed, so what others put into it meanwhile is never lost."""
+    delete: tuple[Ref, ...] = ()
+    """Children and references to delete; the engine adds the uid of the live object as a precondition, and ignores what
+    is not ours."""
+    status: dict[str, Any] | None = None
+    """The whole status that STATUS_MANAGER owns; None leaves it as it is."""
+    events: tuple[Event, ...] = ()
+    """Emitted after the status was written, and only when writing it changed something."""
+    requeue_after: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """What the operator's own settings say to planners."""
+
+    server_image: str
+    trainer_image: str
+    fetch_image: str
+    gateway_image: str
+    image_pull_policy: str
+    image_pull_secrets: tuple[str, ...]
+    hub_endpoint: str | None
+    progress_url: str
+    """Base https URL of the progress receiver, without a slash at the end."""
+    progress_ca: str
+    """PEM."""
+
+
+class Planner(Protocol):
+    """One a parent kind."""
+
+    def references(self, parent: Mapping[str, Any]) -> tuple[Ref, ...]:
+        """What must be looked up before planning: objects the spec names and the parent does not own."""
+
+    def wants_evidence(self, parent: Mapping[str, Any]) -> bool:
+        """Whether the gateways, or the pods, are to be asked again and again what they see of this parent's traffic."""
+
+    def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
+        """What to do now: a function of its arguments alone."""

@@ -1,0 +1,209 @@
+"""Zones as a ModelDeployment sees them: whether one is lost, and how it gets its traffic back.
+
+Owns: the state machine of a zone, its hysteresis, and when it refuses to act. Must not know: how traffic is moved
+(routes.py), which replicas are lost (losses.py), what is told (recovery.py).
+
+    Healthy -> Suspect -> Lost -> Recovering -> Returning, step by step -> Healthy
+
+A zone fails when enough of its nodes are suspect and enough of the replicas there do not serve. It is lost when it has
+failed long enough, unless most zones look bad (then it is more likely that we do) or nobody else could serve. It gets
+traffic back when it has been well long enough, and any failure on the way starts that anew; each loss doubles the time.
+All that counts is in status, so a new operator goes on where the old one was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ..api.recovery import FailbackMode, FailoverMode, Zones, ZoneState, ZoneStatus
+from . import diagnose
+from .build import Raw, dig, elapsed, timestamp
+from .losses import FORGET, trusted_after
+from .types import Node
+
+_TRUSTED = (ZoneState.HEALTHY, ZoneState.SUSPECT)
+
+
+@dataclass(frozen=True)
+class Zone:
+    """One zone, counted."""
+
+    name: str
+    nodes: int = 0
+    suspect: int = 0
+    replicas: int = 0
+    failing: int = 0
+    ready: int = 0
+
+    def fails(self, threshold: int) -> bool:
+        """Whether as many nodes and replicas fail as the threshold says, in per cent."""
+        nodes = 100 * self.suspect >= threshold * self.nodes
+        return bool(self.nodes) and nodes and 100 * self.failing >= threshold * self.replicas
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        return f"{self.suspect} of {self.nodes} nodes and {self.failing} of {self.replicas} replicas fail"
+
+
+@dataclass(frozen=True)
+class World:
+    """All zones, counted, by name."""
+
+    zones: Mapping[str, Zone] = field(default_factory=dict)
+
+    def bad(self, threshold: int) -> list[str]:
+        """Zones that fail now."""
+        return [name for name, zone in self.zones.items() if zone.fails(threshold)]
+
+    def ready_in(self, names: Iterable[str]) -> int:
+        """Ready replicas in these zones."""
+        return sum(self.zones[name].ready for name in names if name in self.zones)
+
+
+def count(pods: Sequence[Raw], nodes: Mapping[str, Node], failing: frozenset[str]) -> World:
+    """The zones of all nodes that have one; `failing` are names of lost replicas."""
+    found: dict[str, dict[str, int]] = {}
+    for node in nodes.values():
+        if node.zone:
+            zone = found.setdefault(node.zone, dict.fromkeys(("nodes", "suspect", "replicas", "failing", "ready"), 0))
+            zone["nodes"] += 1
+            zone["suspect"] += node.suspect is not None
+    for pod in pods:
+        where = nodes.get(dig(pod, "spec", "nodeName") or "")
+        if where and where.zone and diagnose.lasting(pod):
+            lost = pod["metadata"]["name"] in failing
+            found[where.zone]["replicas"] += 1
+            found[where.zone]["failing"] += lost
+            found[where.zone]["ready"] += diagnose.ready(pod) and not lost
+    return World({name: Zone(name, **counts) for name, counts in sorted(found.items())})
+
+
+def look(known: Sequence[ZoneStatus], spec: Zones, world: World, now: datetime) -> tuple[ZoneStatus, ...]:
+    """Every zone's state now."""
+    before = {zone.name: zone for zone in known}
+    bad = world.bad(spec.failover.threshold)
+    usable = {name for name in world.zones if name not in bad and (name not in before or before[name].weight)}
+    return tuple(
+        _step(before.get(name) or _new(name, now), zone, spec, _Rest(world, len(bad), usable), now)
+        for name, zone in world.zones.items()
+    )
+
+
+def weights(zones: Sequence[ZoneStatus]) -> dict[str, int]:
+    """Zones whose replicas get less than their share, in per cent of it."""
+    return {zone.name: zone.weight for zone in zones if zone.weight < 100}
+
+
+def look_again(zones: Sequence[ZoneStatus], spec: Zones, now: datetime) -> timedelta | None:
+    """When time alone changes a state."""
+    waits = [wait - elapsed(zone.since, now) for zone in zones if (wait := _wait(zone, spec))]
+    return timedelta(seconds=max(0.0, min(waits)) + 0.5) if waits else None
+
+
+def well_for(zone: ZoneStatus, spec: Zones) -> float:
+    """Seconds that a lost zone must be well."""
+    return trusted_after(spec.failback.after_seconds, zone.losses)
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """The world as one zone's fate depends on it."""
+
+    world: World
+    bad: int
+    usable: Set[str]
+    """Zones that have traffic and do not fail."""
+
+
+def _wait(zone: ZoneStatus, spec: Zones) -> float | None:
+    if zone.state is ZoneState.SUSPECT:
+        return float(spec.failover.after_seconds)
+    if zone.state is ZoneState.RECOVERING and spec.failback.mode is FailbackMode.AUTOMATIC:
+        return well_for(zone, spec)
+    return float(spec.failback.hold_seconds) if zone.state is ZoneState.RETURNING else None
+
+
+def _new(name: str, now: datetime) -> ZoneStatus:
+    return ZoneStatus(name=name, state=ZoneState.HEALTHY, since=timestamp(now))
+
+
+def _step(zone: ZoneStatus, seen: Zone, spec: Zones, rest: _Rest, now: datetime) -> ZoneStatus:
+    counted = zone.model_copy(update={"replicas": seen.replicas, "failing": seen.failing})
+    fails = seen.fails(spec.failover.threshold) and (seen.replicas > 0 or zone.state not in _TRUSTED)
+    if fails:
+        return _failing(counted, seen, spec, rest, now)
+    return _well(counted, seen, spec, rest, now)
+
+
+def _failing(zone: ZoneStatus, seen: Zone, spec: Zones, rest: _Rest, now: datetime) -> ZoneStatus:
+    if zone.state is ZoneState.LOST:
+        return zone.model_copy(update={"message": seen.told})
+    if zone.state is ZoneState.HEALTHY:
+        return _enter(zone, ZoneState.SUSPECT, now, message=seen.told)
+    if zone.weight and (refused := _refusal(seen, spec, rest)):
+        return zone.model_copy(update={"message": f"{seen.told}; {refused}"})
+    if zone.state is ZoneState.SUSPECT and elapsed(zone.since, now) < spec.failover.after_seconds:
+        return zone.model_copy(update={"message": seen.told})
+    forgotten = zone.lost_at is not None and elapsed(zone.lost_at, now) >= FORGET
+    losses = 1 if forgotten else zone.losses + 1
+    lost = _enter(zone, ZoneState.LOST, now, weight=0, message=seen.told)
+    return lost.model_copy(update={"losses": losses, "lost_at": timestamp(now)})
+
+
+def _refusal(seen: Zone, spec: Zones, rest: _Rest) -> str | None:
+    """Why nothing is done about a zone that fails."""
+    if spec.failover.mode is FailoverMode.OFF:
+        return "spec.zones.failover.mode is Off"
+    if len(rest.world.zones) < 2:
+        return "there is no other zone"
+    if 2 * rest.bad > len(rest.world.zones):
+        return f"{rest.bad} of {len(rest.world.zones)} zones look bad at once: that is more likely the observer's fault"
+    if rest.world.ready_in(rest.usable - {seen.name}) < max(1, seen.ready):
+        return "too few replicas serve elsewhere to take its traffic"
+    return None
+
+
+def _well(zone: ZoneStatus, seen: Zone, spec: Zones, rest: _Rest, now: datetime) -> ZoneStatus:
+    if not zone.weight and seen.ready and not rest.world.ready_in(rest.usable):
+        return _enter(zone, ZoneState.HEALTHY, now)  # not trusted, and nobody else serves
+    if zone.state is ZoneState.HEALTHY:
+        return zone.model_copy(update={"message": ""})
+    if zone.state is ZoneState.SUSPECT:
+        return _enter(zone, ZoneState.HEALTHY, now)
+    if zone.state is ZoneState.LOST:
+        return _enter(zone, ZoneState.RECOVERING, now, weight=0, message="well again; to be trusted after a while")
+    if zone.state is ZoneState.RECOVERING:
+        return _recovering(zone, seen, spec, now)
+    if elapsed(zone.since, now) < spec.failback.hold_seconds:
+        return zone
+    return _returned(zone, spec, zone.step + 1, now)
+
+
+def _recovering(zone: ZoneStatus, seen: Zone, spec: Zones, now: datetime) -> ZoneStatus:
+    if spec.failback.mode is FailbackMode.MANUAL and zone.name not in spec.failback.approved:
+        told = f"well again; spec.zones.failback.approved must name {zone.name}"
+        return zone.model_copy(update={"message": told})
+    if elapsed(zone.since, now) < well_for(zone, spec):
+        return zone.model_copy(update={"message": f"well again; gets traffic after {well_for(zone, spec):.0f} s of it"})
+    if seen.replicas and not seen.ready:
+        return zone.model_copy(update={"message": "well long enough; none of its replicas is ready"})
+    return _returned(zone, spec, 0, now)
+
+
+def _returned(zone: ZoneStatus, spec: Zones, step: int, now: datetime) -> ZoneStatus:
+    steps = spec.failback.steps
+    if step >= len(steps):
+        return _enter(zone, ZoneState.HEALTHY, now)
+    told = f"step {step + 1} of {len(steps)} of its return"
+    return _enter(zone, ZoneState.RETURNING, now, weight=steps[step], message=told, step=step)
+
+
+def _enter(
+    zone: ZoneStatus, state: ZoneState, now: datetime, weight: int = 100, message: str = "", step: int = 0
+) -> ZoneStatus:
+    return zone.model_copy(
+        update={"state": state, "since": timestamp(now), "weight": weight, "message": message, "step": step}
+    )

@@ -1,0 +1,27 @@
+"""What can keep a rehearsal from happening.
+
+RehearsalError
+├── BadFile      the file is not one of a rehearsal; the message names the field
+├── Refused      it would go beyond its limit, or the deployment is not fit for it; nothing was disturbed
+└── Unmeasured   it was begun, and what happened says nothing about the promise
+
+Owns: the tree. Must not know: who raises what.
+"""
+
+from __future__ import annotations
+
+
+class RehearsalError(Exception):
+    """Anything below."""
+
+
+class BadFile(RehearsalError):
+    """The file has to be changed."""
+
+
+class Refused(RehearsalError):
+    """Nothing was done."""
+
+
+class Unmeasured(RehearsalError):
+    """Something was done, all of it undone, and there is no figure."""

@@ -1,0 +1,154 @@
+"""The faults: each stands while a block runs, and is undone when it is left, however it is left.
+
+Owns: making and undoing. Must not know: limits, load, what is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from . import inside
+from .aim import Target
+from .cluster import Subject
+from .errors import RehearsalError, Unmeasured
+from .file import Cut, CutNode, CutZone, DeletePod, Fault, FullDisk, KillProcess, SlowModel, size
+from .reach import Running
+
+COMMAND_SECONDS = 60.0
+BEGIN_SECONDS = 60.0
+MEND_SECONDS = 60.0
+"""How long undoing is tried; what a program did inside a pod ends by itself by then too."""
+
+
+@asynccontextmanager
+async def standing(fault: Fault, hit: Target, subject: Subject) -> AsyncIterator[None]:
+    """The fault, from when it stands. Raises Unmeasured where it could not be made."""
+    match fault:
+        case KillProcess():
+            await subject.reach.ask(hit.pods[0], inside.KILL, {"process": fault.process})
+            yield
+        case DeletePod():
+            await subject.delete(hit.pods[0], fault.grace_seconds)
+            yield
+        case SlowModel():
+            async with _inside(subject, hit, inside.SLOW, {"seconds": fault.seconds, "share": fault.share}):
+                yield
+        case FullDisk():
+            async with _inside(subject, hit, inside.FILL, {"seconds": fault.seconds, "bytes": size(fault.bytes)}):
+                yield
+        case CutNode() | CutZone():
+            async with _cut(fault, hit):
+                yield
+
+
+@asynccontextmanager
+async def _inside(subject: Subject, hit: Target, program: str, wish: dict[str, Any]) -> AsyncIterator[None]:
+    """A program that lasts; afterwards another one sees to it that nothing is left, until that has been so."""
+    pod = hit.pods[0]
+    try:
+        async with subject.reach.program(pod, program, wish) as running:
+            if not await _begun(running):
+                raise Unmeasured(f"{pod.name}: {running.said}")
+            yield
+    finally:
+        await undone(_mended(subject, hit))
+
+
+async def _begun(running: Running) -> bool:
+    try:
+        async with asyncio.timeout(BEGIN_SECONDS):
+            return await running.until("ready")
+    except TimeoutError:
+        return False
+
+
+async def _mended(subject: Subject, hit: Target) -> None:
+    pod, words = hit.pods[0], ""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(MEND_SECONDS):
+            while True:
+                try:
+                    await subject.reach.ask(pod, inside.MEND, {})
+                    return
+                except RehearsalError as error:
+                    words = str(error)
+                if all(each.uid != pod.uid for each in (await subject.world()).pods):
+                    return  # it is gone, and everything in it
+                await asyncio.sleep(1)
+    _shout(f"{pod.name} could not be reached to undo the fault ({words}); it ends by itself with its time")
+
+
+@asynccontextmanager
+async def _cut(fault: Cut, hit: Target) -> AsyncIterator[None]:
+    """The user's commands; `heal` is run in any case, and once more where it fails."""
+    try:
+        await command(_filled(fault.cut, hit))
+        yield
+    finally:
+        await undone(_healed(_filled(fault.heal, hit)))
+
+
+async def _healed(words: Sequence[str]) -> None:
+    for last in (False, True):
+        try:
+            return await command(words)
+        except Unmeasured as error:
+            if last:
+                _shout(f"HEAL FAILED, run it yourself: {' '.join(words)}\n{error}")
+                raise
+
+
+def _filled(words: Sequence[str], hit: Target) -> list[str]:
+    """The command with names put in: as arguments, so that no shell reads them."""
+    names = {"{node}": hit.nodes[0], "{zone}": hit.zone or ""}
+    filled = list(words)
+    for mark, name in names.items():
+        filled = [word.replace(mark, name) for word in filled]
+    return filled
+
+
+async def command(words: Sequence[str]) -> None:
+    """Run it on this machine. Raises Unmeasured with its own words where it fails."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+    except OSError as error:
+        raise Unmeasured(f"`{words[0]}`: {error.strerror}") from None
+    try:
+        async with asyncio.timeout(COMMAND_SECONDS):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        raise Unmeasured(f"`{words[0]}` did not end within {COMMAND_SECONDS:g} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise Unmeasured(
+            f"`{words[0]}` ended with {process.returncode}: {said.decode(errors='replace').strip()[-400:]}"
+        )
+
+
+async def undone(work: Awaitable[None]) -> None:
+    """Let it finish, whoever cancels us meanwhile; they are heard afterwards."""
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+        except RehearsalError:
+            break
+    if cancelled:
+        raise asyncio.CancelledError
+    task.result()
+
+
+def _shout(words: str) -> None:
+    print(f"pilotboat: {words}", file=sys.stderr, flush=True)

@@ -1,0 +1,143 @@
+"""`pilotboat rehearse FILE`: faults against a deployment of the user's choosing, and a table of what was promised and
+what was measured.
+
+Owns: arguments, signals, what is printed, exit codes (0 every promise kept, 1 one broken, 2 refused or not measured).
+Must not know: how a rehearsal goes (pilotboat.rehearse).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kubernetes.aio import client
+from kubernetes.aio.config import ConfigException
+
+from .engine.api import IN_CLUSTER, Api, load_configuration
+from .engine.errors import ApiError, EngineError
+from .rehearse import file, table
+from .rehearse.cluster import Subject
+from .rehearse.errors import BadFile, Refused, RehearsalError
+from .rehearse.file import ApiKey, Rehearsal, Via
+from .rehearse.reach import Reach
+from .rehearse.rehearsal import Stage
+
+REFUSED = 2
+
+
+def add(commands: Any) -> None:
+    """The arguments of `pilotboat rehearse`."""
+    words = "Make the faults of a file, under load and within its limit; print promises and measurements."
+    parser: argparse.ArgumentParser = commands.add_parser("rehearse", help=words, description=words)
+    parser.add_argument("file", type=Path, help="YAML; docs/rehearsal.md describes it")
+    parser.add_argument("--kubeconfig", help="left out: the pod's account, or kubectl's default")
+    parser.add_argument("--context", help="of the kubeconfig; left out: its current one")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be hit, and do nothing")
+    parser.add_argument("--allow-commands", action="store_true", help="let the file run its commands on this machine")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there as well")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it; the exit code."""
+    try:
+        asked = file.load(arguments.file)
+        return asyncio.run(_run(arguments, asked, _key(asked.load.api_key)))
+    except (EngineError, RehearsalError) as error:
+        return _complain(error)
+    except asyncio.CancelledError:
+        return _complain(Refused("stopped"))
+
+
+async def _run(arguments: argparse.Namespace, asked: Rehearsal, key: str | None) -> int:
+    configuration = await _configuration(arguments)
+    async with Api(configuration) as api, Reach(configuration, asked.deployment.namespace) as reach:
+        ours = Subject(api, reach, asked.deployment)
+        control = Subject(api, reach, asked.deployment, asked.control) if asked.control else None
+        via = asked.load.via or (Via.SERVICE if _inside(arguments) else Via.PORT_FORWARD)
+        stage = Stage(asked, ours, control, via, key, arguments.allow_commands, _say)
+        if arguments.dry_run:
+            for fault, hit in await stage.check():
+                print(f"{fault.name}: {fault.kind} for {fault.seconds:g} s would hit {hit}")
+            return 0
+        stopped = await _until_stopped(stage)
+    print("\n".join(table.table(stage.rows)))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(table.record(stage.rows), indent=1) + "\n")
+    code = table.status(stage.rows, len(asked.faults))
+    if stopped is not None:
+        _complain(stopped)
+        return code if code == table.BROKEN else REFUSED
+    return code
+
+
+async def _configuration(arguments: argparse.Namespace) -> client.Configuration:
+    try:
+        return await load_configuration(arguments.kubeconfig, arguments.context)
+    except ConfigException as error:
+        raise Refused(f"--kubeconfig, --context: no cluster can be reached with these: {error}") from None
+
+
+async def _until_stopped(stage: Stage) -> BaseException | None:
+    """Run it; what ended it early. A signal ends it in good order: what stands is undone first."""
+    task = asyncio.create_task(stage.run())
+    with _signals(task):
+        await asyncio.wait({task})
+    if task.cancelled():
+        return Refused("stopped; every fault is undone")
+    error = task.exception()
+    if isinstance(error, BaseExceptionGroup) or (error and not isinstance(error, EngineError | RehearsalError)):
+        raise error
+    return error
+
+
+@contextlib.contextmanager
+def _signals(task: asyncio.Task[None]) -> Iterator[None]:
+    """Ctrl-C, a closed terminal and `kill` cancel the task."""
+    loop, numbers = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def stop() -> None:
+        _say("stopping: what stands is undone first")
+        task.cancel()
+
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _key(where: ApiKey | None) -> str | None:
+    """The first line of the file or the variable; messages name the place and never what is there."""
+    if where is None:
+        return None
+    try:
+        text = os.environ.get(where.env, "") if where.env else Path(where.file or "").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadFile(f"load.apiKey.file: {where.file}: {getattr(error, 'strerror', 'not text')}") from None
+    key = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    if not key or not (key.isascii() and key.isprintable()):
+        raise BadFile(f"load.apiKey: no key in {where.env or where.file}")
+    return key
+
+
+def _inside(arguments: argparse.Namespace) -> bool:
+    return arguments.kubeconfig is None and arguments.context is None and IN_CLUSTER.exists()
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+def _complain(error: BaseException) -> int:
+    print(f"pilotboat: {error.message if isinstance(error, ApiError) else error}", file=sys.stderr)
+    return REFUSED

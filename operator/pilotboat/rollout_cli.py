@@ -1,0 +1,104 @@
+"""`pilotboat rollout VERB NAME`: what a person may ask of a rollout, written into the spec of the ModelDeployment.
+
+Owns: the verbs' arguments, the patch each makes, and how a rollout's status is printed. Must not know: what the
+operator does about it. Only `spec.rollout` is written, as `kubectl patch` would, with the caller's own credentials.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pilotboat.api.rollout import RolloutPhase, Verb
+from pilotboat.engine.api import Api, load_configuration
+from pilotboat.engine.errors import ApiError, EngineError
+from pilotboat.engine.kinds import MODEL_DEPLOYMENT
+
+Raw = Mapping[str, Any]
+ACTIONS = {verb.lower(): verb for verb in Verb}
+VERBS = ("status", *ACTIONS, "pause", "resume", "undo")
+
+
+def add(commands: Any) -> None:
+    """The arguments of `pilotboat rollout`."""
+    words = "Look at a rollout, or steer it: approve, skip, promote, abort, retry, pause, resume, undo."
+    parser: argparse.ArgumentParser = commands.add_parser("rollout", help=words, description=words)
+    parser.add_argument("verb", choices=VERBS)
+    parser.add_argument("name", help="name of the ModelDeployment")
+    parser.add_argument("-n", "--namespace", default="default")
+    parser.add_argument("--kubeconfig", help="left out: the pod's account, or kubectl's default")
+    parser.add_argument("--to", metavar="REVISION", help="with undo: an earlier revision; left out, the one before")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it; the exit code."""
+    try:
+        print(asyncio.run(_run(arguments)))
+    except (EngineError, Refused) as error:
+        print(f"pilotboat: {error.message if isinstance(error, ApiError) else error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class Refused(Exception):
+    """What was asked cannot be; the message says what can."""
+
+
+async def _run(arguments: argparse.Namespace) -> str:
+    if arguments.to and arguments.verb != "undo":
+        raise Refused("--to goes with undo only")
+    configuration = await load_configuration(arguments.kubeconfig)
+    async with Api(configuration) as api:
+        found = await api.get(MODEL_DEPLOYMENT, arguments.namespace, arguments.name)
+        if found is None:
+            raise Refused(f"there is no ModelDeployment {arguments.name} in namespace {arguments.namespace}")
+        if arguments.verb == "status":
+            return "\n".join(told(found))
+        body = {"spec": {"rollout": patch(found, arguments.verb, arguments.to)}}
+        await api.merge(MODEL_DEPLOYMENT, arguments.namespace, arguments.name, body)
+        return f"{arguments.verb}: written to spec.rollout of {arguments.name}; `pilotboat rollout status` shows it."
+
+
+def patch(found: Raw, verb: str, to: str | None = None) -> dict[str, Any]:
+    """The merge patch of spec.rollout for a verb. Raises Refused where it could have no effect."""
+    status = found.get("status") or {}
+    if verb in ("pause", "resume"):
+        return {"paused": verb == "pause"}
+    if verb == "undo":
+        return {"rollbackTo": to or _before(status)}
+    if not status.get("rollout"):
+        raise Refused("no rollout with steps is under way")
+    return {"action": {"verb": str(ACTIONS[verb]), "id": uuid.uuid4().hex[:12]}}
+
+
+def _before(status: Raw) -> str:
+    rollout = status.get("rollout") or {}
+    if rollout and rollout.get("phase") != RolloutPhase.ABORTED:
+        raise Refused("a canary is under way: `abort` gives it up, `--to REVISION` takes another revision whole")
+    others = (status.get("currentRevision"), rollout.get("canary"))
+    earlier = [revision for revision in status.get("revisions") or () if revision not in others]
+    if not earlier:
+        raise Refused("no earlier revision is kept; spec.rollout.history says how many are")
+    return str(earlier[-1])
+
+
+def told(found: Raw) -> Iterator[str]:
+    """A rollout in lines."""
+    status = found.get("status") or {}
+    yield f"serving   {status.get('currentRevision', 'nothing yet')}   earlier: {_list(status.get('revisions'))}"
+    if rollout := status.get("rollout"):
+        yield f"canary    {rollout['canary']}   {rollout['phase']}, {rollout.get('weight', 0)} % of the traffic"
+        yield f"          {rollout.get('message', '')}"
+        for metric in (rollout.get("decision") or {}).get("metrics") or ():
+            yield f"  {metric['metric']:<12} {metric.get('verdict', '')}: {metric.get('message', '')}"
+    for record in status.get("rollouts") or ():
+        when, why = record.get("finished", ""), record.get("message", "")
+        yield f"earlier   {record['revision']} {record['outcome']} {when} {why}"
+
+
+def _list(names: Any) -> str:
+    return ", ".join(names or ()) or "none"

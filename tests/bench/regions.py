@@ -1,0 +1,69 @@
+"""How long callers of a shared host name are sent to a region that is gone, at a real name server on loopback.
+
+Owns: the measurements and their goals. Must not know: how name server and writers are run (tests/integration).
+
+    python3 -m tools.bench regions                what `make bench-regions` runs
+    python3 -m tools.bench regions --rounds 1     a short look
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.figures import Figure, tell
+from tests.integration.nameserver import primary
+from tests.integration.writers import lost
+from tools.host import need
+from tools.steps import StepFailed, step
+
+KINDS = ("killed", "cut", "sick")
+"""The operator ends; it cannot reach the name server; it says that nothing serves."""
+PROMISED = 25.0
+TTL = 5.0
+
+
+async def measure(folder: Path, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Of each kind: seconds until the name server, and a caller with a memory of the TTL, has another answer."""
+    found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    async with primary(folder) as server:
+        for number in range(rounds):
+            with step(f"round {number + 1} of {rounds}"):
+                each = await asyncio.gather(*(lost(server, kind, f"-{number}") for kind in KINDS))
+            for kind, times in zip(KINDS, each, strict=True):
+                found[kind].append(times)
+    return found
+
+
+def figures(found: dict[str, list[tuple[float, float]]]) -> list[Figure]:
+    """The longest of each."""
+    told = []
+    for kind, times in found.items():
+        source, seen = (max(column) for column in zip(*times, strict=True))
+        told.append(Figure(f"region-{kind}-answer-changed", source, "s", "budget", PROMISED, 1.0))
+        told.append(Figure(f"region-{kind}-caller-moved", seen, "s", "budget", PROMISED + TTL, 1.0))
+    return told
+
+
+def main(argv: Sequence[str]) -> int:
+    """Non-zero only where it could not measure."""
+    parser = argparse.ArgumentParser(prog="bench.regions", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args(argv)
+    need("knotd", "knot")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            found = asyncio.run(measure(Path(folder), args.rounds))
+    except (StepFailed, AssertionError, TimeoutError, OSError) as failure:
+        print(f"could not measure: {failure}", file=sys.stderr)
+        return 1
+    tell(*figures(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,130 @@
+"""The lab with the operator installed from the chart, a hub inside it, and a namespace for each test.
+
+Owns: what every end-to-end test starts from. The lab is started where it is not up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.caller import Caller
+from tests.standins import tiny
+from tools import demo, hubpod, model, place
+from tools.kube import Cluster
+from tools.steps import step
+
+MDEP, FTJ = "modeldeployments.pilotboat.dev", "finetunejobs.pilotboat.dev"
+
+
+@dataclass(frozen=True)
+class Space:
+    """One test's namespace, and the few things tests do in it."""
+
+    cluster: Cluster
+
+    def apply(self, kind: str, name: str, spec: dict[str, Any]) -> None:
+        """A custom resource."""
+        raw = {"apiVersion": "pilotboat.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+        self.cluster.apply(json.dumps(raw), "--force-conflicts")
+
+    def wait(self, kind: str, name: str, condition: str, timeout: str = "120s") -> None:
+        """Until a condition such as Ready or Ready=False holds."""
+        self.cluster.run("wait", f"{kind}/{name}", f"--for=condition={condition}", f"--timeout={timeout}")
+
+    def reason(self, kind: str, name: str, condition: str, reason: str, timeout: str = "120s") -> str:
+        """Until that condition shows that reason; its message."""
+        path = f'{{.status.conditions[?(@.type=="{condition}")].reason}}'
+        try:
+            self.cluster.run("wait", f"{kind}/{name}", f"--for=jsonpath={path}={reason}", f"--timeout={timeout}")
+        except Exception as error:
+            shown = json.dumps(self.cluster.get(kind, name).get("status", {}), indent=1)
+            raise AssertionError(f"{name} never showed {condition} {reason}:\n{shown}") from error
+        found = self.cluster.get(kind, name)["status"]["conditions"]
+        return str(next(c["message"] for c in found if c["type"] == condition))
+
+    def status(self, kind: str, name: str) -> dict[str, Any]:
+        """The status as it is now."""
+        found: dict[str, Any] = self.cluster.get(kind, name).get("status", {})
+        return found
+
+    def gone(self, target: str, timeout: str = "120s") -> None:
+        """Until an object (or those of a selector) is deleted."""
+        self.cluster.run("wait", *target.split(), "--for=delete", f"--timeout={timeout}")
+
+    def pods(self, name: str) -> list[dict[str, Any]]:
+        """Pods of a custom resource that are not being deleted."""
+        raw = json.loads(self.cluster.run("get", "pods", f"-lapp.kubernetes.io/instance={name}", "-ojson"))
+        return [pod for pod in raw["items"] if not pod["metadata"].get("deletionTimestamp")]
+
+    def children(self, name: str) -> list[str]:
+        """Names of everything that carries a custom resource's instance label."""
+        kinds = "deployments,services,configmaps,poddisruptionbudgets,jobs,persistentvolumeclaims"
+        found = self.cluster.run("get", kinds, f"-lapp.kubernetes.io/instance={name}", "-oname")
+        return sorted(found.split())
+
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """(reason, message) of the events about a custom resource."""
+        raw = json.loads(self.cluster.run("get", "events", f"--field-selector=involvedObject.name={name}", "-ojson"))
+        return [(item["reason"], item["message"]) for item in raw["items"]]
+
+    @contextlib.contextmanager
+    def url(self, name: str) -> Iterator[str]:
+        """A deployment's endpoint, from this process."""
+        with self.cluster.forwarded(f"service/{name}", 8080) as port:
+            yield f"http://127.0.0.1:{port}/v1"
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    """The lab, with the images of this tree in its nodes, the operator from the chart, and a hub with models."""
+    cluster, refs = place.the_lab(demo.DEMO)
+    demo.install(cluster, refs)
+    letter = tmp_path_factory.mktemp("no-model") / "model.gguf"
+    letter.write_text("Dear operator, this is no model.\n" * 100)
+    repos: dict[str, list[Path]] = {
+        "demo/gemma-3-270m": [model.gguf(), model.safetensors()],
+        "demo/tiny": [tiny.make(tmp_path_factory.mktemp("tiny"))],
+        "demo/no-model": [letter],
+    }
+    with step("A hub inside the cluster") as shown:
+        hubpod.start(cluster, refs["fetch"], repos, shown)
+    return cluster
+
+
+@pytest.fixture
+def space(installed: Cluster) -> Iterator[Space]:
+    """A fresh namespace under the restricted Pod Security level, deleted afterwards."""
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    cluster = replace(installed, namespace=name)
+    cluster.run("create", "namespace", name)
+    cluster.run("label", "namespace", name, demo.RESTRICTED)
+    yield Space(cluster)
+    subprocess.run(cluster.command("delete", "namespace", name, "--wait=false"), env=cluster.env, check=False)
+
+
+@pytest.fixture
+def caller(space: Space) -> Caller:
+    """A pod that calls; the hub's image has Python."""
+    hub = space.cluster.get("deployment", "hub", "-npilotboat-demo")
+    caller = Caller(space.cluster)
+    caller.start(hub["spec"]["template"]["spec"]["containers"][0]["image"])
+    return caller
+
+
+def fake(**more: Any) -> dict[str, Any]:
+    """A small ModelDeployment spec: the fake engine, one worker."""
+    return {
+        "model": {"source": {"huggingFace": {"repo": "demo/tiny", "files": ["config.json"]}}},
+        "engine": {"type": "Fake"},
+        "service": {"workers": 1},
+        **more,
+    }

@@ -1,0 +1,101 @@
+"""FineTuneJobs on the lab: real training of a tiny model, in real pods."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from openai import OpenAI
+
+from tests.e2e.conftest import FTJ, MDEP, Space
+
+pytestmark = pytest.mark.e2e
+
+ROWS = [
+    {"messages": [{"role": "user", "content": f"number {n}?"}, {"role": "assistant", "content": f"it is {n}"}]}
+    for n in range(64)
+]
+
+
+def job(**more: Any) -> dict[str, Any]:
+    """A small LoRA on the tiny model."""
+    return {
+        "base": {"source": {"huggingFace": {"repo": "demo/tiny"}}},
+        "dataset": {"source": {"configMap": {"name": "rows", "key": "train.jsonl"}}},
+        "training": {"maxSteps": 8, "batchSize": 4, "maxLength": 64},
+        "checkpoints": {"everySteps": 4},
+        "output": {"pvc": {"size": "100Mi", "accessMode": "ReadWriteMany"}},
+        **more,
+    }
+
+
+def give_rows(space: Space, text: str | None = None) -> None:
+    """The data set, as a ConfigMap."""
+    text = "\n".join(json.dumps(row) for row in ROWS) if text is None else text
+    raw = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rows"}, "data": {"train.jsonl": text}}
+    space.cluster.apply(json.dumps(raw))
+
+
+def test_a_job_trains_and_a_deployment_serves_what_it_made(space: Space) -> None:
+    served = {
+        "model": {"source": {"fineTuneJob": {"name": "small"}}},
+        "inference": {"maxLength": 256},
+        "service": {"workers": 1},
+    }
+    space.apply("FineTuneJob", "small", job())
+    assert "rows" in space.reason(FTJ, "small", "DataReady", "ConfigMapNotFound")
+    space.apply("ModelDeployment", "tuned", served)
+    space.reason(MDEP, "tuned", "ArtifactReady", "WaitingForFineTuneJob")
+    give_rows(space)
+    space.wait(FTJ, "small", "Complete", "300s")
+    status = space.status(FTJ, "small")
+    assert status["phase"] == "Complete"
+    assert status["trainerStatus"]["progressPercentage"] == 100
+    assert status["progress"]["step"] == 8
+    assert float(status["progress"]["loss"]) > 0
+    assert status["output"]["type"] == "Adapter"
+    assert all(len(digest) == 64 for digest in status["output"]["digests"].values())
+    assert "Complete" in space.cluster.run("get", "ftj", "small")
+    space.wait(MDEP, "tuned", "Ready", "180s")
+    with space.url("tuned") as url:
+        client = OpenAI(base_url=url, api_key="none", max_retries=0)
+        messages: Any = [{"role": "user", "content": "number 7?"}]
+        answer = client.chat.completions.create(model="tuned", messages=messages, max_tokens=8)
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens > 0
+
+
+def test_a_broken_line_is_named_by_its_number(space: Space) -> None:
+    lines = [json.dumps(row) for row in ROWS]
+    lines[16] = '{"messages": [{"role": "user", "content": '
+    give_rows(space, "\n".join(lines))
+    space.apply("FineTuneJob", "broken", job())
+    message = space.reason(FTJ, "broken", "Failed", "InvalidDataset", "180s")
+    assert "17" in message
+    assert space.status(FTJ, "broken")["phase"] == "Failed"
+    assert len(space.pods("broken")) == 1, "wrong input is not retried"
+
+
+def test_suspended_and_resumed_it_continues(space: Space) -> None:
+    give_rows(space)
+    space.apply("FineTuneJob", "pause", job(training={"maxSteps": 400, "batchSize": 4, "maxLength": 64}))
+    space.reason(FTJ, "pause", "Checkpointed", "CheckpointSaved", "180s")
+    space.cluster.run("patch", FTJ, "pause", "--type=merge", '-p={"spec":{"suspend":true}}')
+    space.wait(FTJ, "pause", "Suspended")
+    space.gone("pod -lapp.kubernetes.io/instance=pause")
+    step = space.status(FTJ, "pause")["progress"]["lastCheckpoint"]["step"]
+    space.cluster.run("patch", FTJ, "pause", "--type=merge", '-p={"spec":{"suspend":false}}')
+    space.wait(FTJ, "pause", "Complete", "300s")
+    status = space.status(FTJ, "pause")
+    assert status["progress"]["step"] == 400
+    assert status["progress"]["lastCheckpoint"]["step"] >= step
+
+
+def test_deleted_half_way_nothing_is_left(space: Space) -> None:
+    give_rows(space)
+    space.apply("FineTuneJob", "half", job(training={"maxSteps": 4000, "batchSize": 4, "maxLength": 64}))
+    space.wait(FTJ, "half", "Running", "180s")
+    space.cluster.run("delete", FTJ, "half", "--timeout=60s")
+    space.gone("job,configmap,persistentvolumeclaim,pod -lapp.kubernetes.io/instance=half", "150s")
+    assert space.children("half") == []

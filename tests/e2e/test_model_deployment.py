@@ -1,0 +1,213 @@
+"""ModelDeployments on the lab: real pods, real model, real faults."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import httpx
+import pytest
+from openai import OpenAI
+
+from tests.e2e.conftest import MDEP, Space, fake
+from tools import demo
+from tools.host import ROOT
+
+pytestmark = pytest.mark.e2e
+
+GGUF = {"huggingFace": {"repo": "demo/gemma-3-270m", "files": ["*.gguf"]}}
+
+
+def test_a_gguf_model_is_served_to_the_official_client(space: Space) -> None:
+    space.cluster.run("apply", f"--filename={ROOT}/examples/modeldeployment.yaml")
+    space.wait(MDEP, "assistant", "Ready", "300s")
+    with space.url("assistant") as url:
+        client = OpenAI(base_url=url, api_key="none", max_retries=0)
+        stream = client.chat.completions.create(
+            model="assistant", messages=[{"role": "user", "content": "Say hello."}], max_tokens=8, stream=True
+        )
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+    assert text.strip()
+    status = space.status(MDEP, "assistant")
+    assert status["model"]["engine"] == "LlamaCpp"
+    assert len(status["model"]["revision"]) == 40
+    assert all(len(digest) == 64 for digest in status["model"]["digests"].values())
+    shown = space.cluster.run("get", "mdep", "assistant").splitlines()
+    assert shown[0].split() == ["MODEL", "ENGINE", "READY", "REASON", "REPLICAS", "AGE"] or "READY" in shown[0]
+    assert "1/1" in shown[1]
+
+
+def test_replicas_spread_over_zones_and_have_a_budget(space: Space) -> None:
+    space.apply("ModelDeployment", "spread", fake(replicas=3))
+    space.wait(MDEP, "spread", "Ready")
+    assert len({pod["spec"]["nodeName"] for pod in space.pods("spread")}) == 3
+    budget = space.cluster.get("poddisruptionbudget", "spread")
+    assert budget["status"]["disruptionsAllowed"] == 1
+    space.cluster.run("scale", MDEP, "spread", "--replicas=1")
+    space.wait(MDEP, "spread", "Ready")
+    space.gone("poddisruptionbudget/spread")
+    assert len(space.pods("spread")) == 1
+
+
+def test_a_changed_spec_rolls_without_losing_a_request(space: Space) -> None:
+    space.apply("ModelDeployment", "roll", fake(replicas=2))
+    space.wait(MDEP, "roll", "Ready")
+    before = space.status(MDEP, "roll")["currentRevision"]
+    space.cluster.apply(json.dumps(loader("roll", space.pods("roll")[0]["spec"]["initContainers"][0]["image"])))
+    space.cluster.run("wait", "pod/loader", "--for=condition=Ready", "--timeout=60s")
+    space.apply("ModelDeployment", "roll", fake(replicas=2, inference={"maxLength": 1024}))
+    space.cluster.run("wait", f"{MDEP}/roll", "--for=jsonpath={.status.observedGeneration}=2", "--timeout=30s")
+    space.wait(MDEP, "roll", "Ready", "180s")
+    assert space.status(MDEP, "roll")["currentRevision"] != before
+    space.cluster.run("wait", f"deployment/roll-{before}", "--for=jsonpath={.spec.replicas}=0", "--timeout=60s")
+    space.cluster.run("exec", "loader", "--", "python3", "-c", "open('/tmp/stop', 'w')")
+    space.cluster.run("wait", "pod/loader", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+    counted = json.loads(space.cluster.run("logs", "loader").strip().splitlines()[-1])
+    assert counted["failed"] == 0, counted
+    assert counted["ok"] > 20, counted
+
+
+def test_a_broken_revision_leaves_the_old_one_serving_and_the_fix_goes_through(space: Space) -> None:
+    space.apply("ModelDeployment", "bad", fake())
+    space.wait(MDEP, "bad", "Ready")
+    space.apply("ModelDeployment", "bad", fake(engine={"type": "Fake", "image": "localhost/none:1"}))
+    message = space.reason(MDEP, "bad", "Ready", "ImagePullError")
+    assert "localhost/none:1" in message
+    status = {c["type"]: c["status"] for c in space.status(MDEP, "bad")["conditions"]}
+    assert (status["Available"], status["Ready"], status["Progressing"]) == ("True", "False", "False")
+    space.apply("ModelDeployment", "bad", fake(inference={"maxLength": 512}))
+    space.wait(MDEP, "bad", "Ready")
+    assert len(space.pods("bad")) == 1
+
+
+def test_children_edited_or_deleted_by_hand_are_repaired(space: Space) -> None:
+    space.apply("ModelDeployment", "drift", fake())
+    space.wait(MDEP, "drift", "Ready")
+    revision = space.status(MDEP, "drift")["currentRevision"]
+    service = space.cluster.get("service", "drift")
+    wrong = {"spec": {"selector": {"app.kubernetes.io/component": "nobody"}}}
+    space.cluster.run("patch", "service", "drift", "--type=merge", f"-p={json.dumps(wrong)}")
+    path = r"{.spec.selector.app\.kubernetes\.io/component}"
+    space.cluster.run("wait", "service/drift", f"--for=jsonpath={path}=gateway", "--timeout=30s")
+    space.cluster.run("delete", "service", "drift")
+    space.cluster.run("wait", "service/drift", "--for=create", "--timeout=30s")
+    assert space.cluster.get("service", "drift")["metadata"]["uid"] != service["metadata"]["uid"]
+    space.cluster.run("scale", "deployment", f"drift-{revision}", "--replicas=3")
+    space.cluster.run("wait", f"deployment/drift-{revision}", "--for=jsonpath={.spec.replicas}=1", "--timeout=30s")
+    space.wait(MDEP, "drift", "Ready")
+
+
+def test_gpus_are_asked_for_and_given(space: Space) -> None:
+    space.apply("ModelDeployment", "gpu", fake(gpu={"count": 2}))
+    space.wait(MDEP, "gpu", "Ready")
+    (pod,) = space.pods("gpu")
+    assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("changes", "condition", "reason", "words"),
+    [
+        ({"gpu": {"count": 64}}, "Ready", "Unschedulable", "Insufficient nvidia.com/gpu"),
+        ({"podTemplate": {"resources": {"requests": {"memory": "999Ti"}}}}, "Ready", "Unschedulable", "memory"),
+        ({"service": {"apiKeySecretRef": {"name": "none", "key": "k"}}}, "Ready", "SecretNotFound", '"none"'),
+        (
+            {"model": {"source": {"pvc": {"claimName": "none"}}}},
+            "ArtifactReady",
+            "PersistentVolumeClaimNotFound",
+            "none",
+        ),
+        ({"model": {"source": {"fineTuneJob": {"name": "none"}}}}, "ArtifactReady", "FineTuneJobNotFound", "none"),
+        ({"model": {"source": {"huggingFace": {"repo": "demo/none"}}}}, "ArtifactReady", "SourceNotFound", "demo/none"),
+        (
+            {"model": {"source": GGUF, "digests": {"gemma-3-270m-q4_k_m.gguf": "0" * 64}}},
+            *("ArtifactReady", "ChecksumMismatch", "gemma-3-270m-q4_k_m.gguf"),
+        ),
+        (
+            {"engine": {"type": "Auto"}, "model": {"source": {"huggingFace": {"repo": "demo/no-model"}}}},
+            *("Ready", "InvalidModel", "gguf"),
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value[0].isupper() else "",
+)
+def test_bad_input_is_named(space: Space, changes: dict[str, object], condition: str, reason: str, words: str) -> None:
+    space.apply("ModelDeployment", "bad", fake(**changes))
+    assert words.lower() in space.reason(MDEP, "bad", condition, reason).lower()
+    assert reason in {seen for seen, _ in space.events("bad")}
+    space.cluster.run("delete", MDEP, "bad", "--timeout=60s")
+    space.gone("deployment,service,configmap,pod -lapp.kubernetes.io/instance=bad", "150s")
+
+
+def test_a_missing_secret_that_appears_is_taken(space: Space) -> None:
+    space.apply(
+        "ModelDeployment", "keys", fake(service={"workers": 1, "apiKeySecretRef": {"name": "keys", "key": "k"}})
+    )
+    space.reason(MDEP, "keys", "Ready", "SecretNotFound")
+    space.cluster.run("create", "secret", "generic", "keys", "--from-literal=k=sesame")
+    space.wait(MDEP, "keys", "Ready")
+    body = {"model": "keys", "messages": [{"role": "user", "content": "hi"}]}
+    with space.url("keys") as url:
+        assert httpx.post(f"{url}/chat/completions", json=body).status_code == 401
+        answer = httpx.post(f"{url}/chat/completions", json=body, headers={"Authorization": "Bearer sesame"})
+        assert answer.status_code == 200
+    assert "sesame" not in json.dumps(space.cluster.get(MDEP, "keys"))
+
+
+def test_deleted_half_way_nothing_is_left(space: Space) -> None:
+    space.apply("ModelDeployment", "half", fake(replicas=2))
+    space.cluster.run("wait", "pod", "-lapp.kubernetes.io/instance=half", "--for=create", "--timeout=30s")
+    space.cluster.run("delete", MDEP, "half", "--timeout=60s")
+    space.gone("deployment,service,configmap,poddisruptionbudget,pod -lapp.kubernetes.io/instance=half", "150s")
+    assert space.children("half") == []
+
+
+def test_operator_killed_half_way_ends_in_the_same_state(space: Space) -> None:
+    space.apply("ModelDeployment", "same", fake(replicas=2))
+    space.cluster.run("wait", "pod", "-lapp.kubernetes.io/instance=same", "--for=create", "--timeout=30s")
+    system = replace(space.cluster, namespace=demo.SYSTEM)
+    system.run("delete", "pod", "-lapp.kubernetes.io/name=pilotboat", "--grace-period=0", "--force")
+    space.wait(MDEP, "same", "Ready", "180s")
+    revision = space.status(MDEP, "same")["currentRevision"]
+    assert space.children("same") == [
+        f"configmap/same-{revision}",
+        "configmap/same-route",
+        f"deployment.apps/same-{revision}",
+        "poddisruptionbudget.policy/same",
+        "service/same",
+        f"service/same-{revision}",
+    ]
+
+
+LOAD = """
+import json, os, urllib.request
+
+body = json.dumps({"model": "NAME", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}).encode()
+ok, failed, last = 0, 0, ""
+for _ in range(20000):
+    if os.path.exists("/tmp/stop"):
+        break
+    request = urllib.request.Request("http://NAME:8080/v1/chat/completions", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            ok += answer.status == 200
+    except Exception as error:
+        failed, last = failed + 1, repr(error)
+print(json.dumps({"ok": ok, "failed": failed, "last": last}))
+"""
+
+
+def loader(name: str, image: str) -> dict[str, object]:
+    """A pod that asks a deployment's Service without pause, until /tmp/stop is there, and counts."""
+    container = {
+        "name": "loader",
+        "image": image,
+        "command": ["python3", "-c", LOAD.replace("NAME", name)],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "loader"}, "spec": spec}

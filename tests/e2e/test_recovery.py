@@ -1,0 +1,135 @@
+"""Nodes and zones that are really lost: links cut, agents stopped, everything on a node dead; under load."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab import faults
+from lab.layout import Lab, Node, current
+from tests.e2e.caller import Caller
+from tests.e2e.conftest import MDEP, Space, fake
+
+pytestmark = pytest.mark.e2e
+HELD = "20s"
+"""How long a node or zone must be well again here."""
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return current()
+
+
+@pytest.fixture
+def chat(space: Space) -> str:
+    """Three replicas, one in each zone, behind the gateway."""
+    zones = {"spread": "Required", "failback": {"after": HELD, "stepHold": "5s"}}
+    space.apply("ModelDeployment", "chat", fake(replicas=3, zones=zones))
+    space.wait(MDEP, "chat", "Ready", "180s")
+    return "chat"
+
+
+@pytest.fixture
+def lost(lab: Lab, space: Space, chat: str, caller: Caller) -> Iterator[Node]:
+    """The node to be lost: neither the caller's nor one with a gateway, and whole again afterwards."""
+    busy = {pod["spec"]["nodeName"] for pod in space.pods("pilotboat-gateway") if pod["spec"].get("nodeName")}
+    at = json.loads(space.cluster.run("get", "pod", "caller", "-ojson"))["spec"]["nodeName"]
+    free = [node for node in lab.nodes if node.name not in {*busy, at}]
+    chosen = (free or [node for node in lab.nodes if node.name != at])[0]
+    try:
+        yield chosen
+    finally:
+        faults.power_on(chosen)
+        space.cluster.run("wait", f"node/{chosen.name}", "--for=condition=Ready", "--timeout=120s")
+
+
+def on(space: Space, node: Node) -> list[str]:
+    """Replicas on a node."""
+    return [pod["metadata"]["name"] for pod in space.pods("chat") if pod["spec"].get("nodeName") == node.name]
+
+
+def field(space: Space, path: str, value: str, timeout: str = "180s") -> None:
+    """Until a field of the status has that value."""
+    try:
+        space.cluster.run("wait", f"{MDEP}/chat", f"--for=jsonpath={path}={value}", f"--timeout={timeout}")
+    except Exception as error:
+        raise AssertionError(json.dumps(space.status(MDEP, "chat"), indent=1)) from error
+
+
+def told(space: Space) -> dict[str, Any]:
+    return dict(space.status(MDEP, "chat")["recovery"]["last"])
+
+
+def test_a_dead_node_costs_no_request_and_gets_a_replacement_elsewhere(
+    lab: Lab, space: Space, caller: Caller, lost: Node
+) -> None:
+    before = on(space, lost)
+    assert len(before) == 1
+    with caller.load("chat", threads=4, pause=0.05) as load:
+        faults.power_off(lost)
+        field(space, "{.status.recovery.nodes[0].counted}", "true")
+        space.wait(MDEP, "chat", "Ready=False", "60s")
+        space.wait(MDEP, "chat", "Ready", "180s")
+    assert load.failed == {}
+    assert on(space, lost) == before, "nothing is deleted on suspicion"
+    fault = told(space)
+    assert fault["subject"] in (f"node {lost.name}", f"zone {lost.zone}")
+    assert fault["trafficMovedAt"] <= fault["replacedAt"] <= fault["readyAt"]
+    reasons = [reason for reason, _ in space.events("chat")]
+    assert {"NodeLost", "Recovered"} <= set(reasons)
+    faults.power_on(lost)
+    field(space, "{.status.replicas}", "3")
+    space.cluster.run("wait", f"{MDEP}/chat", "--for=jsonpath={.status.recovery.nodes}", "--timeout=60s")
+    space.wait(MDEP, "chat", "Ready", "180s")
+
+
+def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
+    lab: Lab, space: Space, caller: Caller, lost: Node
+) -> None:
+    """Its pods live on and come back by themselves; whoever was made in their place goes when that is trusted."""
+    before = on(space, lost)
+    with caller.load("chat", threads=4, pause=0.05) as load:
+        faults.partition(lab, lost.zone)
+        space.reason(MDEP, "chat", "ZonesHealthy", "ZoneLost", "180s")
+        route = json.loads(space.cluster.run("get", "configmap", "chat-route", "-ojson"))["data"]["route.json"]
+        assert json.loads(route)["zones"] == {lost.zone: 0}
+        space.wait(MDEP, "chat", "Ready", "180s")
+        faults.heal(lab, lost.zone)
+        space.reason(MDEP, "chat", "ZonesHealthy", "ZoneReturning", "120s")
+        space.reason(MDEP, "chat", "ZonesHealthy", "ZonesUp", "180s")
+        field(space, "{.status.recovery.nodes[0].counted}", "false", "120s")
+        space.wait(MDEP, "chat", "Ready", "120s")
+    assert load.failed == {}
+    assert on(space, lost) == before
+    assert len(space.pods("chat")) == 3
+    assert told(space)["subject"] == f"zone {lost.zone}"
+    said = [message for reason, message in space.events("chat") if reason == "ZoneReturning"]
+    assert any("gets 10 % of its share" in message for message in said)
+
+
+def test_nodes_whose_agents_die_keep_their_replicas_because_these_serve(lab: Lab, space: Space, caller: Caller) -> None:
+    """Two of three, so most of the world looks bad: nothing is made, nothing is deleted, nobody's traffic moves."""
+    space.apply("ModelDeployment", "chat", fake(replicas=3, zones={"spread": "Required"}))
+    space.wait(MDEP, "chat", "Ready", "180s")
+    before = sorted(pod["metadata"]["name"] for pod in space.pods("chat"))
+    silent = lab.nodes[:2]
+    try:
+        with caller.load("chat", threads=4, pause=0.05) as load:
+            for node in silent:
+                faults.stop_kubelet(node)
+            for node in silent:
+                space.cluster.run("wait", f"node/{node.name}", "--for=condition=Ready=Unknown", "--timeout=120s")
+            field(space, "{.status.recovery.nodes[1].name}", silent[1].name)
+            route = json.loads(space.cluster.run("get", "configmap", "chat-route", "-ojson"))["data"]["route.json"]
+            assert json.loads(route)["zones"] == {}
+            assert "standIns" not in space.status(MDEP, "chat")["recovery"]
+    finally:
+        for node in silent:
+            faults.start_kubelet(node)
+        space.cluster.run("wait", "nodes", "--all", "--for=condition=Ready", "--timeout=120s")
+    space.wait(MDEP, "chat", "Ready", "120s")
+    assert load.failed == {}
+    assert sorted(pod["metadata"]["name"] for pod in space.pods("chat")) == before

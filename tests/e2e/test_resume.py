@@ -1,0 +1,78 @@
+"""FineTuneJobs that lose their pod or their node: another goes on from the last checkpoint, and only one publishes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+
+from lab import faults, layout
+from tests.e2e.conftest import FTJ, Space
+from tests.e2e.test_fine_tune_job import give_rows, job
+
+pytestmark = pytest.mark.e2e
+
+STEPS, EVERY = 200, 5
+LONG: dict[str, Any] = {
+    "training": {"maxSteps": STEPS, "batchSize": 4, "maxLength": 64, "gradientAccumulationSteps": 64},
+    "checkpoints": {"everySteps": EVERY, "volume": {"size": "100Mi", "accessMode": "ReadWriteMany"}},
+}
+"""Steps slow enough that a node which is cut off is missed long before the last of them."""
+
+
+def beside_the_hub(space: Space) -> dict[str, Any]:
+    """A pod template for any node but the hub's, which the second pod needs as the first did."""
+    pods = json.loads(
+        space.cluster.run("get", "pods", "-npilotboat-demo", "-lapp.kubernetes.io/name=demo-hub", "-ojson")
+    )["items"]
+    away = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [pods[0]["spec"]["nodeName"]]}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [away]}]}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}
+
+
+def running(space: Space, name: str) -> dict[str, Any]:
+    """The one pod of a job that runs."""
+    (pod,) = [pod for pod in space.pods(name) if pod["status"]["phase"] == "Running"]
+    return pod
+
+
+def test_a_node_that_is_cut_off_costs_no_more_than_a_few_steps(space: Space) -> None:
+    give_rows(space)
+    space.apply("FineTuneJob", "moved", job(**LONG, podTemplate=beside_the_hub(space)))
+    space.reason(FTJ, "moved", "Checkpointed", "CheckpointSaved", "240s")
+    pod = running(space, "moved")
+    node = next(node for node in layout.current().nodes if node.name == pod["spec"]["nodeName"])
+    with contextlib.ExitStack() as undo:
+        undo.callback(faults.restore, node)
+        faults.cut(node)  # its trainer goes on, and so does its volume
+        space.reason(FTJ, "moved", "Running", "Resumed", "240s")
+        before = space.status(FTJ, "moved")["progress"]
+        space.wait(FTJ, "moved", "Complete", "600s")
+    status = space.status(FTJ, "moved")
+    first, second = status["attempts"]
+    assert (first["pod"], first["reason"]) == (pod["metadata"]["name"], "NodeLost")
+    assert second["node"] != first["node"]
+    assert second["reason"] == "Trained"
+    assert status["progress"]["step"] == STEPS
+    assert status["progress"]["pod"] == second["pod"]
+    assert 0 < before["resumedFromStep"] == status["progress"]["resumedFromStep"]
+    assert "restarts" not in status, "a lost node is no failure"
+    told = [reason for reason, _ in space.events("moved")]
+    assert {"NodeLost", "Resumed"} <= set(told)
+    space.gone(f"pod/{pod['metadata']['name']}", "240s")
+
+
+def test_a_pod_that_is_deleted_saves_and_another_goes_on(space: Space) -> None:
+    give_rows(space)
+    space.apply("FineTuneJob", "drained", job(**{**LONG, "training": {**LONG["training"], "maxSteps": 60}}))
+    space.reason(FTJ, "drained", "Checkpointed", "CheckpointSaved", "240s")
+    pod = running(space, "drained")
+    space.cluster.run("delete", "pod", pod["metadata"]["name"], "--wait=false")
+    space.reason(FTJ, "drained", "Running", "Resumed", "240s")
+    space.wait(FTJ, "drained", "Complete", "600s")
+    status = space.status(FTJ, "drained")
+    assert status["progress"]["step"] == 60
+    assert status["attempts"][0]["reason"] == "CheckpointSaved"
+    assert "restarts" not in status, "it was told to go"

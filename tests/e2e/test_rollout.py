@@ -1,0 +1,198 @@
+"""Canaries on the lab: real pods, real gateways, traffic counted by those who call."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.caller import Caller
+from tests.e2e.conftest import MDEP, Space, fake
+from tools.kube import Cluster
+
+pytestmark = pytest.mark.e2e
+
+Make = Callable[..., dict[str, Any]]
+
+
+def canary(steps: list[dict[str, Any]], tokens: int = 4, engine: dict[str, Any] | None = None, **more: Any) -> Any:
+    """A spec whose revision is a matter of the fake engine's settings."""
+    rollout = {"steps": steps, **more.pop("rollout", {})}
+    made = {"type": "Fake", "fake": {"tokens": tokens, **(engine or {})}}
+    return fake(**{"replicas": 2, "rollout": rollout, **more}) | {"engine": made}
+
+
+def serve(space: Space, name: str, spec: dict[str, Any]) -> str:
+    """Apply and wait until it is rolled out whole; its revision."""
+    space.apply("ModelDeployment", name, spec)
+    space.wait(MDEP, name, "Ready", "180s")
+    return str(space.status(MDEP, name)["currentRevision"])
+
+
+def until(space: Space, name: str, path: str, value: object, timeout: str = "120s") -> None:
+    """Until a field of status.rollout has that value."""
+    try:
+        space.cluster.run(
+            "wait", f"{MDEP}/{name}", f"--for=jsonpath={{.status.rollout.{path}}}={value}", f"--timeout={timeout}"
+        )
+    except Exception as error:
+        shown = json.dumps(space.status(MDEP, name), indent=1)
+        raise AssertionError(f"{name}: rollout.{path} never was {value}:\n{shown}") from error
+
+
+def act(space: Space, name: str, verb: str, token: str = "1") -> None:
+    """Ask something of the rollout."""
+    body = {"spec": {"rollout": {"action": {"verb": verb, "id": token}}}}
+    space.cluster.run("patch", MDEP, name, "--type=merge", f"-p={json.dumps(body)}")
+
+
+EXACT = 6
+"""Any stretch of one gateway's requests is within three of its share, and there are two gateways."""
+SHARED = 40
+"""Of 1,000 requests: the gateways count everybody's, and others call too."""
+MANUAL = {"hold": "1s", "approval": True}
+
+
+def test_traffic_is_split_exactly_and_no_request_is_lost(space: Space, caller: Caller) -> None:
+    """Every step's share on 2,000 requests, with nobody else calling; streams of 20 seconds survive every change."""
+    steps = [{"weight": 5, **MANUAL}, {"weight": 50, **MANUAL}]
+    old = serve(space, "exact", canary(steps))
+    with caller.load("exact", threads=1, tokens=100, stream=True, prompt="fake:tokens=100 fake:delay=0.2") as streams:
+        space.apply("ModelDeployment", "exact", canary(steps, tokens=5))
+        until(space, "exact", "phase", "AwaitingApproval")
+        new = space.status(MDEP, "exact")["updateRevision"]
+        assert caller.ask("exact", 2000).by == pytest.approx({old: 1900, new: 100}, abs=EXACT)
+        act(space, "exact", "Approve", "1")
+        until(space, "exact", "weight", 50)
+        until(space, "exact", "phase", "AwaitingApproval")
+        assert caller.ask("exact", 2000).by == pytest.approx({old: 1000, new: 1000}, abs=EXACT)
+        act(space, "exact", "Promote", "2")
+        space.wait(MDEP, "exact", "Ready", "180s")
+        assert caller.ask("exact", 200).by == {new: 200}
+    assert streams.failed == {}
+    assert streams.whole >= 1
+    assert space.status(MDEP, "exact")["currentRevision"] == new
+
+
+@pytest.mark.parametrize(
+    ("engine", "words"),
+    [({"failRatio": 0.5}, "errors"), ({"exitAfter": 0}, "CrashLoopBackOff")],
+    ids=["half of the requests fail", "dies"],
+)
+def test_a_bad_canary_is_given_up_and_stable_keeps_everything(
+    space: Space, caller: Caller, engine: dict[str, Any], words: str
+) -> None:
+    steps = [{"weight": 30, "hold": "10m"}]
+    old = serve(space, "bad", canary(steps))
+    space.apply("ModelDeployment", "bad", canary(steps, tokens=5, engine=engine))
+    with caller.load("bad", threads=4, pause=0.05):
+        until(space, "bad", "phase", "Aborted", "240s")
+    assert words in space.status(MDEP, "bad")["rollout"]["message"]
+    assert caller.ask("bad", 100).by == {old: 100}
+    assert "CanaryRolledBack" in {reason for reason, _ in space.events("bad")}
+    assert space.reason(MDEP, "bad", "Ready", "CanaryRolledBack")
+    space.apply("ModelDeployment", "bad", canary([{"weight": 100, "hold": "1s", "approval": True}], tokens=6))
+    until(space, "bad", "phase", "AwaitingApproval")
+    act(space, "bad", "Promote")
+    space.wait(MDEP, "bad", "Ready", "180s")
+
+
+def test_a_third_revision_in_the_middle_leaves_stable_whole(space: Space, caller: Caller) -> None:
+    steps = [{"weight": 20, **MANUAL}]
+    old = serve(space, "third", canary(steps))
+    with caller.load("third", threads=2, pause=0.05) as load:
+        space.apply("ModelDeployment", "third", canary(steps, tokens=5))
+        until(space, "third", "phase", "AwaitingApproval")
+        second = space.status(MDEP, "third")["updateRevision"]
+        space.apply("ModelDeployment", "third", canary(steps, tokens=6))
+        space.cluster.run("wait", f"deployment/third-{second}", "--for=jsonpath={.spec.replicas}=0", "--timeout=60s")
+        until(space, "third", "phase", "AwaitingApproval")
+        third = space.status(MDEP, "third")["updateRevision"]
+        assert caller.ask("third", 1000).by == pytest.approx({old: 800, third: 200}, abs=SHARED)
+        space.apply("ModelDeployment", "third", canary(steps))
+        space.wait(MDEP, "third", "Ready", "180s")
+        assert caller.ask("third", 100).by == {old: 100}
+    assert load.failed == {}
+
+
+def test_without_a_spare_gpu_one_is_borrowed(space: Space, caller: Caller) -> None:
+    nodes = json.loads(space.cluster.run("get", "nodes", "-ojson"))["items"]
+    every = sum(int(node["status"]["allocatable"]["nvidia.com/gpu"]) for node in nodes)
+    want = 3
+    gpu = {"gpu": {"count": every // want}, "replicas": want}
+    steps = [{"weight": 10, **MANUAL}]
+    old = serve(space, "full", canary(steps, **gpu))
+    with caller.load("full", threads=2, pause=0.05) as load:
+        space.apply("ModelDeployment", "full", canary(steps, tokens=5, **gpu))
+        until(space, "full", "phase", "AwaitingApproval", "180s")
+        rollout = space.status(MDEP, "full")["rollout"]
+        assert (rollout["borrowing"], rollout["weight"]) == (True, 10)
+        new = rollout["canary"]
+        assert caller.ask("full", 1000).by == pytest.approx({old: 900, new: 100}, abs=SHARED)
+        act(space, "full", "Abort")
+        until(space, "full", "phase", "Aborted")
+        assert caller.ask("full", 100).by == {old: 100}
+        act(space, "full", "Retry", "2")
+        until(space, "full", "phase", "AwaitingApproval", "180s")
+        act(space, "full", "Promote", "3")
+        space.wait(MDEP, "full", "Ready", "240s")
+    assert load.failed == {}
+
+
+def test_a_canary_is_tried_before_it_has_users(space: Space, caller: Caller) -> None:
+    """Probes as real Jobs: another answer is given up unseen; one that is the same and bears the load gets traffic."""
+    steps = [{"weight": 50, **MANUAL}]
+    load = {"qps": 10, "duration": "12s", "maxFirstTokenMilliseconds": 5000, "maxErrorsPercent": 1, "maxTokens": 4}
+    gates = {"rollout": {"analysis": {"quality": {"maxTokens": 8}, "load": load}}}
+    old = serve(space, "tried", canary(steps, tokens=8, **gates))
+    space.apply("ModelDeployment", "tried", canary(steps, tokens=8, engine={"text": "something else"}, **gates))
+    until(space, "tried", "phase", "Aborted", "180s")
+    assert "quality gate: 0 of" in space.status(MDEP, "tried")["rollout"]["message"]
+    space.apply("ModelDeployment", "tried", canary(steps, tokens=9, **gates))
+    until(space, "tried", "phase", "AwaitingApproval", "240s")
+    rollout = space.status(MDEP, "tried")["rollout"]
+    assert [(gate["gate"], gate["passed"]) for gate in rollout["gates"]] == [("quality", True), ("load", True)]
+    assert set(caller.ask("tried", 100).by) == {old, rollout["canary"]}
+    space.gone("job -lapp.kubernetes.io/instance=tried", "60s")
+
+
+def test_outcomes_that_applications_post_are_told_by_revision(space: Space, caller: Caller, installed: Cluster) -> None:
+    steps = [{"weight": 50, "hold": "1h", "approval": True}]
+    old = serve(space, "ab", canary(steps))
+    space.apply("ModelDeployment", "ab", canary(steps, tokens=5))
+    until(space, "ab", "weight", 50)
+    new = space.status(MDEP, "ab")["rollout"]["canary"]
+    taken = caller.feedback("ab", 60, {old: "rejected", new: "accepted"})
+    assert sum(taken.values()) == 60
+    until(space, "ab", "outcomes.canary.posts.accepted", taken[new], "180s")
+    command = [sys.executable, "-m", "pilotboat", "ab", "ab", "-n", space.cluster.namespace]
+    shown = subprocess.run(
+        [*command, f"--kubeconfig={installed.kubeconfig}"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "accepted" in shown
+    assert "settled" in shown
+
+
+def test_the_real_model_is_replaced_by_steps_without_a_lost_request(space: Space, caller: Caller) -> None:
+    """Both revisions serve the 4-bit model; the load runs from before the canary to after its promotion."""
+    resources = {"podTemplate": {"resources": {"requests": {"cpu": "200m", "memory": "500Mi"}}}}
+    spec = {
+        "model": {"source": {"huggingFace": {"repo": "demo/gemma-3-270m", "files": ["*.gguf"]}}},
+        "service": {"workers": 1},
+        "rollout": {"steps": [{"weight": 50, **MANUAL}]},
+        **resources,
+    }
+    old = serve(space, "real", {**spec, "inference": {"maxLength": 512}})
+    with caller.load("real", threads=1, pause=0.2, tokens=8) as load:
+        space.apply("ModelDeployment", "real", {**spec, "inference": {"maxLength": 640}})
+        until(space, "real", "phase", "AwaitingApproval", "240s")
+        new = space.status(MDEP, "real")["rollout"]["canary"]
+        assert set(caller.ask("real", 20, threads=2).by) == {old, new}
+        act(space, "real", "Promote")
+        space.wait(MDEP, "real", "Ready", "180s")
+    assert load.failed == {}
+    assert {old, new} <= set(load.by)

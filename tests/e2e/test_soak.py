@@ -1,0 +1,117 @@
+"""A fault a minute, chosen by a fixed seed, with a caller that never stops: nothing is lost, nothing is left over.
+
+A request under way through a gateway whose node dies is cut off with it: it is asked again, as OpenAI's client does,
+twice at most, and how often is told; whatever fails for good fails the test.
+
+`make test` runs two minutes of it and `make soak` thirty: SOAK_MINUTES, and SOAK_SEED for another order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lab import faults
+from lab.layout import Lab, Node, current
+from tests.e2e.caller import Caller
+from tests.e2e.conftest import MDEP, Space, fake
+
+pytestmark = pytest.mark.e2e
+MINUTES = int(os.environ.get("SOAK_MINUTES", "2"))
+SEED = int(os.environ.get("SOAK_SEED", "7"))
+THREADS = 3
+GROWTH = 1.25
+"""Memory that an operator may have more at the end than after the first fault; below a growth that would go on."""
+
+
+class Faults:
+    """What may go wrong; each is undone before the next."""
+
+    def __init__(self, space: Space, lab: Lab, spared: str) -> None:
+        self.space = space
+        self.nodes = [node for node in lab.nodes if node.name != spared]
+        self.chance = random.Random(SEED)
+
+    def one(self) -> str:
+        """A fault begun and undone; what it was."""
+        kinds: list[Callable[[Node], None]] = [self.pod_deleted, self.gateway_deleted, self.agent_stopped, self.cable]
+        kinds += [self.power] if self.chance.random() < 0.3 else []
+        kind, node = self.chance.choice(kinds), self.chance.choice(self.nodes)
+        kind(node)
+        return f"{kind.__name__} {node.name}"
+
+    def pod_deleted(self, node: Node) -> None:
+        self._delete(self.chance.choice(self.space.pods("chat")))
+
+    def gateway_deleted(self, node: Node) -> None:
+        self._delete(self.chance.choice(self.space.pods("pilotboat-gateway")))
+
+    def agent_stopped(self, node: Node) -> None:
+        faults.stop_kubelet(node)
+        self._silent(node)
+        faults.start_kubelet(node)
+        self._back(node)
+
+    def cable(self, node: Node) -> None:
+        faults.cut(node)
+        self._silent(node)
+        faults.restore(node)
+        self._back(node)
+
+    def power(self, node: Node) -> None:
+        faults.power_off(node)
+        self._silent(node)
+        faults.power_on(node)
+        self._back(node)
+
+    def _delete(self, pod: dict[str, dict[str, str]]) -> None:
+        self.space.cluster.run("delete", "pod", pod["metadata"]["name"], "--wait=false")
+
+    def _silent(self, node: Node) -> None:
+        self.space.cluster.run("wait", f"node/{node.name}", "--for=condition=Ready=Unknown", "--timeout=120s")
+
+    def _back(self, node: Node) -> None:
+        self.space.cluster.run("wait", f"node/{node.name}", "--for=condition=Ready", "--timeout=180s")
+
+
+def test_a_fault_a_minute_costs_no_request_and_leaves_nothing(space: Space, caller: Caller) -> None:
+    lab = current()
+    zones = {"spread": "Required", "failback": {"after": "20s", "steps": [50], "stepHold": "5s"}}
+    space.apply("ModelDeployment", "chat", fake(replicas=3, zones=zones))
+    space.wait(MDEP, "chat", "Ready", "180s")
+    before = space.children("chat")
+    home = json.loads(space.cluster.run("get", "pod", "caller", "-ojson"))["spec"]["nodeName"]
+    wrong = Faults(space, lab, home)
+    end, told, memory = time.monotonic() + 60 * MINUTES, list[str](), list[int]()
+    with caller.load("chat", threads=THREADS, pause=0.1, seconds=60 * MINUTES + 600, again=2) as load:
+        while time.monotonic() < end:
+            told.append(wrong.one())
+            space.wait(MDEP, "chat", "Ready", "240s")
+            memory.append(operators())
+            print(f"{len(told)} faults, the last {told[-1]}; operators hold {memory[-1] >> 20} MiB", flush=True)
+    print(f"{load.whole} requests, {load.again} of them asked again", flush=True)
+    assert load.failed == {}, told
+    assert load.again <= THREADS * len(told), told
+    assert load.whole > 60 * MINUTES
+    space.cluster.run("wait", f"{MDEP}/chat", "--for=jsonpath={.status.replicas}=3", "--timeout=300s")
+    assert space.children("chat") == before, told
+    assert memory[-1] < GROWTH * max(memory[0], 100 << 20), memory
+
+
+def operators() -> int:
+    """Bytes of memory that all processes of the operator on this machine hold together."""
+    held = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if words[-3:-1] == [b"pilotboat", b"operator"] and b"tini" not in words:
+                held += int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except OSError:
+            continue
+    return held

@@ -1,0 +1,142 @@
+"""A real API server as the tests see it: raw objects, and waiting for what should come true."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client
+
+from pilotboat.engine.api import Api
+from pilotboat.engine.kinds import CHILDREN, EVENT, FINE_TUNE_JOB, MODEL_DEPLOYMENT, Kind
+from pilotboat.plan.types import Ref
+
+Raw = dict[str, Any]
+PATIENCE = 60.0
+"""Seconds until a wait fails; nothing is ever waited for that long."""
+NAMESPACE = Kind("v1", "Namespace", "namespaces")
+
+
+def tls(configuration: client.Configuration) -> ssl.SSLContext | None:
+    """The client's side of a kubeconfig."""
+    if not configuration.host.startswith("https"):
+        return None
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    return context
+
+
+class Cluster:
+    """One namespace of a test's own."""
+
+    def __init__(self, configuration: client.Configuration, namespace: str) -> None:
+        self.configuration = configuration
+        self.namespace = namespace
+        self.api = Api(configuration, limit=None)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=tls(configuration) or True), read_bufsize=2**21
+        )
+
+    async def close(self) -> None:
+        await self.api.__aexit__()
+        await self._session.close()
+
+    async def get(self, kind: Kind, name: str) -> Raw:
+        found = await self.api.get(kind, self.namespace, name)
+        assert found, f"{kind.kind} {name} does not exist"
+        return found
+
+    async def list(self, kind: Kind) -> list[Raw]:
+        return [raw async for page in self.api.pages(kind, self.namespace) for raw in page]
+
+    async def apply(self, manifest: Raw, manager: str = "a-user", **options: Any) -> Raw:
+        """As a user, with server-side apply."""
+        meta = {"namespace": self.namespace, **manifest["metadata"]}
+        return await self.api.apply({**manifest, "metadata": meta}, manager, **options)
+
+    async def merge(self, kind: Kind, name: str, body: Raw) -> Raw:
+        return await self.api.merge(kind, self.namespace, name, body)
+
+    async def delete(self, raw: Raw) -> None:
+        await self.api.delete(Ref.of(raw), raw["metadata"]["uid"])
+
+    async def until(self, kind: Kind, true: Callable[[list[Raw]], Any], namespace: str | None = None) -> list[Raw]:
+        """Wait, by a watch, until it is true of the objects of a kind."""
+        objects: list[Raw] = []
+        try:
+            async with asyncio.timeout(PATIENCE):
+                async for objects in self._states(kind, namespace or self.namespace):
+                    if true(objects):
+                        return objects
+        except TimeoutError:
+            raise AssertionError(f"never came true of {kind.plural}: {json.dumps(objects)[:4000]}") from None
+        raise AssertionError("the states of a cluster do not end")
+
+    async def _states(self, kind: Kind, namespace: str) -> AsyncIterator[list[Raw]]:
+        url = f"{self.configuration.host}{kind.path(namespace)}"
+        while True:
+            async with self._session.get(url) as response:
+                listed = await response.json()
+            state = {raw["metadata"]["name"]: raw for raw in listed["items"]}
+            yield list(state.values())
+            query = {"watch": "true", "resourceVersion": listed["metadata"]["resourceVersion"]}
+            async with self._session.get(url, params=query, timeout=aiohttp.ClientTimeout()) as stream:
+                async for line in stream.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        break
+                    name = event["object"]["metadata"]["name"]
+                    state.pop(name, None)
+                    if event["type"] != "DELETED":
+                        state[name] = event["object"]
+                    yield list(state.values())
+
+    async def events(self, reason: str) -> list[Raw]:
+        return [event for event in await self.list(EVENT) if event["reason"] == reason]
+
+    async def shape(self) -> Raw:
+        """All that the operator made, without what differs between two runs: to compare end states."""
+        shapes: Raw = {}
+        for kind in (MODEL_DEPLOYMENT, FINE_TUNE_JOB, *CHILDREN):
+            for raw in await self.list(kind):
+                if kind in (MODEL_DEPLOYMENT, FINE_TUNE_JOB) or raw["metadata"].get("ownerReferences"):
+                    shapes[f"{kind.kind} {raw['metadata']['name']}"] = _shape(raw)
+        return shapes
+
+
+VOLATILE = frozenset(
+    [
+        *("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "namespace", "annotations"),
+        *("clusterIP", "clusterIPs", "lastTransitionTime", "lastUpdateTime", "time", "url", "startTime"),
+    ]
+)
+
+
+POD_NAME = re.compile(r"\b([a-z0-9-]+-[0-9a-f]{8})-[a-z0-9]{6,10}-[a-z0-9]{5}\b")
+
+
+def _shape(value: Any) -> Any:
+    if isinstance(value, dict):
+        # Another controller fills in the status of children, when it gets to it.
+        owned = "ownerReferences" in value.get("metadata", {})
+        return {k: _shape(v) for k, v in value.items() if k not in VOLATILE and not (owned and k == "status")}
+    if isinstance(value, list):
+        return [_shape(item) for item in value]
+    return POD_NAME.sub(r"\1-a-pod", value) if isinstance(value, str) else value
+
+
+@asynccontextmanager
+async def namespace_of(configuration: client.Configuration, name: str) -> AsyncIterator[Cluster]:
+    """A new namespace; it is left to the end of the plane."""
+    cluster = Cluster(configuration, name)
+    try:
+        await cluster.api.create(NAMESPACE, None, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        yield cluster
+    finally:
+        await cluster.close()

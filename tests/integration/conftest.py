@@ -1,0 +1,65 @@
+"""A real control plane for a whole test run, and a namespace for each test."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes.aio import client
+
+from lab import build
+from lab import plane as planes
+from pilotboat.engine.api import load_configuration
+from pilotboat.wiring import quiet
+from tests.integration.cluster import Cluster, namespace_of
+from tests.integration.proxy import Proxy
+
+ROOT = Path(__file__).parents[2]
+quiet()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "plane" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.plane)
+
+
+@pytest.fixture(scope="session")
+def plane() -> Iterator[Path]:
+    """The kubeconfig of etcd, kube-apiserver and kube-controller-manager, with our CRDs."""
+    name = f"it-{os.getpid()}"
+    kubeconfig = planes.start(name, components=planes.CONTROLLED)
+    try:
+        crds = [f"--filename={path}" for path in sorted((ROOT / "crds").glob("*.yaml"))]
+        kubectl = [str(build.ensure() / "kubectl"), f"--kubeconfig={kubeconfig}"]
+        subprocess.run([*kubectl, "apply", "--server-side", *crds], check=True, capture_output=True)
+        subprocess.run(
+            [*kubectl, "wait", "--for=condition=Established", "--timeout=60s", *crds], check=True, capture_output=True
+        )
+        yield kubeconfig
+    finally:
+        planes.stop(name)
+
+
+@pytest.fixture
+async def configuration(plane: Path) -> client.Configuration:
+    return await load_configuration(str(plane))
+
+
+@pytest.fixture
+async def cluster(configuration: client.Configuration, request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
+    """A namespace named after the test."""
+    name = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:40].strip("-")
+    async with namespace_of(configuration, f"{name}-{uuid.uuid4().hex[:6]}") as found:
+        yield found
+
+
+@pytest.fixture
+async def proxy(configuration: client.Configuration) -> AsyncIterator[Proxy]:
+    async with Proxy(configuration) as running:
+        yield running

@@ -1,0 +1,123 @@
+"""The chart's rights are those the operator needs, on an API server that enforces them."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes.aio import client
+
+from lab import build
+from pilotboat.engine.api import load_configuration
+from pilotboat.engine.kinds import CONFIG_MAP, GATEWAY_PARTS, HTTP_ROUTE, MODEL_DEPLOYMENT, PDB
+from tests.integration import gateway_api
+from tests.integration.cluster import Cluster
+from tests.integration.nameserver import primary
+from tests.integration.running import operator
+from tests.integration.test_gateway import gateway, kubelet, named, says, through_gateway
+from tests.integration.test_http_route import by_route, rules
+from tests.integration.test_reconcile import reported
+from tests.integration.test_region_operator import key, shared
+
+ROOT = Path(__file__).parents[2]
+IMAGES = ("operator", "server", "trainer", "fetch", "gateway")
+Raw = dict[str, Any]
+
+
+def output(*command: str, given: str = "") -> str:
+    done = subprocess.run(command, input=given, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def account(plane: Path) -> Iterator[str]:
+    """A token of the operator's account, with the rights of a default installation and no other."""
+    yield from installed(plane)
+
+
+@pytest.fixture(scope="module")
+def with_dns(plane: Path) -> Iterator[str]:
+    """The same where `dns.enabled` is set."""
+    yield from installed(plane, "--set=dns.enabled=true")
+
+
+def installed(plane: Path, *more: str) -> Iterator[str]:
+    """The rights of the chart while they are there, and a token that has them."""
+    binaries, home = build.ensure(), f"chart-{uuid.uuid4().hex[:6]}"
+    kubectl = [str(binaries / "kubectl"), f"--kubeconfig={plane}"]
+    values = [f"--set=images.{name}=any" for name in IMAGES]
+    chart = [str(ROOT / "charts" / "pilotboat"), f"--namespace={home}", "--show-only=templates/rbac.yaml"]
+    made = output(str(binaries / "helm"), "template", "pilotboat", *chart, *values, *more)
+    output(*kubectl, "create", "namespace", home)
+    output(*kubectl, "apply", "--filename=-", given=made)
+    yield output(*kubectl, "create", "token", "pilotboat", f"--namespace={home}").strip()
+    output(*kubectl, "delete", "--filename=-", "--wait=false", given=made)
+
+
+@pytest.fixture
+async def limited(plane: Path, account: str) -> client.Configuration:
+    """The API server as the operator meets it in its pod."""
+    return await as_account(plane, account)
+
+
+async def as_account(plane: Path, account: str) -> client.Configuration:
+    """With that token and no other right."""
+    found = await load_configuration(str(plane))
+    found.cert_file = found.key_file = None
+    found.api_key = {"BearerToken": account}
+    found.api_key_prefix = {"BearerToken": "Bearer"}
+    return found
+
+
+async def test_the_operator_may_use_a_gateway_that_is_named(
+    plane: Path, cluster: Cluster, limited: client.Configuration
+) -> None:
+    with gateway_api.installed(plane):
+        async with operator(limited, cluster.namespace) as running:
+            await cluster.apply(by_route())
+            await cluster.until(HTTP_ROUTE, rules)
+            await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "GatewayReady", "False", "GatewayNotFound"))
+            await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"replicas": 0, "routing": {"hostnames": None}}})
+            await cluster.until(HTTP_ROUTE, lambda found: "hostnames" not in found[0]["spec"])
+            await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"traffic": "Direct", "routing": None}})
+            await cluster.until(HTTP_ROUTE, lambda found: not found)
+            assert running.value("api_requests_total", code="403") == 0
+
+
+async def test_the_operator_may_do_all_that_it_does(cluster: Cluster, limited: client.Configuration) -> None:
+    async with operator(limited, cluster.namespace) as running:
+        chat = await cluster.apply(through_gateway())
+        for kind in GATEWAY_PARTS:
+            await cluster.until(kind, gateway)
+        for kind, name in ((CONFIG_MAP, "chat-route"), (PDB, "chat")):
+            await cluster.until(kind, lambda found, name=name: named(found, name))
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        await cluster.delete(chat)
+        for kind in GATEWAY_PARTS:
+            await cluster.until(kind, lambda found: gateway(found) is None)
+        await asyncio.wait_for(running.idle(), 60)
+        refused = running.value("api_requests_total", code="403")
+        assert (refused, running.value("reconciles_total", result="refused")) == (0, 0)
+
+
+async def test_shared_host_names_need_rights_that_only_dns_enabled_grants(
+    plane: Path, cluster: Cluster, limited: client.Configuration, with_dns: str, tmp_path: Path
+) -> None:
+    async with primary(tmp_path) as server:
+        await key(cluster, server.secret)
+        await cluster.apply(shared(server, "east", "127.1.0.1"))
+        async with operator(limited, cluster.namespace):
+            await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "DnsReady", "False", "DnsNotPermitted"))
+        async with operator(await as_account(plane, with_dns), cluster.namespace) as running:
+            await kubelet(cluster, "server", True, count=1)
+            await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "DnsReady", "True"))
+            await cluster.delete(await cluster.get(MODEL_DEPLOYMENT, "chat"))
+            await cluster.until(MODEL_DEPLOYMENT, lambda found: not found)
+            assert (await server.client("chat.example.org").look()).beats == ()
+            assert running.value("api_requests_total", code="403") == 0

@@ -1,0 +1,459 @@
+"""Both CRDs on a real API server: what it accepts, what it refuses and in which words, and what kubectl shows.
+
+Nothing runs here but the API server: all that is refused is refused before any operator sees it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from lab import build
+from lab.kube import ApiError, Client
+from pilotboat.api.crd import FINE_TUNE_JOB, KINDS, MODEL_DEPLOYMENT, Kind
+from pilotboat.api.labels import API_VERSION
+from pilotboat.api.model_deployment import ModelDeploymentSpec
+
+Raw = dict[str, Any]
+SHA = "a" * 64
+HUB = {"huggingFace": {"repo": "google/gemma-3-270m-it"}}
+
+
+class Server:
+    """The API server, strict about unknown fields as kubectl is."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.client = Client.load(kubeconfig)
+        self.kubectl = [str(build.ensure() / "kubectl"), f"--kubeconfig={kubeconfig}"]
+
+    def path(self, kind: Kind, rest: str = "") -> str:
+        return f"/apis/{API_VERSION}/namespaces/default/{kind.plural}{rest}"
+
+    def create(self, kind: Kind, name: str, spec: Any, dry_run: bool = True) -> Raw:
+        body = {"apiVersion": API_VERSION, "kind": kind.kind, "metadata": {"name": name}, "spec": spec}
+        query = "?fieldValidation=Strict" + ("&dryRun=All" if dry_run else "")
+        return self.client.call("POST", self.path(kind) + query, body)
+
+    def refusal(self, kind: Kind, name: str, spec: Any) -> str | None:
+        """Why it is refused, or None."""
+        try:
+            self.create(kind, name, spec)
+        except ApiError as error:
+            if error.status not in (400, 422):
+                raise
+            return str(json.loads(str(error).partition(": ")[2])["message"])
+        return None
+
+    def run(self, *arguments: str, text: str | None = None) -> str:
+        done = subprocess.run([*self.kubectl, *arguments], input=text, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def server(plane: Path) -> Server:
+    return Server(plane)
+
+
+def model(**changes: Any) -> Raw:
+    return {"model": {"source": HUB}} | changes
+
+
+def job(**changes: Any) -> Raw:
+    return {"base": {"source": HUB}, "dataset": {"source": {"configMap": {"name": "d", "key": "t.jsonl"}}}} | changes
+
+
+def source(**chosen: Any) -> Raw:
+    return model(model={"source": chosen})
+
+
+def http(url: str) -> Raw:
+    return source(http={"urls": [url], "sha256": SHA})
+
+
+ACCEPTED: dict[str, tuple[Kind, Raw]] = {
+    "the smallest model": (MODEL_DEPLOYMENT, model()),
+    "the smallest job": (FINE_TUNE_JOB, job()),
+    "the longest duration": (MODEL_DEPLOYMENT, model(service={"requestTimeout": "1h30m5s"})),
+    "an @ in a path": (MODEL_DEPLOYMENT, http("https://cdn.example/npm/x@1.0/model.gguf?sig=a%20b")),
+    "an address of numbers": (MODEL_DEPLOYMENT, http("http://[fd00::1]:8080/m.gguf")),
+    "dots in a name": (MODEL_DEPLOYMENT, source(pvc={"claimName": "weights", "path": "a..b/v1.2/model.gguf"})),
+    "quantities": (
+        MODEL_DEPLOYMENT,
+        model(podTemplate={"resources": {"limits": {"memory": "16Gi", "cpu": 4, "nvidia.com/gpu": 1}}}),
+    ),
+    "anything of a pod": (
+        MODEL_DEPLOYMENT,
+        model(
+            podTemplate={
+                "tolerations": [{"key": "gpu", "operator": "Exists"}],
+                "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}},
+                "env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+            }
+        ),
+    ),
+    "a pinned file": (
+        FINE_TUNE_JOB,
+        job(dataset={"source": {"huggingFace": {"repo": "o/d", "files": ["train.jsonl"]}}, "sha256": SHA}),
+    ),
+    "an A/B test": (
+        MODEL_DEPLOYMENT,
+        model(rollout={"steps": [{"weight": 50, "hold": "1h", "approval": True}], "analysis": {"warmup": 5}}),
+    ),
+    "what a command left behind": (
+        MODEL_DEPLOYMENT,
+        model(rollout={"paused": False, "action": {"verb": "Abort", "id": "1"}, "history": 5}),
+    ),
+    "a return to an earlier revision": (MODEL_DEPLOYMENT, model(rollout={"rollbackTo": "0123abcd"})),
+    "lora": (FINE_TUNE_JOB, job(method={"lora": {"rank": 8, "targetModules": ["q_proj"]}})),
+}
+
+REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
+    "an unknown field": (MODEL_DEPLOYMENT, model(replica=2), ('unknown field "spec.replica"',)),
+    "an unknown nested field": (
+        MODEL_DEPLOYMENT,
+        model(inference={"temperature": 1}),
+        ('unknown field "spec.inference.temperature"',),
+    ),
+    "no spec": (MODEL_DEPLOYMENT, None, ("spec: Required value",)),
+    "no model": (MODEL_DEPLOYMENT, {"replicas": 1}, ("spec.model: Required value",)),
+    "a wrong type": (MODEL_DEPLOYMENT, model(replicas="two"), ("spec.replicas", "integer")),
+    "too many replicas": (MODEL_DEPLOYMENT, model(replicas=1001), ("spec.replicas", "1000")),
+    "negative replicas": (MODEL_DEPLOYMENT, model(replicas=-1), ("spec.replicas", "greater than or equal to 0")),
+    "two sources": (
+        MODEL_DEPLOYMENT,
+        source(**HUB, pvc={"claimName": "weights"}),
+        ("spec.model.source", "give exactly one of huggingFace, http, pvc, fineTuneJob"),
+    ),
+    "no source": (MODEL_DEPLOYMENT, source(), ("spec.model.source", "give exactly one of huggingFace")),
+    "fake behaviour for a real engine": (
+        MODEL_DEPLOYMENT,
+        model(engine={"type": "LlamaCpp", "fake": {"delay": 1}}),
+        ("spec.engine", "fake is only for type Fake"),
+    ),
+    "more fates than requests": (
+        MODEL_DEPLOYMENT,
+        model(engine={"type": "Fake", "fake": {"failRatio": 1, "hangRatio": 0.5}}),
+        ("spec.engine.fake", "together must not be above 1"),
+    ),
+    "an unknown engine": (MODEL_DEPLOYMENT, model(engine={"type": "Magic"}), ("spec.engine.type", '"LlamaCpp"')),
+    "a bad duration": (
+        MODEL_DEPLOYMENT,
+        model(service={"requestTimeout": "5 minutes"}),
+        ("spec.service.requestTimeout", "a duration such as 90s, 5m or 1h30m"),
+    ),
+    "a repeated unit": (
+        MODEL_DEPLOYMENT,
+        model(service={"requestTimeout": "5m5m"}),
+        ("spec.service.requestTimeout", "a duration such as"),
+    ),
+    "a path upwards": (
+        MODEL_DEPLOYMENT,
+        source(pvc={"claimName": "weights", "path": "a/../../etc"}),
+        ("spec.model.source.pvc.path", "'..' is not allowed in a path"),
+    ),
+    "an absolute path": (
+        MODEL_DEPLOYMENT,
+        source(pvc={"claimName": "weights", "path": "/etc"}),
+        ("spec.model.source.pvc.path", "leave out the slash"),
+    ),
+    "credentials in an address": (
+        MODEL_DEPLOYMENT,
+        http("https://me:secret@host/m.gguf"),
+        ("spec.model.source.http.urls[0]", "credentials do not belong in an address"),
+    ),
+    "another scheme": (
+        MODEL_DEPLOYMENT,
+        http("ftp://host/m.gguf"),
+        ("spec.model.source.http.urls[0]", "must be an http:// or https:// address"),
+    ),
+    "limits the wrong way round": (
+        MODEL_DEPLOYMENT,
+        model(inference={"limits": {"temperature": {"min": 1, "max": 0.1}}}),
+        ("spec.inference.limits.temperature", "min must not be above max"),
+    ),
+    "no amount": (
+        MODEL_DEPLOYMENT,
+        model(podTemplate={"resources": {"limits": {"memory": "lots"}}}),
+        ("spec.podTemplate.resources.limits.memory",),
+    ),
+    "a digest too short": (MODEL_DEPLOYMENT, source(http={"urls": ["https://h/m"], "sha256": "ab"}), ("sha256", "64")),
+    "lora for a full training": (
+        FINE_TUNE_JOB,
+        job(method={"type": "Full", "lora": {"rank": 8}}),
+        ("spec.method", "lora goes with type LoRA only"),
+    ),
+    "two lengths": (
+        FINE_TUNE_JOB,
+        job(training={"epochs": 1, "maxSteps": 10}),
+        ("spec.training", "give epochs or maxSteps, not both"),
+    ),
+    "a size for an existing claim": (
+        FINE_TUNE_JOB,
+        job(output={"pvc": {"claimName": "out", "size": "1Gi"}}),
+        ("spec.output.pvc", "claimName names an existing claim"),
+    ),
+    "a digest of many files": (
+        FINE_TUNE_JOB,
+        job(dataset={"source": {"huggingFace": {"repo": "o/d"}}, "sha256": SHA}),
+        ("spec.dataset", "sha256 is of one file"),
+    ),
+    "a learning rate of nothing": (FINE_TUNE_JOB, job(training={"learningRate": 0}), ("spec.training.learningRate",)),
+}
+
+STEP = {"weight": 5}
+IDLE = "is for rollouts with steps, and there are none"
+
+
+def rollout(*weights: int, **changes: Any) -> Raw:
+    return model(rollout=({"steps": [{"weight": weight} for weight in weights]} if weights else {}) | changes)
+
+
+ROLLOUTS: dict[str, tuple[Raw, str, str]] = {
+    "weights that stay": (rollout(5, 5), "steps", "the weights of the steps must rise"),
+    "weights that fall": (rollout(50, 5), "steps", "the weights of the steps must rise"),
+    "a step after all": (rollout(50, 100, 20), "steps", "nothing after 100"),
+    "no weight": (rollout(0), "steps[0].weight", "greater than or equal to 1"),
+    "more than all": (rollout(5, 101), "steps[1].weight", "less than or equal to 100"),
+    "a step without weight": (rollout(steps=[{"hold": "1m"}]), "steps[0].weight", "Required value"),
+    "too many steps": (rollout(*range(1, 22)), "steps", "must have at most 20 items"),
+    "a hold in words": (rollout(steps=[STEP | {"hold": "5 min"}]), "steps[0].hold", "a duration such as 90s"),
+    "an empty hold": (rollout(steps=[STEP | {"hold": ""}]), "steps[0].hold", "a duration such as 90s"),
+    "a deadline in words": (rollout(5, deadline="soon"), "deadline", "a duration such as 90s"),
+    "a deadline at once": (rollout(5, deadline="0m0s"), "deadline", "must be longer than 0s"),
+    "an unknown verb": (rollout(5, action={"verb": "Go", "id": "1"}), "action.verb", '"Approve", "Skip", "Promote"'),
+    "a verb without id": (rollout(5, action={"verb": "Skip"}), "action.id", "Required value"),
+    "an id with blanks": (rollout(5, action={"verb": "Skip", "id": "a b"}), "action.id", "should match"),
+    "an unknown metric": (rollout(5, analysis={"latency": {}}), "analysis.latency", "unknown field"),
+    "no latency at all": (
+        rollout(5, analysis={"firstToken": {"sloMilliseconds": 0}}),
+        *("analysis.firstToken.sloMilliseconds", "greater than or equal to 1"),
+    ),
+    "no revision": (rollout(rollbackTo="latest"), "rollbackTo", "8 digits as in status.revisions"),
+    "an unknown surge": (rollout(5, surge="Maybe"), "surge", '"Auto", "Always", "Never"'),
+    "steps past the gateway": (rollout(5) | {"traffic": "Direct"}, "steps", "rollout.steps need traffic: Gateway"),
+    "analysis of nothing": (rollout(analysis={"minSamples": 10}), "analysis", f"analysis {IDLE}"),
+    "a surge of nothing": (rollout(steps=[], surge="Never"), "surge", f"surge {IDLE}"),
+    "a deadline of nothing": (rollout(deadline="5m"), "deadline", f"deadline {IDLE}"),
+    "a failure of nothing": (rollout(onFailure="Pause"), "onFailure", f"onFailure {IDLE}"),
+    "a pause of nothing": (rollout(paused=True), "paused", f"paused {IDLE}"),
+}
+
+
+@pytest.mark.parametrize("case", ROLLOUTS, ids=str)
+def test_a_rollout_that_would_be_misread_is_refused_by_both_validators(server: Server, case: str) -> None:
+    """One error, which names the field."""
+    spec, field, words = ROLLOUTS[case]
+    message = server.refusal(MODEL_DEPLOYMENT, "chat", spec)
+    assert message is not None
+    assert f"spec.rollout.{field}" in message
+    assert words in message
+    assert message.replace("Invalid value: null", "").count("Invalid value") <= 1
+    with pytest.raises(ValidationError) as found:
+        ModelDeploymentSpec.model_validate(spec)
+    assert len(found.value.errors()) == 1
+
+
+@pytest.mark.parametrize("case", ACCEPTED, ids=str)
+def test_accepted(server: Server, case: str) -> None:
+    kind, spec = ACCEPTED[case]
+    assert server.refusal(kind, "chat", spec) is None
+    kind.spec.model_validate(spec)
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=str)
+def test_refused_in_words_that_help(server: Server, case: str) -> None:
+    kind, spec, words = REFUSED[case]
+    message = server.refusal(kind, "chat", spec)
+    assert message is not None
+    assert [word for word in words if word not in message] == [], message
+    with pytest.raises(ValidationError):
+        kind.spec.model_validate(spec)
+
+
+@pytest.mark.parametrize("name", ["a" * 41, "with.dots", "1st"])
+def test_names_that_children_could_not_have_are_refused(server: Server, name: str) -> None:
+    message = server.refusal(MODEL_DEPLOYMENT, name, model())
+    assert message is not None
+    assert "at most 40 characters" in message
+    assert server.refusal(MODEL_DEPLOYMENT, "a" * 40, model()) is None
+
+
+def test_what_a_job_was_made_from_cannot_change(server: Server) -> None:
+    server.create(FINE_TUNE_JOB, "frozen", job(training={"epochs": 1}), dry_run=False)
+    path = server.path(FINE_TUNE_JOB, "/frozen")
+    for change, field in (
+        ({"training": {"epochs": 2}}, "training"),
+        ({"gpu": {"count": 1}}, "gpu"),
+        ({"podTemplate": {"labels": {"a": "b"}}}, "podTemplate"),
+    ):
+        with pytest.raises(ApiError, match=f"{field} cannot change after creation: create a new FineTuneJob"):
+            server.client.merge(path, {"spec": change})
+    server.client.merge(path, {"spec": {"suspend": True, "activeDeadlineSeconds": 60}})
+
+
+def test_a_deployment_scales_as_any_workload(server: Server) -> None:
+    server.create(MODEL_DEPLOYMENT, "scaled", model(), dry_run=False)
+    path = server.path(MODEL_DEPLOYMENT, "/scaled")
+    server.client.merge(f"{path}/status", {"status": {"replicas": 1, "selector": "app=chat"}})
+    server.run("scale", "mdep/scaled", "--replicas=3")
+    scale = server.client.get(f"{path}/scale")
+    assert scale["spec"]["replicas"] == 3
+    assert scale["status"] == {"replicas": 1, "selector": "app=chat"}
+
+
+def test_kubectl_explains_every_field(server: Server) -> None:
+    told = server.run("explain", "mdep.spec.inference.gpuMemoryFraction")
+    assert "Share of each GPU's memory. Default: 0.8." in told
+    told = server.run("explain", "ftj", "--recursive")
+    assert "targetModules" in told
+
+
+def test_kubectl_get_shows_what_is_going_on(server: Server) -> None:
+    server.create(MODEL_DEPLOYMENT, "shown", model(), dry_run=False)
+    ready = {"type": "Ready", "status": "False", "reason": "Fetching", "message": "42 % of 3 files"}
+    stamp = {"observedGeneration": 1, "lastTransitionTime": "2026-05-01T12:00:00Z"}
+    status = {"conditions": [ready | stamp], "ready": "0/1", "model": {"source": "org/m", "engine": "LlamaCpp"}}
+    server.client.merge(server.path(MODEL_DEPLOYMENT, "/shown/status"), {"status": status})
+    head, row = server.run("get", "mdep", "shown", "-o", "wide").splitlines()
+    assert head.split() == [
+        *("NAME", "MODEL", "ENGINE", "READY", "REASON", "REPLICAS", "AGE", "REVISION", "URL", "MESSAGE"),
+    ]
+    assert row.split()[:6] == ["shown", "org/m", "LlamaCpp", "False", "Fetching", "0/1"]
+    assert "42 % of 3 files" in row
+    assert "shown" in server.run("get", "pilotboat")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_the_api_server_finds_nothing_to_warn_of(server: Server, kind: Kind) -> None:
+    """Among its conditions are NonStructuralSchema and a CEL cost that is too high."""
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.full_name}"
+    conditions = {c["type"]: c["status"] for c in server.client.get(path)["status"]["conditions"]}
+    assert conditions == {"NamesAccepted": "True", "Established": "True"}
+
+
+# pydantic and the API server are two validators of one contract
+
+WORDS = st.text(alphabet="ab./-_@: \u00e9\u00a0\n0h5ms*?[", max_size=12)
+NUMBERS = st.one_of(st.integers(-2, 70), st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.5, 100000, 4294967295, 4294967296]))
+ODD: st.SearchStrategy[Any] = st.sampled_from([None, [], {}, "", True])
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Paths of all values in a spec that could be replaced."""
+    found = [path] if path else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        found += leaves(item, (*path, key))
+    return found
+
+
+RICH: dict[str, tuple[Kind, Raw]] = {
+    "ModelDeployment": (
+        MODEL_DEPLOYMENT,
+        model(
+            model={
+                "source": {"http": {"urls": ["https://h/m.gguf"], "sha256": SHA}},
+                "digests": {"m.gguf": SHA},
+            },
+            engine={
+                "type": "Fake",
+                "image": "r.example/x:1",
+                "fake": {"tokens": 3, "delay": 0.5, "jitter": 1, "failRatio": 0.25, "text": "no", "exitAfter": 9},
+            },
+            inference={
+                "device": "cpu",
+                "batchSize": 2,
+                "gpuMemoryFraction": 0.5,
+                "defaults": {"temperature": 1, "topP": 0.5},
+                "limits": {"topP": {"min": 0, "max": 1}},
+            },
+            service={"port": 80, "apiKeySecretRef": {"name": "keys", "key": "k"}, "requestTimeout": "5m"},
+            gpu={"count": 1, "resourceName": "nvidia.com/gpu"},
+            zones={"spread": "Required"},
+            rollout={
+                "steps": [{"weight": 5, "hold": "5m"}, {"weight": 50, "approval": True}],
+                "surge": "Never",
+                "deadline": "10m",
+                "paused": True,
+                "action": {"verb": "Skip", "id": "1"},
+                "analysis": {"minSamples": 10, "firstToken": {"sloMilliseconds": 500}},
+            },
+            podTemplate={
+                "labels": {"a": "b"},
+                "env": [{"name": "A", "value": "b"}],
+                "resources": {"limits": {"memory": "1Gi"}},
+                "imagePullSecrets": [{"name": "pull"}],
+            },
+        ),
+    ),
+    "FineTuneJob": (
+        FINE_TUNE_JOB,
+        job(
+            base={"source": {"pvc": {"claimName": "w", "path": "a/b"}}},
+            dataset={
+                "source": {"huggingFace": {"repo": "o/d", "revision": "main", "files": ["t.jsonl"]}},
+                "format": "Alpaca",
+                "sha256": SHA,
+            },
+            method={"type": "LoRA", "lora": {"rank": 8, "alpha": 16, "targetModules": ["q"], "dropout": 0.1}},
+            training={"maxSteps": 10, "learningRate": 0.1, "packing": True, "precision": "fp32", "seed": 1},
+            output={"pvc": {"size": "1Gi", "accessMode": "ReadWriteMany"}},
+            suspend=True,
+            backoffLimit=1,
+        ),
+    ),
+}
+
+
+def replaced(spec: Raw, path: tuple[Any, ...], value: Any) -> Raw:
+    changed = copy.deepcopy(spec)
+    target: Any = changed
+    for step in path[:-1]:
+        target = target[step]
+    target[path[-1]] = value
+    return changed
+
+
+@st.composite
+def mutants(draw: st.DrawFn) -> tuple[Kind, Raw, tuple[Any, ...], Any]:
+    kind, spec = RICH[draw(st.sampled_from(sorted(RICH)))]
+    path = draw(st.sampled_from(leaves(spec)))
+    value = draw(st.one_of(WORDS, NUMBERS, ODD))
+    return kind, replaced(spec, path, value), path, value
+
+
+def excused(path: tuple[Any, ...], value: Any, present: Any) -> bool:
+    """Where the two may differ. pydantic turns types into each other, and reads null as absent where it may be."""
+    lax = isinstance(value, bool) or isinstance(present, bool) or isinstance(value, str) != isinstance(present, str)
+    return value is None or lax or (isinstance(present, int) and isinstance(value, float))
+
+
+@settings(
+    max_examples=400,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+@given(mutant=mutants())
+def test_pydantic_accepts_what_the_api_server_accepts(
+    server: Server, mutant: tuple[Kind, Raw, tuple[Any, ...], Any]
+) -> None:
+    kind, spec, path, value = mutant
+    present: Any = RICH[kind.kind][1]
+    for step in path:
+        present = present[step]
+    message = server.refusal(kind, "chat", spec)
+    try:
+        kind.spec.model_validate(spec)
+        ours = None
+    except ValidationError as error:
+        ours = str(error)
+    assert (message is None) == (ours is None) or excused(path, value, present), (path, value, message, ours)

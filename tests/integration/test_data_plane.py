@@ -1,0 +1,238 @@
+"""The data plane with the real HAProxy, API server and servers: exact shares, and no request lost to a change."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cluster import Cluster
+from tests.integration.gatewayproc import PORT, Gateway, addresses, gateway, replica, replicas, serving, until
+
+STABLE, CANARY = "aaaa1111", "bbbb2222"
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Three replicas for all tests: .1 and .2 are stable's, .3 the canary's."""
+    with addresses() as found, replicas(tmp_path_factory.mktemp("replicas"), [f"{found}.{n}" for n in (1, 2, 3)]):
+        yield found
+
+
+@pytest.fixture
+async def pod(cluster: Cluster, plane: Path, net: str) -> AsyncIterator[Gateway]:
+    """A gateway with both lanes, all traffic on stable."""
+    for number in (1, 2, 3):
+        await serving(f"{net}.{number}")
+    async with gateway(cluster, plane) as made:
+        await made.endpoints(STABLE, f"{net}.1", f"{net}.2")
+        await made.endpoints(CANARY, f"{net}.3")
+        await made.route(lanes={STABLE: 1000, CANARY: 0})
+        await made.serves({STABLE: 1000})
+        await made.ready()
+        yield made
+
+
+async def shift(pod: Gateway, lanes: dict[str, int], **more: object) -> None:
+    """Change shares and wait until HAProxy has them."""
+    changes = await pod.metric("share_changes_total")
+    await pod.route(lanes=lanes, **more)
+
+    async def done() -> bool:
+        return await pod.metric("share_changes_total") > changes
+
+    await until(done)
+
+
+async def test_shares_are_exact_and_change_without_a_reload(pod: Gateway) -> None:
+    reloads = await pod.metric("reloads_total")
+    for share in (50, 370):
+        await shift(pod, {STABLE: 1000 - share, CANARY: share})
+        expected = {STABLE: 2 * (1000 - share), CANARY: 2 * share}
+        assert await pod.models(2000) == {name: count for name, count in expected.items() if count}
+    assert await pod.metric("reloads_total") == reloads
+
+
+@asynccontextmanager
+async def broken(address: str, answer: Callable[[asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[list[str]]:
+    """A replica that passes its probe and does worse with what it is asked; it lists those requests."""
+    asked: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if head.startswith("GET /readyz"):
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        elif not head.startswith("GET /metrics"):
+            asked.append(head)
+            await answer(writer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, address, PORT)
+    try:
+        yield asked
+    finally:
+        server.close()
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    """End the connection without a word."""
+
+
+async def stall(writer: asyncio.StreamWriter) -> None:
+    """Say nothing for longer than anybody waits."""
+    await asyncio.sleep(300)
+
+
+async def draining(writer: asyncio.StreamWriter) -> None:
+    """As a server that shuts down."""
+    writer.write(b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize("answer", [close, stall, draining], ids=["closes", "stalls", "drains"])
+async def test_a_replica_that_fails_before_its_first_token_costs_no_request(
+    pod: Gateway, net: str, answer: Callable[[asyncio.StreamWriter], Awaitable[None]]
+) -> None:
+    async with broken(f"{net}.9", answer) as asked:
+        await pod.route(lanes={STABLE: 1000}, request_timeout="2s")
+        await pod.endpoints(STABLE, f"{net}.1", f"{net}.9")
+        await pod.uses(f"{net}.9")
+        for _ in range(4):
+            answers = await asyncio.gather(*(said(pod, "fake:tokens=2") for _ in range(10)))
+            assert [status for status, _ in answers] == [200] * 10
+        assert asked, "the broken replica was tried"
+
+
+async def said(pod: Gateway, text: str) -> tuple[int, str]:
+    """Status and body of a request that is not streamed."""
+    async with pod.chat(text) as response:
+        return response.status, await response.text()
+
+
+async def test_a_stream_survives_shares_endpoints_and_a_reload(pod: Gateway, net: str) -> None:
+    async with pod.chat("fake:tokens=9000 fake:delay=0.01", stream=True) as response:
+        mine = response.headers["x-pilotboat-revision"]
+        assert (mine, response.headers["x-request-id"].startswith(f"{STABLE}-")) == (STABLE, True)
+        assert await response.content.readline()
+        await shift(pod, {STABLE: 500, CANARY: 500})
+        await shift(pod, {CANARY: 1000})  # stable is no lane any more
+        await pod.endpoints(STABLE, f"{net}.9")
+        reloads = await pod.metric("reloads_total")
+        await pod.route(lanes={CANARY: 1000}, max_queued=7)
+        await until(lambda: more_than(pod, "reloads_total", reloads))
+        await pod.ready()
+        assert await pod.models(20) == {CANARY: 20}
+        assert (await pod.evidence()).open_streams == {STABLE: 1, CANARY: 0}
+        lines = [await response.content.readline() for _ in range(200)]
+        assert sum(line.startswith(b"data: {") for line in lines) >= 99
+
+
+async def more_than(pod: Gateway, metric: str, value: float) -> bool:
+    return await pod.metric(metric) > value
+
+
+async def test_a_stopped_replica_costs_no_request_and_is_out_until_it_answers(
+    pod: Gateway, net: str, tmp_path: Path
+) -> None:
+    with replica(tmp_path, f"{net}.5") as process:
+        await serving(f"{net}.5")
+        await pod.endpoints(STABLE, f"{net}.1", f"{net}.5")
+        await pod.uses(f"{net}.5")
+        os.killpg(process.pid, signal.SIGSTOP)
+        answers = await asyncio.gather(*(said(pod, "fake:tokens=2") for _ in range(40)))
+        assert [status for status, _ in answers] == [200] * 40
+        assert await pod.metric("servers_up") == 2
+        os.killpg(process.pid, signal.SIGCONT)
+        await until(lambda: more_than(pod, "servers_up", 2))
+        assert await pod.metric("errors_total") == 0
+
+
+async def test_a_lane_whose_only_replica_dies_hands_its_requests_to_the_others(
+    pod: Gateway, net: str, tmp_path: Path
+) -> None:
+    with replica(tmp_path, f"{net}.6") as process:
+        await serving(f"{net}.6")
+        await pod.endpoints(CANARY, f"{net}.6")
+        await shift(pod, {STABLE: 500, CANARY: 500})
+        assert set(await pod.models(20)) == {STABLE, CANARY}
+        waiting = [asyncio.create_task(said(pod, "fake:first=4")) for _ in range(4)]
+        await until(lambda: under_way(pod, 4))
+        os.killpg(process.pid, signal.SIGKILL)
+        assert set(await pod.models(40)) <= {STABLE, CANARY}
+        assert [status for status, _ in await asyncio.gather(*waiting)] == [200] * 4
+        await pod.answered_by({STABLE})
+    for revision in (STABLE, CANARY):
+        await pod.endpoints(revision, f"{net}.200")
+    await pod.answered_by({"503"})
+    status, body = await said(pod, "anybody?")
+    assert (status, '"code": "not_serving"' in body) == (503, True)
+
+
+async def under_way(pod: Gateway, count: int) -> bool:
+    return sum((await pod.evidence()).open_streams.values()) == count
+
+
+async def test_killed_and_started_anew_it_has_the_shares_of_now_before_it_accepts(pod: Gateway) -> None:
+    await shift(pod, {STABLE: 950, CANARY: 50})
+    for name in ("agent", "haproxy"):
+        pod.kill(name)
+    await pod.route(lanes={STABLE: 0, CANARY: 1000})
+    pod.start("haproxy")
+    pod.start("agent")
+    answered = [await first_answer(pod), *(await pod.models(20))]
+    assert set(answered) == {CANARY}
+    pod.kill("haproxy")
+    pod.start("haproxy")
+    assert await first_answer(pod) == CANARY
+    pod.kill("agent")
+    pod.start("agent")
+    await pod.ready()
+    await shift(pod, {STABLE: 500, CANARY: 500})
+    assert set(await pod.models(20)) == {STABLE, CANARY}
+    assert await pod.metric("reloads_total") == 0
+
+
+async def first_answer(pod: Gateway) -> str:
+    """What the very first connection gets that is accepted."""
+    found: list[str] = []
+
+    async def answered() -> bool:
+        try:
+            found.append(await pod.one())
+        except OSError:
+            return False
+        return True
+
+    await until(answered)
+    return found[0]
+
+
+async def test_one_that_is_being_ended_asks_callers_to_connect_elsewhere(
+    cluster: Cluster, plane: Path, net: str
+) -> None:
+    """Until it ends it answers, and each answer is the last on its connection: nobody meets a closed door."""
+    await serving(f"{net}.1")
+    own = f"{net}.200"
+    async with gateway(cluster, plane, PILOTBOAT_POD_IP=own) as made:
+        await made.endpoints(STABLE, f"{net}.1")
+        await made.route(lanes={STABLE: 1000})
+        await made.serves({STABLE: 1000})
+        await made.ready()
+        assert "close" not in await connection(made)
+        await made.endpoints("itself", own, name="any", terminating=True, ready=False)
+
+        async def asks() -> bool:
+            return "close" in await connection(made)
+
+        await until(asks)
+        assert await made.models(20) == {STABLE: 20}
+
+
+async def connection(pod: Gateway) -> str:
+    async with pod.http.get(f"http://127.0.0.1:{pod.port}/v1/models") as response:
+        assert response.status == 200
+        return str(response.headers.get("connection", ""))

@@ -1,0 +1,33 @@
+"""The real HAProxy reads every form of the configuration, without a warning."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilotboat_gateway import config
+from pilotboat_gateway.settings import Settings
+from tests.unit.gateway.test_config import made, seats
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"lanes": []},
+        {"sticky": {"header": "x-user"}, "testers": {"header": "x-try", "value": "yes", "revision": "b"}},
+        {"sticky": {"cookie": "who"}, "max_queued": 0},
+    ],
+    ids=["plain", "no lanes", "header and testers", "cookie and no queue"],
+)
+def test_haproxy_takes_it(tmp_path: Path, more: dict[str, Any]) -> None:
+    settings, routes = Settings("ns", tmp_path), made(**more)
+    boards = seats(routes, a=[1, 2], b=[3])
+    settings.map.write_text(config.map_text(config.lanes_map(routes, boards)))
+    settings.config.write_text(config.render(routes, boards, settings))
+    done = subprocess.run(["haproxy", "-c", "-f", settings.config], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr

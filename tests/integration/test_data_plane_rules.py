@@ -1,0 +1,200 @@
+"""The data plane's rules: who goes where, what is refused, what is counted, and life without the API server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cluster import Cluster
+from tests.integration.gatewayproc import Gateway, addresses, gateway, replica, replicas, serving, until
+
+STABLE, CANARY = "aaaa1111", "bbbb2222"
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with addresses() as found, replicas(tmp_path_factory.mktemp("replicas"), [f"{found}.{n}" for n in (1, 2)]):
+        yield found
+
+
+@pytest.fixture
+async def pod(cluster: Cluster, plane: Path, net: str) -> AsyncIterator[Gateway]:
+    async with gateway(cluster, plane) as made:
+        await lanes_on(made, net)
+        yield made
+
+
+async def lanes_on(made: Gateway, net: str, **more: object) -> None:
+    """One replica in each lane, half of the traffic on each."""
+    for revision, number in ((STABLE, 1), (CANARY, 2)):
+        await serving(f"{net}.{number}")
+        await made.endpoints(revision, f"{net}.{number}")
+    await made.route(lanes={STABLE: 500, CANARY: 500}, **more)
+    await made.serves({STABLE: 500, CANARY: 500})
+    await made.ready()
+
+
+async def changed(pod: Gateway, **route: object) -> None:
+    """Write the route and wait for the reload that its new rules take."""
+    before = await pod.metric("reloads_total")
+    await pod.route(lanes={STABLE: 500, CANARY: 500}, **route)
+
+    async def reloaded() -> bool:
+        return await pod.metric("reloads_total") > before and await pod.is_ready()
+
+    await until(reloaded)
+
+
+async def test_callers_stay_and_testers_choose(pod: Gateway) -> None:
+    await changed(pod, sticky={"header": "x-user"})
+    each = [await pod.models(4, x_user=f"user-{number}") for number in range(20)]
+    assert all(len(seen) == 1 for seen in each)
+    assert len({next(iter(seen)) for seen in each}) == 2
+    assert set(await pod.models(20)) == {STABLE, CANARY}, "callers without the header take turns"
+
+    await changed(pod, sticky={"cookie": "who"})
+    async with pod.http.get(f"http://127.0.0.1:{pod.port}/v1/models") as response:
+        first, cookie = response.headers["x-pilotboat-revision"], response.cookies["who"].value
+    assert await pod.models(10, cookie=f"who={cookie}") == {first: 10}
+
+    await changed(pod, testers={"header": "x-canary", "value": "yes", "revision": CANARY})
+    assert await pod.models(10, x_canary="yes") == {CANARY: 10}
+    assert set(await pod.models(20, x_canary="no")) == {STABLE, CANARY}
+
+
+async def test_the_queue_is_bounded(pod: Gateway) -> None:
+    await changed(pod, server_limit=1, max_queued=2)
+    asked = [asyncio.create_task(_status(pod, "fake:first=2")) for _ in range(12)]
+    answers = await asyncio.gather(*asked)
+    refused = [body for status, body, again in answers if status == 429 and again == "1"]
+    assert [status for status, _, _ in answers].count(200) >= 4
+    assert len(refused) >= 4
+    assert {json.loads(body)["error"]["code"] for body in refused} == {"queue_full"}
+
+
+async def _status(pod: Gateway, text: str) -> tuple[int, str, str | None]:
+    async with pod.chat(text) as response:
+        return response.status, await response.text(), response.headers.get("retry-after")
+
+
+async def post(pod: Gateway, body: object) -> int:
+    async with pod.http.post(f"http://127.0.0.1:{pod.port}/v1/feedback", json=body) as response:
+        return response.status
+
+
+async def test_feedback_counts_once_and_a_flood_of_it_harms_nothing(pod: Gateway) -> None:
+    async with pod.http.get(f"http://127.0.0.1:{pod.port}/v1/models") as response:
+        revision, request = response.headers["x-pilotboat-revision"], response.headers["x-request-id"]
+    for _ in range(2):
+        assert await post(pod, {"request_id": request, "outcome": "liked"}) == 204
+    assert await post(pod, {"request_id": "nobody-1", "outcome": "liked"}) == 404
+    assert await post(pod, {"request_id": request, "outcome": "x" * 65}) == 400
+    assert (await pod.evidence()).feedback == {revision: {"liked": 1}}
+    flood = await asyncio.gather(*(post(pod, {"request_id": request, "outcome": "a"}) for _ in range(400)))
+    assert {204, 429} >= set(flood) > {204}
+    assert sum((await pod.models(20)).values()) == 20
+    assert (await pod.evidence()).feedback == {revision: {"liked": 1}}
+
+
+async def test_evidence_tells_requests_errors_and_first_tokens_by_revision(pod: Gateway, net: str) -> None:
+    async def counted() -> bool:
+        minutes = (await pod.evidence()).minutes
+        return sum(minute.requests for found in minutes.values() for minute in found) >= 40
+
+    await pod.models(40)
+    await until(counted)
+    found = await pod.evidence()
+    for revision in (STABLE, CANARY):
+        assert sum(minute.errors for minute in found.minutes[revision]) == 0
+        histogram = sum(sum(minute.first_token.values()) for minute in found.minutes[revision])
+        assert histogram == sum(minute.requests for minute in found.minutes[revision]) > 10
+
+
+async def test_a_route_that_cannot_be_read_leaves_the_last_good_one(pod: Gateway) -> None:
+    for text in ("{", '{"deployment": "chat", "port": 1, "lanes": [{"revision": "a\\nb"}]}'):
+        await pod.write_route("chat", text)
+        await until(lambda: _bad(pod, 1))
+        assert set(await pod.models(10)) == {STABLE, CANARY}
+    await pod.route("thief", port=pod.port, lanes={"cccc3333": 1000})
+    await until(lambda: _bad(pod, 2))
+    pod.kill("agent")
+    pod.start("agent")
+    await until(lambda: _bad(pod, 2))
+    assert set(await pod.models(10)) == {STABLE, CANARY}
+
+
+async def _bad(pod: Gateway, count: int) -> bool:
+    return await pod.is_ready() and await pod.metric("bad_routes") == count
+
+
+@asynccontextmanager
+async def cable(upstream: str) -> AsyncIterator[tuple[int, Callable[[], None]]]:
+    """A port that leads to an address, and what cuts it: open connections break, new ones are refused."""
+    writers: set[asyncio.StreamWriter] = set()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection(*upstream.rpartition("/")[2].split(":"))
+        writers.update((writer, there[1]))
+        await asyncio.gather(carry(reader, there[1]), carry(there[0], writer))
+
+    server = await asyncio.start_server(connect, "127.0.0.1", 0)
+
+    def cut() -> None:
+        server.close()
+        for writer in writers:
+            writer.close()
+
+    yield server.sockets[0].getsockname()[1], cut
+    cut()
+
+
+async def test_without_the_api_server_traffic_goes_on_and_the_dead_leave(
+    cluster: Cluster, plane: Path, net: str, tmp_path: Path
+) -> None:
+    host, config = cluster.configuration.host, tmp_path / "kubeconfig"
+    async with cable(host) as (port, cut):
+        here = plane.read_text().replace(host, f"https://127.0.0.1:{port}")  # noqa: ASYNC240 -- a page
+        config.write_text(here)
+        await _outlive(cluster, config, cut, net, tmp_path)
+
+
+async def _outlive(cluster: Cluster, config: Path, cut: Callable[[], None], net: str, tmp_path: Path) -> None:
+    with replica(tmp_path, f"{net}.3") as process:
+        async with gateway(cluster, config) as pod:
+            await lanes_on(pod, net)
+            await serving(f"{net}.3")
+            await pod.endpoints(STABLE, f"{net}.1", f"{net}.3")
+            await pod.uses(f"{net}.3")
+            cut()
+            os.killpg(process.pid, signal.SIGKILL)
+            assert sum((await pod.models(40)).values()) == 40
+
+            async def two_are_up() -> bool:
+                return await pod.metric("servers_up") == 2
+
+            await until(two_are_up)
+            assert set(await pod.models(40)) == {STABLE, CANARY}
+            for name in ("agent", "haproxy"):
+                pod.kill(name)
+                pod.start(name)
+
+            async def answers() -> bool:
+                try:
+                    return set(await pod.models(20)) == {STABLE, CANARY}
+                except OSError:
+                    return False
+
+            await until(answers)

@@ -1,0 +1,162 @@
+"""The operator under faults of the network, the API server and its own process: always the same end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from pilotboat.engine.kinds import CONFIG_MAP, DEPLOYMENT, MODEL_DEPLOYMENT, POD, SERVICE
+from tests.integration.cluster import Cluster
+from tests.integration.proxy import Call, Proxy, status
+from tests.integration.running import Running, operator
+from tests.integration.test_reconcile import model_deployment, reported, settled
+
+Raw = dict[str, Any]
+WRITES = 5
+"""Of a ModelDeployment with two replicas: ConfigMap, Deployment, Service, PodDisruptionBudget and status."""
+
+
+async def shape(cluster: Cluster, running: Running) -> Raw:
+    """The end state."""
+    await settled(cluster, running)
+    return await cluster.shape()
+
+
+@pytest.fixture
+async def clean(cluster: Cluster) -> Raw:
+    """The end state of a run without faults."""
+    async with operator(cluster.configuration, cluster.namespace) as running:
+        parent = await cluster.apply(model_deployment())
+        end = await shape(cluster, running)
+        await cluster.delete(parent)
+        for kind in (DEPLOYMENT, SERVICE, POD):
+            await cluster.until(kind, lambda found: not found)
+    await cluster.until(CONFIG_MAP, lambda found: not any(raw["metadata"].get("ownerReferences") for raw in found))
+    return end
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "unanswered"])
+@pytest.mark.parametrize("last", range(1, WRITES + 1))
+async def test_killed_after_any_write_the_next_one_ends_where_a_clean_run_does(
+    cluster: Cluster, proxy: Proxy, clean: Raw, last: int, answered: bool
+) -> None:
+    reached = asyncio.Event()
+
+    async def no_more(call: Call) -> web.Response | None:
+        if not call.write:
+            return None
+        if len([write for write in proxy.writes if write.code]) >= last:
+            reached.set()
+            await asyncio.Event().wait()
+        return None
+
+    async def unanswered(call: Call) -> web.Response | None:
+        if call.write and len([write for write in proxy.writes if write.code]) >= last and not answered:
+            reached.set()
+            await asyncio.Event().wait()
+        return None
+
+    proxy.faults.before, proxy.faults.after = no_more, unanswered
+    await cluster.apply(model_deployment())
+    async with operator(proxy.configuration, cluster.namespace) as first:
+        await reached.wait()
+        await first.kill()
+    async with operator(cluster.configuration, cluster.namespace) as second:
+        assert await shape(cluster, second) == clean
+    created = [call for call in proxy.writes if call.code == 201]
+    assert len(created) <= min(last, WRITES - 1)
+
+
+async def test_an_api_server_that_fails_often_only_delays(cluster: Cluster, proxy: Proxy, clean: Raw) -> None:
+    dice = random.Random(7)
+
+    async def fail(call: Call) -> web.Response | None:
+        if call.watch or dice.random() < 0.5:
+            return None
+        code = dice.choice((429, 500, 503, 504))
+        return status(code, "trouble", **({"Retry-After": "1"} if code == 429 else {}))
+
+    async with operator(proxy.configuration, cluster.namespace) as running:
+        await cluster.apply(model_deployment())
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        proxy.faults.before = fail
+        await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"service": {"port": 9999}}})
+        await cluster.until(SERVICE, lambda found: found and found[0]["spec"]["ports"][0]["port"] == 9999)
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        assert running.value("reconciles_total", result="error") == 0
+        await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"service": {"port": None}}})
+        await cluster.until(SERVICE, lambda found: found and found[0]["spec"]["ports"][0]["port"] == 8080)
+        end = await shape(cluster, running)
+    own = "ModelDeployment chat"  # whose spec and generation the test changed
+    assert {name: raw for name, raw in end.items() if name != own} == {
+        name: raw for name, raw in clean.items() if name != own
+    }
+
+
+async def test_a_watch_that_goes_silent_is_begun_anew(cluster: Cluster, proxy: Proxy) -> None:
+    async with operator(proxy.configuration, cluster.namespace, silence=3):
+        await cluster.apply(model_deployment("before"))
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        proxy.silence()
+        await cluster.apply(model_deployment("meanwhile"))
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: len(found) == 2 and reported(found))
+
+
+async def test_a_dead_watch_is_worked_round_by_resync_and_told_by_health(cluster: Cluster, proxy: Proxy) -> None:
+    async with operator(proxy.configuration, cluster.namespace, resync=2) as running:
+        await cluster.apply(model_deployment("before"))
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        assert running.engine.health.complaints() == []
+        proxy.silence()
+        for name in ("one", "two", "three"):
+            await cluster.apply(model_deployment(name))
+            await cluster.until(MODEL_DEPLOYMENT, reported)
+        assert "the watch of modeldeployments is dead" in running.engine.health.complaints()
+
+
+async def test_a_deletion_that_nobody_told_is_found(cluster: Cluster, proxy: Proxy) -> None:
+    proxy.faults.passes = lambda kind, event: event["type"] != "DELETED"
+    async with operator(proxy.configuration, cluster.namespace, resync=2) as running:
+        parent = await cluster.apply(model_deployment())
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        (service,) = await cluster.list(SERVICE)
+        await cluster.delete(service)
+        await cluster.until(SERVICE, lambda found: found and found[0]["metadata"]["uid"] != service["metadata"]["uid"])
+        await cluster.delete(parent)
+        await cluster.until(SERVICE, lambda found: not found)
+        await running.until(lambda: not running.engine.store.count(MODEL_DEPLOYMENT))
+
+
+async def test_deleted_in_the_middle_of_a_pass_nothing_stays(cluster: Cluster, proxy: Proxy) -> None:
+    parent = await cluster.apply(model_deployment())
+
+    async def delete_first(call: Call) -> web.Response | None:
+        if call.write and "/services/" in call.path:
+            proxy.faults = type(proxy.faults)()
+            await cluster.delete(parent)
+        return None
+
+    proxy.faults.before = delete_first
+    async with operator(proxy.configuration, cluster.namespace) as running:
+        await cluster.until(SERVICE, bool)
+        for kind in (DEPLOYMENT, SERVICE):
+            await cluster.until(kind, lambda found: not found)
+        await running.idle()
+        assert list(running.engine.store.parents()) == []
+        assert running.value("reconciles_total", result="error") == 0
+
+
+async def test_made_anew_under_the_same_name_it_gets_children_of_its_own(cluster: Cluster) -> None:
+    async with operator(cluster.configuration, cluster.namespace):
+        old = await cluster.apply(model_deployment())
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        await cluster.delete(old)
+        new = await cluster.apply(model_deployment())
+        uid = new["metadata"]["uid"]
+        for kind in (DEPLOYMENT, SERVICE):
+            await cluster.until(kind, lambda found: found and found[0]["metadata"]["ownerReferences"][0]["uid"] == uid)
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: reported(found) and "NameTaken" not in str(found))

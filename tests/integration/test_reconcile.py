@@ -1,0 +1,231 @@
+"""What the operator writes, what it leaves alone, and that it comes to rest: on a real API server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pilotboat.api import labels
+from pilotboat.engine.kinds import CHILDREN, CONFIG_MAP, DEPLOYMENT, MODEL_DEPLOYMENT, PDB, POD, SERVICE, Kind
+from pilotboat.plan.types import Event
+from tests.integration.cluster import Cluster
+from tests.integration.proxy import Proxy
+from tests.integration.running import Running, operator
+
+Raw = dict[str, Any]
+
+
+def model_deployment(name: str = "chat", **spec: Any) -> Raw:
+    """Without a gateway: what changes with one is in test_gateway.py."""
+    source = {"huggingFace": {"repo": "google/gemma-3-270m-it"}}
+    return {
+        "apiVersion": labels.API_VERSION,
+        "kind": "ModelDeployment",
+        "metadata": {"name": name},
+        "spec": {"model": {"source": source}, "replicas": 2, "traffic": "Direct", **spec},
+    }
+
+
+def reported(objects: list[Raw]) -> bool:
+    """Every parent has a status of its newest generation."""
+    return bool(objects) and all(
+        (raw.get("status") or {}).get("observedGeneration") == raw["metadata"]["generation"] for raw in objects
+    )
+
+
+async def settled(cluster: Cluster, running: Running) -> None:
+    """The Deployment's controller has nothing more to say, and the operator has seen all it said."""
+    await cluster.until(MODEL_DEPLOYMENT, lambda found: reported(found) and found[0]["status"].get("replicas") == 2)
+    pods = await cluster.until(POD, lambda found: len(found) == 2)
+    await running.until(lambda: running.engine.store.count(POD) == len(pods))
+    await running.idle()
+
+
+async def test_children_are_made_owned_and_reported(cluster: Cluster) -> None:
+    async with operator(cluster.configuration, cluster.namespace):
+        parent = await cluster.apply(model_deployment())
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        for kind in (DEPLOYMENT, SERVICE, PDB):
+            (child,) = await cluster.list(kind)
+            (owner,) = child["metadata"]["ownerReferences"]
+            assert (owner["uid"], owner["controller"]) == (parent["metadata"]["uid"], True)
+            assert child["metadata"]["labels"][labels.MANAGED_BY] == labels.MANAGER
+            managers = {
+                entry["manager"] for entry in child["metadata"]["managedFields"] if not entry.get("subresource")
+            }
+            assert labels.FIELD_MANAGER in managers
+
+
+async def test_nothing_of_the_users_object_is_written_but_its_status(cluster: Cluster) -> None:
+    before = await cluster.apply(model_deployment())
+    async with operator(cluster.configuration, cluster.namespace):
+        (after,) = await cluster.until(MODEL_DEPLOYMENT, reported)
+    assert after["spec"] == before["spec"]
+    ours = [entry for entry in after["metadata"]["managedFields"] if entry["manager"].startswith("pilotboat")]
+    assert [(entry["manager"], entry["subresource"]) for entry in ours] == [(labels.STATUS_MANAGER, "status")]
+    assert after["metadata"]["generation"] == 1
+    assert not after["metadata"].get("annotations")
+    assert not after["metadata"].get("finalizers")
+
+
+async def test_at_rest_nothing_is_written_though_everything_is_looked_at(cluster: Cluster, proxy: Proxy) -> None:
+    async with operator(proxy.configuration, cluster.namespace) as running:
+        await cluster.apply(model_deployment())
+        await settled(cluster, running)
+        written = len(proxy.writes)
+        passes = running.value("reconciles_total")
+        await running.engine.resync.first()
+        await running.idle()
+        assert running.value("reconciles_total") > passes
+        assert len(proxy.writes) == written
+
+
+async def test_writes_at_creation_are_children_and_status(cluster: Cluster, proxy: Proxy) -> None:
+    async with operator(proxy.configuration, cluster.namespace) as running:
+        await cluster.apply(model_deployment())
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        await running.idle()
+    children = [call for call in proxy.writes if "/modeldeployments/" not in call.path]
+    assert sorted(call.path.split("/")[-2] for call in children) == [
+        *("configmaps", "deployments", "poddisruptionbudgets", "services"),
+    ]
+
+
+DRIFTS: list[tuple[Kind, Raw]] = [
+    (DEPLOYMENT, {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 123}}}}),
+    (DEPLOYMENT, {"metadata": {"labels": {labels.MANAGED_BY: None}}}),
+    (DEPLOYMENT, {"metadata": {"labels": {labels.NAME: "other"}}}),
+    (DEPLOYMENT, {"metadata": {"annotations": {labels.APPLIED: "0"}}}),
+    (DEPLOYMENT, {"spec": {"replicas": 7}}),
+    (SERVICE, {"spec": {"ports": [{"name": "http", "port": 1234, "targetPort": 1234}]}}),
+    (SERVICE, {"spec": {"selector": {labels.INSTANCE: "another"}}}),
+    (CONFIG_MAP, {"data": {"server.json": "{}"}}),
+    (PDB, {"spec": {"maxUnavailable": "100%"}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "drift"), DRIFTS)
+async def test_a_hand_edit_of_what_we_own_is_repaired(cluster: Cluster, kind: Kind, drift: Raw) -> None:
+    def child(found: list[Raw]) -> Raw:
+        return next(raw for raw in found if raw["metadata"].get("ownerReferences"))
+
+    def essence(raw: Raw) -> Raw:
+        return {
+            **{field: raw.get(field) for field in ("spec", "data")},
+            **{field: raw["metadata"].get(field) for field in ("labels", "ownerReferences")},
+            "stamp": raw["metadata"]["annotations"][labels.APPLIED],
+        }
+
+    async with operator(cluster.configuration, cluster.namespace, resync=2):
+        await cluster.apply(model_deployment())
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        before = child(await cluster.list(kind))
+        edited = await cluster.merge(kind, before["metadata"]["name"], drift)
+        assert essence(edited) != essence(before)
+        await cluster.until(kind, lambda found: essence(child(found)) == essence(before))
+        # Once more: what left the watch's selector for a while must be known again.
+        await cluster.merge(kind, before["metadata"]["name"], drift)
+        await cluster.until(kind, lambda found: essence(child(found)) == essence(before))
+
+
+async def test_what_others_add_to_our_objects_stays(cluster: Cluster, proxy: Proxy) -> None:
+    async with operator(proxy.configuration, cluster.namespace) as running:
+        await cluster.apply(model_deployment())
+        await settled(cluster, running)
+        written = len(proxy.writes)
+        addition = {"metadata": {"annotations": {"team": "ml"}}, "spec": {"sessionAffinity": "ClientIP"}}
+        added = await cluster.merge(SERVICE, "chat", addition)
+        version = added["metadata"]["resourceVersion"]
+        store, name = running.engine.store, (cluster.namespace, "chat")
+        await running.until(lambda: (store.find(SERVICE, *name) or added)["metadata"]["resourceVersion"] == version)
+        await running.idle()
+        assert len(proxy.writes) == written
+        assert (await cluster.get(SERVICE, "chat"))["spec"] == added["spec"]
+
+
+async def test_a_deleted_child_comes_back(cluster: Cluster) -> None:
+    async with operator(cluster.configuration, cluster.namespace):
+        await cluster.apply(model_deployment())
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        for kind in (SERVICE, DEPLOYMENT, PDB):
+            (child,) = await cluster.list(kind)
+            await cluster.delete(child)
+            gone = child["metadata"]["uid"]
+            await cluster.until(kind, lambda found, gone=gone: found and found[0]["metadata"]["uid"] != gone)
+
+
+async def test_deleting_the_parent_deletes_everything(cluster: Cluster) -> None:
+    async with operator(cluster.configuration, cluster.namespace) as running:
+        parent = await cluster.apply(model_deployment())
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        await cluster.delete(parent)
+        for kind in CHILDREN:
+            await cluster.until(kind, lambda found: not any(raw["metadata"].get("ownerReferences") for raw in found))
+        await running.idle()
+    assert running.value("reconciles_total", result="error") == 0
+
+
+async def test_a_name_that_somebody_else_has_is_never_taken(cluster: Cluster) -> None:
+    theirs = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "chat"}, "spec": {"ports": [{"port": 1}]}}
+    before = await cluster.apply(theirs)
+    async with operator(cluster.configuration, cluster.namespace):
+        await cluster.apply(model_deployment())
+        (parent,) = await cluster.until(
+            MODEL_DEPLOYMENT, lambda found: found and "NameTaken" in str(found[0].get("status"))
+        )
+        assert "Service chat exists and was made by somebody else" in str(parent["status"])
+        after = await cluster.get(SERVICE, "chat")
+        assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+        await cluster.delete(after)
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: "NameTaken" not in str(found[0]["status"]))
+
+
+async def test_the_api_servers_refusal_reaches_the_user_in_its_words(cluster: Cluster) -> None:
+    async with operator(cluster.configuration, cluster.namespace):
+        toleration = {"key": "a", "operator": "Wrong"}
+        await cluster.apply(model_deployment(podTemplate={"tolerations": [toleration]}))
+        await cluster.until(
+            MODEL_DEPLOYMENT,
+            lambda found: found and "operator" in str((found[0].get("status") or {}).get("conditions")),
+        )
+        await cluster.apply(model_deployment(podTemplate={"tolerations": []}))
+        await cluster.until(DEPLOYMENT, bool)
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: "Wrong" not in str(found[0]["status"]) and reported(found))
+
+
+async def test_the_same_event_is_one_object_counted_up(cluster: Cluster) -> None:
+    async with operator(cluster.configuration, cluster.namespace) as running:
+        parent = await cluster.apply(model_deployment())
+        news = (Event("Warning", "Tested", "the same words"), Event("Normal", "Tested", "other words"))
+        for _ in range(3):
+            running.engine.recorder.emit(parent, news)
+        await running.engine.recorder.flushed()
+    async with operator(cluster.configuration, cluster.namespace) as running:
+        running.engine.recorder.emit(parent, news[:1])
+        await running.engine.recorder.flushed()
+    found = {event["message"]: event["count"] for event in await cluster.events("Tested")}
+    assert found == {"the same words": 4, "other words": 3}
+
+
+async def test_a_job_that_completes_wakes_who_serves_it(cluster: Cluster) -> None:
+    async with operator(cluster.configuration, cluster.namespace):
+        source = {"model": {"source": {"fineTuneJob": {"name": "qa"}}}}
+        await cluster.apply({**model_deployment("tuned"), "spec": source})
+        (before,) = await cluster.until(MODEL_DEPLOYMENT, reported)
+        assert "FineTuneJobNotFound" in str(before["status"])
+        await cluster.apply(fine_tune_job("qa"))
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: "FineTuneJobNotFound" not in str(found[0]["status"]))
+
+
+def fine_tune_job(name: str) -> Raw:
+    return {
+        "apiVersion": labels.API_VERSION,
+        "kind": "FineTuneJob",
+        "metadata": {"name": name},
+        "spec": {
+            "base": {"source": {"huggingFace": {"repo": "google/gemma-3-270m-it"}}},
+            "dataset": {"source": {"huggingFace": {"repo": "a/b"}}},
+            "output": {"pvc": {"size": "1Gi"}},
+        },
+    }

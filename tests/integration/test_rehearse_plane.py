@@ -1,0 +1,107 @@
+"""The command against a real API server: what it reads, what it refuses, and a fault from beginning to end.
+
+No kubelet runs here, so pods are objects whose status the test writes, and the load goes to a server process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pilotboat.api import labels
+from pilotboat.engine.kinds import MODEL_DEPLOYMENT, POD, SERVICE_ACCOUNT
+from tests.integration.cluster import Cluster
+from tests.integration.serverproc import server_process
+
+NAME = "chat"
+READY = {"status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-05-01T12:00:00Z"}
+
+
+async def made(cluster: Cluster, replicas: int = 2) -> None:
+    """A ModelDeployment that says it is Ready, with pods that say so too."""
+    source = {"huggingFace": {"repo": "demo/tiny"}}
+    kind = {"apiVersion": labels.API_VERSION, "kind": "ModelDeployment", "metadata": {"name": NAME}}
+    parent = await cluster.apply({**kind, "spec": {"model": {"source": source}, "replicas": replicas}})
+    generation = parent["metadata"]["generation"]
+    conditions = [{"type": each, "observedGeneration": generation, **READY} for each in ("Available", "Ready")]
+    await cluster.apply({**kind, "status": {"conditions": conditions}}, subresource="status")
+    await cluster.until(SERVICE_ACCOUNT, lambda found: any(each["metadata"]["name"] == "default" for each in found))
+    for number in range(replicas):
+        meta = {"name": f"{NAME}-{number}", "labels": labels.child_labels("server", NAME)}
+        pod: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", "metadata": meta}
+        container = {"name": "server", "image": "server:test"}
+        await cluster.apply({**pod, "spec": {"containers": [container], "automountServiceAccountToken": False}})
+        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        await cluster.apply({**pod, "status": status}, subresource="status")
+
+
+async def rehearse(cluster: Cluster, plane: Path, folder: Path, *options: str, **more: Any) -> tuple[int, str]:
+    """The command, as a process of its own."""
+    path = folder / "rehearsal.yaml"
+    asked = {
+        "deployment": {"namespace": cluster.namespace, "name": NAME},
+        "wait": 2,
+        "load": {"url": "http://127.0.0.1:9", "before": 2, "after": 0},
+        "faults": [{"name": "a pod goes", "kind": "deletePod", "for": 2, "graceSeconds": 0}],
+    }
+    path.write_text(yaml.safe_dump(asked | more))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pilotboat", "rehearse", str(path), f"--kubeconfig={plane}", *options),
+        env=dict(os.environ),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(90):
+        output, _ = await process.communicate()
+    return process.returncode or 0, output.decode()
+
+
+async def test_what_would_be_hit_and_what_is_refused(cluster: Cluster, plane: Path, tmp_path: Path) -> None:
+    code, output = await rehearse(cluster, plane, tmp_path)
+    assert (code, "there is no ModelDeployment chat in namespace" in output) == (2, True), output
+    await made(cluster)
+    code, output = await rehearse(cluster, plane, tmp_path, "--dry-run")
+    assert code == 0, output
+    assert f"would hit ModelDeployment {cluster.namespace}/{NAME}: {NAME}-0" in output
+    code, output = await rehearse(cluster, plane, tmp_path)
+    assert (code, "does not answer: connection refused" in output) == (2, True), output
+    cut = {"name": "a node goes", "kind": "cutNode", "cut": ["false"], "heal": ["true"]}
+    code, output = await rehearse(cluster, plane, tmp_path, faults=[cut])
+    assert (code, "give --allow-commands" in output) == (2, True), output
+    bare = {"control": {"deployment": "bare", "service": "bare", "url": "http://127.0.0.1:9"}}
+    code, output = await rehearse(cluster, plane, tmp_path, **bare)
+    assert (code, "control.deployment: there is no Deployment bare" in output) == (2, True), output
+    assert len(await cluster.list(POD)) == 2
+
+
+async def test_the_only_replica_is_left_alone(cluster: Cluster, plane: Path, tmp_path: Path) -> None:
+    await made(cluster, replicas=1)
+    code, output = await rehearse(cluster, plane, tmp_path)
+    assert (code, "no ready replica elsewhere" in output) == (2, True), output
+    assert len(await cluster.list(POD)) == 1
+
+
+async def test_a_fault_from_beginning_to_end(cluster: Cluster, plane: Path, tmp_path: Path) -> None:
+    await made(cluster)
+    record, model = tmp_path / "figures.json", tmp_path / "model"
+    model.mkdir()
+    engine = {"type": "Fake", "fake": {"tokens": 4, "delay": 0.01}}
+    config = {"model": {"path": str(model), "name": NAME}, "engine": engine, "service": {"workers": 1}}
+    async with server_process(tmp_path, config) as server:
+        load = {"url": server.url, "before": 2, "after": 0, "requestsPerSecond": 5, "streams": 1}
+        code, output = await rehearse(cluster, plane, tmp_path, f"--json={record}", load=load)
+    (row,) = json.loads(record.read_text())
+    # Nobody replaces a pod that no controller has made: so it is not whole again, and that is what is said.
+    assert code == 2, output
+    assert "not measured: it was not whole again within 2 s" in output
+    assert row["ours"]["hit"].startswith(f"{NAME}-0")
+    assert (row["ours"]["seen"]["lost"], row["ours"]["seen"]["own"], row["ours"]["restored"]["ready"]) == (0, 0, None)
+    assert row["ours"]["seen"]["requests"] >= 10
+    assert [pod["metadata"]["name"] for pod in await cluster.list(POD)] == [f"{NAME}-1"]
+    assert await cluster.get(MODEL_DEPLOYMENT, NAME)

@@ -1,0 +1,154 @@
+"""Whole processes: who leads, how another takes over, and how one ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from lab.plane import free_ports
+from pilotboat.engine.kinds import LEASE, MODEL_DEPLOYMENT
+from tests.integration.cluster import PATIENCE, Cluster
+from tests.integration.test_reconcile import model_deployment, reported
+
+OPERATOR = Path(__file__).parents[2] / "operator"
+Start = Callable[[str], Awaitable["Replica"]]
+
+
+class Replica:
+    """One operator process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, status_port: int) -> None:
+        self.process = process
+        self._url = f"http://127.0.0.1:{status_port}"
+        self.log: list[str] = []
+
+    async def says(self, words: str) -> None:
+        """Wait for a line of its log."""
+        assert self.process.stderr
+        async with asyncio.timeout(PATIENCE):
+            while line := (await self.process.stderr.readline()).decode():
+                self.log.append(line)
+                if words in line:
+                    return
+        raise AssertionError(f"ended without saying {words!r}: {''.join(self.log)}")
+
+    async def ends(self) -> int:
+        async with asyncio.timeout(PATIENCE):
+            return await self.process.wait()
+
+    async def asks(self, path: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session, session.get(self._url + path) as response:
+            return response.status, await response.text()
+
+    async def ready(self) -> None:
+        """Wait until it says so, as kubelet does: by asking again and again."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    if await self.asks("/readyz") == (200, "ok\n"):
+                        return
+                except aiohttp.ClientConnectionError:
+                    assert self.process.returncode is None
+
+
+@pytest.fixture
+async def start(cluster: Cluster, plane: Path) -> AsyncIterator[Start]:
+    """Starts replicas by name; a short Lease keeps the tests short."""
+    replicas: list[Replica] = []
+
+    async def replica(name: str) -> Replica:
+        status_port, progress_port = free_ports(2)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(OPERATOR),
+            "PILOTBOAT_KUBECONFIG": str(plane),
+            "PILOTBOAT_NAMESPACE": cluster.namespace,
+            "PILOTBOAT_WATCH_NAMESPACES": cluster.namespace,
+            "PILOTBOAT_IDENTITY": name,
+            "PILOTBOAT_HTTP_PORT": str(status_port),
+            "PILOTBOAT_PROGRESS_PORT": str(progress_port),
+            "PILOTBOAT_LEASE_DURATION": "6",
+            "PILOTBOAT_LEASE_RENEW": "4",
+            "PILOTBOAT_LEASE_RETRY": "1",
+        }
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pilotboat", "operator"), env=environment, stderr=asyncio.subprocess.PIPE
+        )
+        replicas.append(Replica(process, status_port))
+        return replicas[-1]
+
+    yield replica
+    for each in replicas:
+        if each.process.returncode is None:
+            each.process.kill()
+            await each.process.wait()
+
+
+async def holder(cluster: Cluster, name: str) -> None:
+    await cluster.until(LEASE, lambda found: any(raw["spec"]["holderIdentity"] == name for raw in found))
+
+
+async def test_a_leader_that_is_told_to_stop_hands_over(cluster: Cluster, start: Start) -> None:
+    first = await start("first")
+    await first.says("first leads")
+    second = await start("second")
+    await cluster.apply(model_deployment("one"))
+    await cluster.until(MODEL_DEPLOYMENT, reported)
+    first.process.terminate()
+    assert await first.ends() == 0
+    await second.says("second leads")
+    await cluster.apply(model_deployment("two"))
+    await cluster.until(MODEL_DEPLOYMENT, reported)
+
+
+async def test_a_leader_that_dies_is_replaced(cluster: Cluster, start: Start) -> None:
+    first = await start("first")
+    await first.says("first leads")
+    second = await start("second")
+    first.process.kill()
+    await second.says("second leads")
+    await cluster.apply(model_deployment())
+    await cluster.until(MODEL_DEPLOYMENT, reported)
+
+
+async def test_a_leader_that_was_frozen_ends_itself_when_it_wakes(cluster: Cluster, start: Start) -> None:
+    first = await start("first")
+    await first.says("watching")
+    second = await start("second")
+    first.process.send_signal(signal.SIGSTOP)
+    await second.says("second leads")
+    first.process.send_signal(signal.SIGCONT)
+    assert await first.ends() == 1
+    await holder(cluster, "second")
+
+
+async def test_both_replicas_are_ready_and_one_leads(cluster: Cluster, start: Start) -> None:
+    first = await start("first")
+    await first.says("watching")
+    second = await start("second")
+    await cluster.apply(model_deployment())
+    await cluster.until(MODEL_DEPLOYMENT, reported)
+    await second.ready()
+    leading = [(await each.asks("/metrics"))[1].count("pilotboat_leader 1.0") for each in (first, second)]
+    assert leading == [1, 0]
+    assert [await each.asks("/healthz") for each in (first, second)] == [(200, "ok\n")] * 2
+    page = (await first.asks("/metrics"))[1]
+    for name in ("reconciles_total", "api_requests_total", "watch_events_total", "resource_conditions", "queue_depth"):
+        assert f"pilotboat_{name}" in page
+
+
+async def test_a_standby_that_is_told_to_stop_stops(cluster: Cluster, start: Start) -> None:
+    first = await start("first")
+    await first.says("first leads")
+    second = await start("second")
+    await second.ready()
+    second.process.terminate()
+    assert await second.ends() == 0
+    await holder(cluster, "first")

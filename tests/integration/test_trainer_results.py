@@ -1,0 +1,235 @@
+"""What a training ends with: each method's result, and each failure's reason and exit code, from the real program."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from pilotboat.api.runtime import TrainerResult
+from pilotboat_trainer import cli, report
+from pilotboat_trainer.model import is_out_of_memory
+from standins import tiny
+from standins.training import Training
+
+SHORT: dict[str, Any] = {"maxSteps": 4, "batchSize": 4, "maxLength": 64, "learningRate": 0.01}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make(tmp_path_factory.mktemp("base"))
+
+
+class Trainer:
+    """Runs of the program in this process: the libraries are loaded once."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._folder, self._env, self._number = folder, monkeypatch, 0
+
+    def __call__(self, base: Path, lines: list[str] | None = None, **config: Any) -> tuple[int, Training]:
+        self._number += 1
+        folder = self._folder / str(self._number)
+        if lines is not None:
+            (folder / "data").mkdir(parents=True)
+            (folder / "data" / "train.jsonl").write_text("\n".join(lines))
+        job = Training(folder, base, **({"training": SHORT} | config))
+        self._env.setenv(report.LOG_VARIABLE, str(job.log))
+        return cli.main(["--config", str(job.config)]), job
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainer:
+    return Trainer(tmp_path, monkeypatch)
+
+
+def failed(job: Training) -> tuple[str, str]:
+    return job.said["reason"], job.said["message"]
+
+
+# --- results
+
+
+def test_lora_publishes_an_adapter_that_loads_and_changes_the_answer(train: Trainer, base: Path) -> None:
+    lora = {"rank": 4, "alpha": 8, "targetModules": ["q_proj", "down_proj"], "dropout": 0.0}
+    code, job = train(base, method={"type": "LoRA", "lora": lora})
+    assert code == 0
+    assert job.said["reason"] == "Trained"
+    result = TrainerResult.model_validate(job.said["result"])
+    assert (result.type, result.path, result.steps, result.restarts) == ("Adapter", "qa/adapter", 4, 0)
+    assert result.examples == 48
+    assert set(result.digests) == {"adapter_config.json", "adapter_model.safetensors"}
+    adapter = json.loads((job.output / "adapter" / "adapter_config.json").read_text())
+    assert (adapter["r"], adapter["lora_alpha"], set(adapter["target_modules"])) == (4, 8, {"q_proj", "down_proj"})
+    model = AutoModelForCausalLM.from_pretrained(base)
+    tokens = torch.tensor([[5, 40, 41, 42]])
+    plain = model(tokens).logits
+    tuned = PeftModel.from_pretrained(model, job.output / "adapter")(tokens).logits
+    assert not torch.allclose(plain, tuned)
+    details = job.report
+    assert details["weightChange"] > 0
+    assert {"torch", "transformers", "trl", "peft"} <= set(details["versions"])
+    assert details["result"]["digests"] == result.digests
+
+
+def test_full_publishes_a_model_that_stands_alone(train: Trainer, base: Path) -> None:
+    code, job = train(base, method={"type": "Full"}, training=SHORT | {"learningRate": 1e-3})
+    assert code == 0
+    assert job.said["result"]["type"] == "Model"
+    assert job.said["result"]["trainableParameters"] == job.said["result"]["totalParameters"]
+    model = AutoModelForCausalLM.from_pretrained(job.output / "model")
+    before = AutoModelForCausalLM.from_pretrained(base)
+    assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), before.parameters(), strict=True))
+    assert (job.output / "model" / "tokenizer.json").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"prompt": "1 + 1 =", "completion": " 2"}',
+        '{"instruction": "Add", "input": "1 1", "output": "2"}',
+        '{"text": "one and one is two"}',
+        '{"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}',
+    ],
+)
+def test_every_format_trains(train: Trainer, base: Path, line: str) -> None:
+    code, job = train(base, [line] * 8, training=SHORT | {"maxSteps": 2})
+    assert code == 0, job.said
+    assert job.said["result"]["steps"] == 2
+
+
+def test_epochs_accumulation_and_packing(train: Trainer, base: Path) -> None:
+    epochs = {"epochs": 2, "batchSize": 4, "gradientAccumulationSteps": 2, "maxLength": 64, "learningRate": 0.01}
+    code, job = train(base, training=epochs)
+    assert code == 0
+    assert job.said["result"]["steps"] == 12, "48 examples, 8 a step, twice"
+    code, packed = train(base, training=epochs | {"packing": True, "maxLength": 256})
+    assert code == 0
+    assert packed.said["result"]["steps"] < 12
+
+
+def test_packed_examples_do_not_see_each_other(train: Trainer, base: Path) -> None:
+    """Without the attention kernel that packing was made for, too: each step's loss is as without packing."""
+    lines = [json.dumps({"prompt": f"{letter * 9}=", "completion": f" {letter * 2}x"}) for letter in "abcd"]
+    plain, packed = (
+        train(
+            base,
+            lines,
+            method={"type": "Full"},
+            training={"maxSteps": 3, "batchSize": 4, "maxLength": 128, "learningRate": 0.05, "packing": packing},
+        )[1]
+        for packing in (False, True)
+    )
+    assert packed.losses() == pytest.approx(plain.losses(), rel=1e-4)
+
+
+def test_the_loss_is_taken_on_answers_alone(train: Trainer, base: Path) -> None:
+    """Two data sets with the same answers and different questions of equal length: were questions learned, the
+    first losses would differ by more than the answers' dependence on them, which an untrained model hardly has."""
+    first, second = (
+        train(base, [json.dumps({"prompt": text * 20, "completion": "yes"})] * 4, training=SHORT | {"maxSteps": 1})[1]
+        for text in ("a", "z")
+    )
+    assert first.losses()[1] == pytest.approx(second.losses()[1], rel=0.05)
+
+
+def test_the_same_seed_gives_the_same_weights(train: Trainer, base: Path) -> None:
+    digests = [train(base)[1].said["result"]["digests"]["adapter_model.safetensors"] for _ in range(2)]
+    assert digests[0] == digests[1]
+    other = train(base, training=SHORT | {"seed": 7})[1].said["result"]["digests"]["adapter_model.safetensors"]
+    assert other != digests[0]
+
+
+# --- failures
+
+
+def test_target_modules_that_match_nothing_list_what_there_is(train: Trainer, base: Path) -> None:
+    code, job = train(base, method={"type": "LoRA", "lora": {"targetModules": ["q_proj", "query_key_value"]}})
+    reason, message = failed(job)
+    assert (code, reason) == (64, "Unsupported")
+    assert "targetModules query_key_value match no module" in message
+    assert "q_proj, k_proj, v_proj, o_proj" in message
+
+
+def test_the_heads_own_weights_cannot_be_adapted(train: Trainer, base: Path) -> None:
+    code, job = train(base, method={"type": "LoRA", "lora": {"targetModules": ["lm_head"]}})
+    assert (code, failed(job)[0]) == (64, "Unsupported")
+
+
+def test_fp16_needs_a_gpu(train: Trainer, base: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    code, job = train(base, training=SHORT | {"precision": "fp16"})
+    assert (code, failed(job)[0]) == (64, "Unsupported")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_precisions_of_a_cpu(train: Trainer, base: Path, precision: str) -> None:
+    code, job = train(base, training=SHORT | {"precision": precision, "maxSteps": 2})
+    assert code == 0, job.said
+    assert job.report["device"]["precision"] == precision
+
+
+def test_a_loss_that_is_no_number_stops_at_once_and_is_never_saved(train: Trainer, base: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(base, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"][0] = float("inf")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    code, job = train(broken)
+    reason, message = failed(job)
+    assert (code, reason) == (64, "TrainingFailed")
+    assert "at step 1" in message
+    assert list((job.output / "checkpoints").glob("checkpoint-*")) == []
+
+
+def test_training_that_changes_nothing_is_no_success(train: Trainer, base: Path) -> None:
+    code, job = train(base, method={"type": "Full"}, training=SHORT | {"learningRate": 1e-30})
+    assert (code, failed(job)[0]) == (64, "NothingLearned")
+    assert not (job.output / "model").exists()
+
+
+def test_prompts_longer_than_the_limit_leave_nothing_to_learn(train: Trainer, base: Path) -> None:
+    code, job = train(base, [json.dumps({"prompt": "a" * 500, "completion": "b"})] * 4)
+    reason, message = failed(job)
+    assert (code, reason) == (64, "InvalidDataset")
+    assert "maxLength 64" in message
+
+
+def test_a_chat_needs_a_template(train: Trainer, tmp_path: Path) -> None:
+    code, job = train(tiny.make(tmp_path / "plain", template=None))
+    reason, message = failed(job)
+    assert (code, reason) == (64, "InvalidModel")
+    assert "no chat template" in message
+
+
+def test_what_is_no_model(train: Trainer, base: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert failed(train(tmp_path / "empty")[1]) == (
+        "InvalidModel",
+        f"{tmp_path / 'empty'} has neither safetensors nor a GGUF file",
+    )
+    cut = shutil.copytree(base, tmp_path / "cut")
+    (cut / "model.safetensors").write_bytes((cut / "model.safetensors").read_bytes()[:1000])
+    code, job = train(cut)
+    assert (code, failed(job)[0]) == (64, "InvalidModel")
+    weights = load_file(base / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, cut / "model.safetensors", metadata={"format": "pt"})
+    code, job = train(cut)
+    assert (code, failed(job)) == (
+        64,
+        ("InvalidModel", f"{cut} lacks 1 of the model's tensors: model.layers.1.mlp.up_proj.weight"),
+    )
+
+
+def test_an_error_of_memory_is_known_as_such() -> None:
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(1 << 50, dtype=torch.uint8)
+    assert is_out_of_memory(error.value)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))

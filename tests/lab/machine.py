@@ -1,0 +1,149 @@
+"""What the lab needs of the machine: checked before anything is changed, each lack one sentence with its way out.
+
+It must not know the lab's own names and processes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.layout import cache
+from tools.steps import StepFailed, run, step
+
+NEEDED_GIB = 6  # programs and build cache take about 4; big images need more, and their own steps say so
+CGROUPS = Path("/sys/fs/cgroup")
+V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
+V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io")
+CAP_SYS_RESOURCE = 24
+CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
+
+# Command to look for, and the Debian package that brings it.
+PACKAGES = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "iptables": "iptables",
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "mount": "mount",
+    "conntrack": "conntrack",
+    "openssl": "openssl",
+    "debootstrap": "debootstrap",
+    "buildah": "buildah",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was found out about the machine; the checks are pure."""
+
+    system: str
+    root: bool
+    free_gib: float
+    cgroup_v2: bool
+    controllers: frozenset[str]
+    can_make_netns: bool
+    missing: tuple[str, ...]
+    has_apt: bool
+
+
+def is_cgroup_v2() -> bool:
+    return (CGROUPS / "cgroup.controllers").exists()
+
+
+def controllers() -> frozenset[str]:
+    if is_cgroup_v2():
+        return frozenset((CGROUPS / "cgroup.controllers").read_text().split())
+    return frozenset(name for name in V1_CONTROLLERS if (CGROUPS / name / "cgroup.procs").exists())
+
+
+def has_capability(number: int) -> bool:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> number & 1)
+    return False
+
+
+def cni_folder() -> Path | None:
+    return next((folder for folder in CNI_FOLDERS if (folder / "ptp").exists()), None)
+
+
+def missing_packages() -> tuple[str, ...]:
+    missing = [package for command, package in PACKAGES.items() if not shutil.which(command)]
+    return tuple(missing if cni_folder() else [*missing, "containernetworking-plugins"])
+
+
+def can_make_netns() -> bool:
+    return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
+
+
+def free_gib(path: Path) -> float:
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    return shutil.disk_usage(existing).free / 2**30
+
+
+def facts() -> Facts:
+    linux = platform.system() == "Linux"
+    return Facts(
+        system=platform.system(),
+        root=os.geteuid() == 0,
+        free_gib=free_gib(cache()),
+        cgroup_v2=linux and is_cgroup_v2(),
+        controllers=controllers() if linux else frozenset(),
+        can_make_netns=linux and can_make_netns(),
+        missing=missing_packages(),
+        has_apt=shutil.which("apt-get") is not None,
+    )
+
+
+def problems(found: Facts) -> Iterator[str]:
+    """One sentence a lack, the first one first: the later ones may follow from it."""
+    if found.system != "Linux":
+        yield f"The lab needs Linux and this is {found.system}: name a cluster instead (CONTEXT=name make demo)."
+    if not found.root:
+        yield "The lab needs root, for namespaces, mounts and cgroups: run it with sudo -E."
+    if found.free_gib < NEEDED_GIB:
+        yield (
+            f"The lab needs {NEEDED_GIB} GiB of free disk at {cache()} and there are {found.free_gib:.1f}: "
+            "free some, or set PILOTBOAT_CACHE to a folder on a larger disk."
+        )
+    needed = set(V2_CONTROLLERS if found.cgroup_v2 else V1_CONTROLLERS)
+    if lacking := sorted(needed - found.controllers):
+        version = "v2" if found.cgroup_v2 else "v1"
+        yield (
+            f"The cgroup {version} controllers {', '.join(lacking)} are not there under {CGROUPS}: "
+            "run on the host itself, or in a container that has the host's cgroups mounted writable."
+        )
+    if found.root and not found.can_make_netns:
+        yield "This machine does not allow new network namespaces: run as a privileged container or on the host itself."
+    if found.missing and not found.has_apt:
+        yield f"Install {', '.join(found.missing)} with this machine's package manager: apt-get is not there to do it."
+
+
+def check() -> Facts:
+    found = facts()
+    for problem in problems(found):
+        raise StepFailed(problem)
+    return found
+
+
+def install(missing: tuple[str, ...]) -> None:
+    """Installs the Debian packages that are missing; the package lists are fetched only where something is."""
+    if not missing:
+        return
+    log = cache() / "logs" / "apt.log"
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    with step(f"Installing {', '.join(missing)}", usual="1 min", log=log):
+        run(["apt-get", "update", "-q"], log=log, env=quiet)
+        run(["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing], log=log, env=quiet)
+    if still := missing_packages():
+        raise StepFailed(f"apt-get installed its packages, but {', '.join(still)} is still missing: see {log}.")
+
+
+def prepare() -> None:
+    install(check().missing)

@@ -1,0 +1,276 @@
+"""Workers, back-off and what a failed pass means, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from pilotboat.engine.engine import LONGEST_PASS, Engine
+from pilotboat.engine.errors import Forbidden, Throttled, Unavailable
+from pilotboat.engine.health import STUCK
+from pilotboat.engine.kinds import MODEL_DEPLOYMENT, SERVICE, Key
+from pilotboat.engine.metrics import Metrics
+from pilotboat.engine.queue import JITTER, LONGEST_DELAY
+from pilotboat.plan.types import Event, Observed, Plan, PlanSettings, Ref, Refusal
+from tests.unit.engine.clock import run, wait
+from tests.unit.engine.objects import child, newer, owner, parent
+from tests.unit.engine.server import Server
+
+SETTINGS = PlanSettings("s", "t", "f", "g", "Always", (), None, "https://p", "")
+
+
+@dataclass
+class OneService:
+    """Wants one Service a parent, and tells whether there is one."""
+
+    passes: list[tuple[str, float]] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
+    requeue: timedelta | None = None
+    seen: list[Observed] = field(default_factory=list)
+
+    def references(self, parent: Mapping[str, Any]) -> tuple[Ref, ...]:
+        return ()
+
+    def wants_evidence(self, parent: Mapping[str, Any]) -> bool:
+        return False
+
+    def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
+        meta = observed.parent["metadata"]
+        self.passes.append((meta["name"], asyncio.get_running_loop().time()))
+        self.seen.append(observed)
+        if meta["name"] in self.broken:
+            raise ZeroDivisionError("a bug")
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {
+                "namespace": meta["namespace"],
+                "name": meta["name"],
+                "ownerReferences": [owner(dict(observed.parent))],
+            },
+            "spec": {"ports": [{"port": 80}]},
+        }
+        reason = next((rejection.message for rejection in observed.rejected.values()), "fine")
+        status = {"children": len(observed.children), "reason": reason}
+        event = Event("Normal", "Looked", reason)
+        return Plan(apply=(service,), status=status, events=(event,), requeue_after=self.requeue)
+
+    def times(self, name: str) -> list[float]:
+        return [time for each, time in self.passes if each == name]
+
+
+class World:
+    """A server, a planner and an engine at work."""
+
+    def __init__(self) -> None:
+        self.server = Server()
+        self.planner = OneService()
+        planners = {"modeldeployments": self.planner}
+        self.metrics = Metrics()
+        self.engine = Engine(self.server, planners, SETTINGS, self.metrics, workers=2, resync=10_000_000)  # type: ignore[arg-type]
+
+    def status(self, name: str = "chat") -> Any:
+        return self.server.objects[Ref.of(parent(name))].get("status")
+
+    def written(self, verb: str) -> int:
+        return sum(1 for each, _ in self.server.writes if each == verb)
+
+
+Scenario = Callable[[World], Awaitable[None]]
+
+
+def play(scenario: Scenario, *names: str) -> None:
+    """The scenario, once the engine has come to rest with these parents."""
+
+    async def scene() -> None:
+        world = World()
+        for name in names or ("chat",):
+            world.server.put(parent(name))
+        working = asyncio.ensure_future(world.engine.run())
+        await wait(0.1)
+        await scenario(world)
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
+
+    run(scene())
+
+
+@contextmanager
+def trouble(world: World, failing: Callable[[str, Ref], Awaitable[None]]) -> Iterator[None]:
+    quiet, world.server.trouble = world.server.trouble, failing
+    yield
+    world.server.trouble = quiet
+
+
+def test_what_is_planned_is_made_and_told_and_then_it_rests() -> None:
+    async def scenario(world: World) -> None:
+        assert world.status() == {"children": 1, "reason": "fine"}
+        written = list(world.server.writes)
+        await wait(10_000)
+        assert world.server.writes == written
+        told = {"kind": "ModelDeployment", "reason": "Looked"}
+        counted = world.metrics.registry.get_sample_value("pilotboat_events_total", told)
+        assert counted == world.written("apply_status"), "one event with each status that is written"
+
+    play(scenario)
+
+
+def test_a_bug_in_one_plan_is_retried_and_harms_no_other() -> None:
+    async def scenario(world: World) -> None:
+        world.planner.broken.add("bad")
+        bad = world.server.put(newer(parent("bad")))
+        world.engine.observe(MODEL_DEPLOYMENT, bad)
+        world.engine.observe(MODEL_DEPLOYMENT, world.server.put(newer(parent("good"))))
+        await wait(60)
+        assert world.status("good")["children"] == 1
+        first, *_, last = times = world.planner.times("bad")
+        assert 5 <= len(times) <= 10
+        assert last - first < 60
+        world.planner.broken.clear()
+        await wait(LONGEST_DELAY * (1 + JITTER))  # whatever the back-off has grown to by now
+        assert world.status("bad")["children"] == 1
+
+    play(scenario)
+
+
+def test_429_is_waited_out_as_asked() -> None:
+    async def scenario(world: World) -> None:
+        async def throttled(verb: str, ref: Ref) -> None:
+            raise Throttled(429, "TooManyRequests", "slow down", 40)
+
+        began = asyncio.get_running_loop().time()
+        with trouble(world, throttled):
+            world.engine.observe(MODEL_DEPLOYMENT, world.server.put(newer(parent("late"))))
+            await wait(39)
+        await wait(30)
+        times = world.planner.times("late")
+        assert times[0] - began < 1
+        assert times[1] - began >= 40
+        assert world.status("late")["children"] == 1
+
+    play(scenario)
+
+
+def test_a_refusal_is_told_in_the_same_pass_and_tried_again() -> None:
+    async def scenario(world: World) -> None:
+        async def forbidden(verb: str, ref: Ref) -> None:
+            if verb == "apply":
+                raise Forbidden(403, "Forbidden", "exceeded quota")
+
+        with trouble(world, forbidden):
+            world.engine.observe(MODEL_DEPLOYMENT, world.server.put(newer(parent("poor"))))
+            await wait(0.1)
+            assert world.status("poor") == {"children": 0, "reason": "exceeded quota"}
+            (rejection,) = world.planner.seen[-1].rejected.values()
+            assert rejection.refusal is Refusal.FORBIDDEN
+            statuses = world.written("apply_status")
+            await wait(100)
+            assert world.written("apply_status") == statuses
+        await wait(400)
+        assert world.status("poor") == {"children": 1, "reason": "fine"}
+
+    play(scenario)
+
+
+def test_a_foreign_object_is_named_and_left() -> None:
+    async def scenario(world: World) -> None:
+        theirs = child(parent("somebody"), "mine")
+        world.server.put(theirs)
+        world.engine.observe(MODEL_DEPLOYMENT, world.server.put(newer(parent("mine"))))
+        await wait(1)
+        assert "belongs to ModelDeployment somebody" in world.status("mine")["reason"]
+        assert world.server.objects[Ref.of(theirs)] == theirs
+
+    play(scenario)
+
+
+def test_a_plan_is_looked_at_again_when_it_asks() -> None:
+    async def scenario(world: World) -> None:
+        world.planner.requeue = timedelta(seconds=30)
+        world.engine.queue.add(Key("modeldeployments", "ns", "chat"))
+        await wait(100)
+        times = world.planner.times("chat")[-4:]
+        assert [round(later - earlier) for earlier, later in pairwise(times)] == [30, 30, 30]
+
+    play(scenario)
+
+
+def test_a_request_that_never_ends_costs_a_worker_two_minutes_and_no_more() -> None:
+    async def scenario(world: World) -> None:
+        async def hangs(verb: str, ref: Ref) -> None:
+            if ref.name == "stuck":
+                await asyncio.Event().wait()
+
+        with trouble(world, hangs):
+            world.engine.observe(MODEL_DEPLOYMENT, world.server.put(newer(parent("stuck"))))
+            await wait(1)
+            assert world.engine.queue.oldest_work() > 0
+        await wait(LONGEST_PASS + 10)
+        assert world.status("stuck")["children"] == 1
+        assert world.engine.health.complaints() == []
+
+    play(scenario)
+
+
+def test_no_answer_is_retried_and_events_are_told_once_the_status_is_written() -> None:
+    async def scenario(world: World) -> None:
+        async def no_status(verb: str, ref: Ref) -> None:
+            if verb == "apply_status":
+                raise Unavailable(0, "Cut", "no connection")
+
+        posted = world.written("create")
+        with trouble(world, no_status):
+            world.engine.observe(MODEL_DEPLOYMENT, world.server.put(newer(parent("mute"))))
+            await wait(5)
+            assert world.written("create") == posted
+        await wait(30)
+        assert world.written("create") > posted
+
+    play(scenario)
+
+
+def test_a_parent_that_is_gone_is_forgotten() -> None:
+    async def scenario(world: World) -> None:
+        raw = world.server.objects.pop(Ref.of(parent()))
+        world.engine.observe(SERVICE, world.server.objects[Ref("v1", "Service", "ns", "chat")], deleted=True)
+        world.engine.observe(MODEL_DEPLOYMENT, newer(raw, status={}))
+        await wait(5)
+        assert list(world.engine.store.parents()) == []
+        assert len(world.engine.queue) == world.engine.queue.delayed == 0
+
+    play(scenario)
+
+
+def test_deletion_stops_everything() -> None:
+    async def scenario(world: World) -> None:
+        world.planner.requeue = timedelta(seconds=5)
+        raw = world.server.objects.pop(Ref.of(parent()))
+        world.engine.observe(MODEL_DEPLOYMENT, newer(raw), deleted=True)
+        await wait(1)
+        passes = len(world.planner.passes)
+        await wait(1000)
+        assert len(world.planner.passes) == passes
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_health_tells_that_no_work_gets_done(waiting: int) -> None:
+    async def scenario() -> None:
+        world = World()
+        world.engine.health.working = True
+        world.engine.queue.add(Key("modeldeployments", "ns", "a"))
+        if not waiting:
+            await world.engine.queue.get()
+        await wait(STUCK + 1)
+        assert any("pass" in complaint for complaint in world.engine.health.complaints())
+
+    run(scenario())

@@ -1,0 +1,138 @@
+"""Which gateways callers are sent to: real HTTP on loopback addresses, a real store, gateways that fall silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+from aiohttp import web
+
+from pilotboat.api import labels
+from pilotboat.engine.errors import Unavailable
+from pilotboat.engine.gateway_watch import MISSES, GatewayWatch
+from pilotboat.engine.gateways import key_of
+from pilotboat.engine.kinds import MODEL_DEPLOYMENT, POD, Kind
+from pilotboat.engine.metrics import Metrics
+from pilotboat.engine.store import Store
+from tests.unit.engine.objects import newer, parent, pod
+
+PATIENCE = 20.0
+Raw = dict[str, Any]
+
+
+class World:
+    """Three gateways on addresses of their own, an API server that takes labels, and who answers."""
+
+    def __init__(self) -> None:
+        self.store = Store(asyncio.get_running_loop().time)
+        self.silent: set[str] = set()
+        self.asked: dict[str, int] = {}
+        self.refuses = False
+        self.over = asyncio.Event()
+        """Until then the silent ones hold what they are asked."""
+        self.store.put(MODEL_DEPLOYMENT, parent("chat", spec={"traffic": "Gateway"}))
+        for number in (1, 2, 3):
+            self.put(pod(parent(labels.GATEWAY), f"gateway-{number}", "gateway"), number)
+
+    def put(self, raw: Raw, number: int) -> None:
+        raw["metadata"]["labels"][labels.SERVING] = labels.SERVES
+        address = f"127.0.9.{number}"
+        self.store.put(POD, newer(raw, status={"podIP": address, "phase": "Running", "conditions": []}))
+
+    async def merge(self, kind: Kind, namespace: str, name: str, body: Raw) -> Raw:
+        """As the API server and the watch of pods."""
+        if self.refuses:
+            raise Unavailable(0, "Unavailable", "nobody there")
+        live = self.store.find(kind, namespace, name)
+        assert live is not None
+        live["metadata"]["labels"] |= body["metadata"]["labels"]
+        self.store.put(kind, newer(live))
+        return live
+
+    def serving(self) -> set[str]:
+        pods = self.store.pods(key_of("ns"))
+        return {p["metadata"]["name"] for p in pods if p["metadata"]["labels"][labels.SERVING] == labels.SERVES}
+
+    async def answer(self, request: web.Request) -> web.Response:
+        name = f"gateway-{request.host.rpartition(':')[0].rpartition('.')[2]}"
+        self.asked[name] = self.asked.get(name, 0) + 1
+        if name in self.silent:
+            await self.over.wait()
+        return web.Response(text="ok\n")
+
+    async def rounds(self, count: int) -> None:
+        """So many questions to one that answers."""
+        name = min({"gateway-1", "gateway-2", "gateway-3"} - self.silent)
+        before = self.asked.get(name, 0)
+        async with asyncio.timeout(PATIENCE):
+            while self.asked.get(name, 0) < before + count:  # noqa: ASYNC110 -- there is no event for it
+                await asyncio.sleep(0.005)
+
+    async def become(self, wanted: set[str]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while self.serving() != wanted:  # noqa: ASYNC110 -- there is no event for it
+                await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def watching(world: World) -> AsyncIterator[None]:
+    app = web.Application()
+    app.router.add_get("/livez", world.answer)
+    async with AsyncExitStack() as stack:
+        runner = web.AppRunner(app, shutdown_timeout=0)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        first = web.TCPSite(runner, "127.0.9.1", 0)
+        await first.start()
+        port: int = runner.addresses[0][1]
+        for number in (2, 3):
+            await web.TCPSite(runner, f"127.0.9.{number}", port).start()
+        watch = GatewayWatch(world, world.store, Metrics().gateway_marks, every=0.01, timeout=0.2, port=port)
+        task = asyncio.create_task(watch.run())
+        try:
+            yield
+            assert not task.done()
+        finally:
+            world.over.set()
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+ALL = {"gateway-1", "gateway-2", "gateway-3"}
+
+
+async def test_one_that_falls_silent_is_taken_out_and_put_back_when_it_answers() -> None:
+    world = World()
+    async with watching(world):
+        await world.rounds(5)
+        assert world.serving() == ALL
+        world.silent.add("gateway-2")
+        await world.become(ALL - {"gateway-2"})
+        world.silent.clear()
+        await world.become(ALL)
+
+
+async def test_where_none_answers_it_is_rather_we_who_are_cut_off() -> None:
+    world = World()
+    async with watching(world):
+        await world.rounds(1)
+        world.silent |= ALL
+        asked = dict(world.asked)
+        async with asyncio.timeout(PATIENCE):
+            while min(world.asked[name] - asked[name] for name in ALL) < 2 * MISSES:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        assert world.serving() == ALL
+
+
+async def test_a_write_that_fails_is_tried_again() -> None:
+    world = World()
+    async with watching(world):
+        world.refuses = True
+        world.silent.add("gateway-3")
+        await world.rounds(MISSES + 3)
+        assert world.serving() == ALL
+        world.refuses = False
+        await world.become(ALL - {"gateway-3"})

@@ -1,0 +1,184 @@
+"""The elector against an API server in memory that keeps the one promise it relies on: versions are compared."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+from typing import Any
+
+import pytest
+
+from pilotboat.engine.errors import Conflict, Unavailable
+from pilotboat.engine.kinds import Kind
+from pilotboat.engine.leader import Elector, Timing, Watchdog
+from tests.unit.engine.clock import run, wait
+
+Raw = dict[str, Any]
+
+
+class Leases:
+    def __init__(self) -> None:
+        self.lease: Raw | None = None
+        self.down: set[str] = set()
+
+    def seen_by(self, who: str) -> View:
+        return View(self, who)
+
+
+class View:
+    """What one candidate sees; `down` cuts it off."""
+
+    def __init__(self, leases: Leases, who: str) -> None:
+        self._leases = leases
+        self._who = who
+
+    def _check(self) -> None:
+        if self._who in self._leases.down:
+            raise Unavailable(0, "Cut", "no connection")
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Raw | None:
+        self._check()
+        return copy.deepcopy(self._leases.lease)
+
+    async def create(self, kind: Kind, namespace: str | None, body: Raw) -> Raw:
+        self._check()
+        if self._leases.lease:
+            raise Conflict(409, "AlreadyExists", "exists")
+        return self._store(body, 1)
+
+    async def replace(self, kind: Kind, body: Raw) -> Raw:
+        self._check()
+        assert self._leases.lease
+        live = self._leases.lease["metadata"]["resourceVersion"]
+        if body["metadata"]["resourceVersion"] != live:
+            raise Conflict(409, "Conflict", "changed")
+        return self._store(body, int(live) + 1)
+
+    def _store(self, body: Raw, version: int) -> Raw:
+        kept = copy.deepcopy(body)
+        kept["metadata"]["resourceVersion"] = str(version)
+        self._leases.lease = kept
+        return copy.deepcopy(kept)
+
+
+def elector(leases: Leases, who: str) -> Elector:
+    clock = asyncio.get_running_loop().time
+    return Elector(leases.seen_by(who), "ns", "pilotboat", who, Timing(), clock)
+
+
+def holder(leases: Leases) -> str:
+    assert leases.lease
+    return str(leases.lease["spec"]["holderIdentity"])
+
+
+def test_one_leads_and_the_other_waits() -> None:
+    async def scenario() -> None:
+        leases = Leases()
+        a, b = elector(leases, "a"), elector(leases, "b")
+        await a.acquire()
+        keeping, waiting = asyncio.ensure_future(a.keep()), asyncio.ensure_future(b.acquire())
+        await wait(300)
+        assert not keeping.done()
+        assert not waiting.done()
+        assert holder(leases) == "a"
+        keeping.cancel()
+        waiting.cancel()
+
+    run(scenario())
+
+
+def test_a_silent_leader_is_replaced_after_the_lease_and_not_before() -> None:
+    async def scenario() -> None:
+        leases, loop = Leases(), asyncio.get_running_loop()
+        a, b = elector(leases, "a"), elector(leases, "b")
+        await a.acquire()
+        assert not await b.attempt()
+        silent = loop.time()
+        await b.acquire()
+        assert 15 <= loop.time() - silent <= 17
+        assert holder(leases) == "b"
+        assert leases.lease
+        assert leases.lease["spec"]["leaseTransitions"] == 1
+
+    run(scenario())
+
+
+def test_a_leader_that_is_cut_off_gives_up_before_another_may_lead() -> None:
+    async def scenario() -> None:
+        leases, loop = Leases(), asyncio.get_running_loop()
+        a, b = elector(leases, "a"), elector(leases, "b")
+        await a.acquire()
+        keeping = asyncio.ensure_future(a.keep())
+        waiting = asyncio.ensure_future(b.acquire())
+        await wait(30)
+        leases.down.add("a")
+        await keeping
+        gave_up = loop.time()
+        assert not waiting.done()
+        assert gave_up - a.renewed <= 12
+        await waiting
+        assert loop.time() > gave_up
+
+    run(scenario())
+
+
+def test_a_short_outage_costs_nothing() -> None:
+    async def scenario() -> None:
+        leases = Leases()
+        a = elector(leases, "a")
+        await a.acquire()
+        keeping = asyncio.ensure_future(a.keep())
+        leases.down.add("a")
+        await wait(7)
+        leases.down.clear()
+        await wait(60)
+        assert not keeping.done()
+        keeping.cancel()
+
+    run(scenario())
+
+
+def test_a_lease_given_up_is_free_at_once() -> None:
+    async def scenario() -> None:
+        leases, loop = Leases(), asyncio.get_running_loop()
+        a, b = elector(leases, "a"), elector(leases, "b")
+        await a.acquire()
+        assert not await b.attempt()
+        await a.release()
+        began = loop.time()
+        await b.acquire()
+        assert loop.time() - began <= 2
+
+    run(scenario())
+
+
+def test_who_does_not_lead_gives_nothing_up() -> None:
+    async def scenario() -> None:
+        leases = Leases()
+        a, b = elector(leases, "a"), elector(leases, "b")
+        await a.acquire()
+        await b.attempt()
+        await b.release()
+        assert holder(leases) == "a"
+
+    run(scenario())
+
+
+def test_of_two_at_once_one_wins() -> None:
+    async def scenario() -> None:
+        leases = Leases()
+        won = await asyncio.gather(*(elector(leases, who).attempt() for who in "abcdef"))
+        assert sum(won) == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("renewed", [float("-inf"), 0.0])
+def test_the_watchdog_ends_a_process_whose_loop_is_stuck(renewed: float) -> None:
+    died = threading.Event()
+    stuck = Elector(View(Leases(), "a"), "ns", "pilotboat", "a", Timing())
+    stuck.renewed = renewed
+    watchdog = Watchdog(stuck, Timing(), die=lambda code: died.set())
+    watchdog.start()
+    assert died.wait(10)

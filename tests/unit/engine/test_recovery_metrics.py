@@ -1,0 +1,47 @@
+"""Each recovery is one observation, whatever is written after it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from pilotboat.engine.recovery_metrics import Recoveries
+
+BEGUN = {"fault": "NodeLost", "subject": "node n1", "detectedAt": "2026-05-01T12:00:00Z"}
+MADE = BEGUN | {"trafficMovedAt": "2026-05-01T11:59:20Z", "replacedAt": "2026-05-01T12:00:03Z"}
+DONE = MADE | {"readyAt": "2026-05-01T12:00:20Z"}
+NEXT = DONE | {"detectedAt": "2026-05-01T13:00:00Z", "replacedAt": None, "readyAt": "2026-05-01T13:00:30Z"}
+
+
+def status(last: dict[str, Any] | None) -> dict[str, Any]:
+    return {"recovery": {"last": last}} if last else {}
+
+
+def told(*story: dict[str, Any] | None) -> dict[str, tuple[float, float]]:
+    """By what was reached: how often, and seconds in all."""
+    registry = CollectorRegistry()
+    seen = Recoveries(registry)
+    for before, after in itertools.pairwise(story):
+        seen.see(status(before), status(after))
+    name = "pilotboat_recovery_seconds"
+
+    def value(what: str, until: str) -> float:
+        return registry.get_sample_value(f"{name}_{what}", {"fault": "NodeLost", "until": until}) or 0
+
+    return {until: (value("count", until), value("sum", until)) for until in ("moved", "replaced", "ready")}
+
+
+def test_a_recovery_is_told_when_it_is_over_and_once() -> None:
+    assert told(None, BEGUN, MADE) == {"moved": (0, 0), "replaced": (0, 0), "ready": (0, 0)}
+    assert told(None, BEGUN, MADE, DONE, DONE) == {"moved": (1, 0), "replaced": (1, 3), "ready": (1, 20)}
+
+
+def test_the_next_is_another() -> None:
+    assert told(DONE, NEXT)["ready"] == (1, 30)
+    assert told(None, DONE, NEXT)["ready"] == (2, 50)
+
+
+def test_a_status_that_cannot_be_read_is_nobodys_recovery() -> None:
+    assert told({"fault": 7}, {"nonsense": 1})["ready"] == (0, 0)

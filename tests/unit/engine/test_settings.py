@@ -1,0 +1,41 @@
+import pytest
+
+from pilotboat.settings import BadSetting, Settings
+
+
+def test_defaults_need_no_environment() -> None:
+    settings = Settings.load({})
+    assert settings.work.workers == 16
+    assert settings.watch_namespaces == ()
+    assert settings.namespace
+    assert settings.identity
+
+
+def test_each_group_and_type_is_read() -> None:
+    settings = Settings.load(
+        {
+            "PILOTBOAT_NAMESPACE": "ops",
+            "PILOTBOAT_WATCH_NAMESPACES": "a, b,",
+            "PILOTBOAT_IMAGES_SERVER": "reg/server:1",
+            "PILOTBOAT_IMAGES_PULL_SECRETS": "one,two",
+            "PILOTBOAT_WORK_WORKERS": "4",
+            "PILOTBOAT_WORK_RESYNC": "2.5",
+            "PILOTBOAT_HUB_ENDPOINT": "",
+        }
+    )
+    assert settings.watch_namespaces == ("a", "b")
+    assert settings.images.server == "reg/server:1"
+    assert settings.images.pull_secrets == ("one", "two")
+    assert (settings.work.workers, settings.work.resync) == (4, 2.5)
+    assert settings.hub_endpoint is None
+    assert settings.progress_url == "https://pilotboat-progress.ops.svc:8443"
+
+
+@pytest.mark.parametrize("text", ["many", "0", "-3", "1.5"])
+def test_a_bad_number_is_refused_by_name(text: str) -> None:
+    with pytest.raises(BadSetting, match="PILOTBOAT_WORK_WORKERS"):
+        Settings.load({"PILOTBOAT_WORK_WORKERS": text})
+
+
+def test_a_url_of_ones_own() -> None:
+    assert Settings.load({"PILOTBOAT_PROGRESS_URL": "https://x/"}).progress_url == "https://x"

@@ -1,0 +1,127 @@
+"""Mounted volumes: files and folders, copied or linked, and the ways a ConfigMap looks."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from pilotboat.api.runtime import files_digest
+from pilotboat_fetch import report
+from pilotboat_fetch.cli import main
+
+
+class Fetched:
+    """One run of the init container over a local source."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root, self.target, self.log = root, root / "target", root / "log"
+        monkeypatch.setenv(report.LOG_VARIABLE, str(self.log))
+
+    def run(self, path: Path, **item: object) -> int:
+        body = {"items": [{"name": "data", "destination": str(self.target), "local": {"path": str(path)}, **item}]}
+        (self.root / "fetch.json").write_text(json.dumps(body))
+        return main(["--config", str(self.root / "fetch.json")])
+
+    @property
+    def said(self) -> dict[str, object]:
+        body: dict[str, object] = json.loads(self.log.read_text())
+        return body
+
+
+@pytest.fixture
+def fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetched:
+    return Fetched(tmp_path, monkeypatch)
+
+
+def config_map(folder: Path) -> Path:
+    """As kubelet mounts it: versions in hidden folders, links to the current one."""
+    version = folder / "..2026_11_22"
+    version.mkdir(parents=True)
+    (version / "train.jsonl").write_text('{"text": "x"}\n')
+    (folder / "..data").symlink_to("..2026_11_22")
+    (folder / "train.jsonl").symlink_to("..data/train.jsonl")
+    return folder
+
+
+def test_a_config_map_is_copied_as_plain_files(fetch: Fetched, tmp_path: Path) -> None:
+    assert fetch.run(config_map(tmp_path / "source"), repoType="dataset") == 0
+    assert sorted(p.name for p in fetch.target.iterdir()) == ["MANIFEST.json", "READY", "train.jsonl"]
+    assert not (fetch.target / "train.jsonl").is_symlink()
+
+
+def test_a_single_file(fetch: Fetched, tmp_path: Path) -> None:
+    assert fetch.run(config_map(tmp_path / "source") / "train.jsonl", repoType="dataset") == 0
+    assert (fetch.target / "train.jsonl").read_text() == '{"text": "x"}\n'
+
+
+def test_linked_instead_of_copied(fetch: Fetched, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "model.gguf").write_bytes(b"GGUF")
+    assert fetch.run(source, copyFiles=False) == 0
+    assert (fetch.target / "model.gguf").readlink() == source / "model.gguf"
+    assert fetch.run(source, copyFiles=False) == 0
+
+
+def test_digests_are_checked_and_a_wrong_file_is_not_left_behind(fetch: Fetched, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "model.gguf").write_bytes(b"GGUF")
+    assert fetch.run(source, digests={"model.gguf": "0" * 64}) == 64
+    assert fetch.said["reason"] == "ChecksumMismatch"
+    assert "0" * 64 in str(fetch.said["message"])
+    assert list(fetch.target.rglob("*")) == []
+
+
+def test_one_digest_may_stand_for_all_files(fetch: Fetched, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("a.safetensors", "config.json"):
+        (source / name).write_text(name)
+    made = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("a.safetensors", "config.json")}
+    assert fetch.run(source, filesSha256=files_digest(made)) == 0
+    assert fetch.run(source, filesSha256=files_digest(made)) == 0
+    (source / "more.json").write_text("{}")
+    assert fetch.run(source, filesSha256=files_digest({**made, "gone.json": "0" * 64})) == 64
+    assert fetch.said["reason"] == "ChecksumMismatch"
+    assert "files of data together" in str(fetch.said["message"])
+
+
+def test_a_digest_of_a_file_that_is_not_there(fetch: Fetched, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "model.gguf").write_bytes(b"GGUF")
+    assert fetch.run(source, digests={"other.gguf": "0" * 64}) == 64
+    assert fetch.said["reason"] == "SourceNotFound"
+
+
+def test_a_path_that_is_not_there(fetch: Fetched, tmp_path: Path) -> None:
+    assert fetch.run(tmp_path / "nothing") == 64
+    assert fetch.said["reason"] == "SourceNotFound"
+
+
+def test_a_link_out_of_the_volume_is_refused(fetch: Fetched, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (tmp_path / "secret.json").write_text("{}")
+    (source / "config.json").symlink_to(tmp_path / "secret.json")
+    assert fetch.run(source, repoType="dataset") == 64
+    assert fetch.said["reason"] == "UnsafeFile"
+
+
+def test_what_another_fetch_wrote_is_a_source_without_its_markers(fetch: Fetched, tmp_path: Path) -> None:
+    source = config_map(tmp_path / "source")
+    assert fetch.run(source, repoType="dataset") == 0
+    again = fetch.target.rename(tmp_path / "first")
+    assert fetch.run(again, repoType="dataset") == 0
+    manifest = json.loads((fetch.target / "MANIFEST.json").read_text())
+    assert [file["path"] for file in manifest["files"]] == ["train.jsonl"]
+
+
+def test_a_config_that_is_none(fetch: Fetched, tmp_path: Path) -> None:
+    for text in ("{", '{"items": []}', '{"items": [{"name": "x", "destination": "/d"}]}'):
+        (tmp_path / "bad.json").write_text(text)
+        assert main(["--config", str(tmp_path / "bad.json")]) == 64
+        assert fetch.said["reason"] == "InvalidSpec"
+    assert main(["--config", str(tmp_path / "missing.json")]) == 64

@@ -1,0 +1,51 @@
+"""The allow-list: what is fetched, what is left out, and what is refused with a reason."""
+
+import pytest
+
+from pilotboat.api.reasons import Reason
+from pilotboat_fetch.errors import NothingUsable, SourceNotFound, UnsafeFile
+from pilotboat_fetch.safety import choose, inside
+
+
+def test_only_allowed_types_are_chosen() -> None:
+    paths = ["README.md", "config.json", "model.safetensors", "modeling.py", "pytorch_model.bin", "tokenizer.model"]
+    assert choose(paths, None, "model", "r") == ["config.json", "model.safetensors", "tokenizer.model"]
+
+
+@pytest.mark.parametrize("weights", ["pytorch_model.bin", "model.pt", "weights.pkl", "x.ckpt", "model.pth", "a.npy"])
+def test_a_repository_with_pickled_weights_only_is_unsafe(weights: str) -> None:
+    with pytest.raises(UnsafeFile, match=weights):
+        choose(["config.json", weights], None, "model", "r")
+
+
+def test_a_glob_that_names_only_a_pickle_is_unsafe() -> None:
+    with pytest.raises(UnsafeFile, match=r"pytorch_model\.bin"):
+        choose(["model.safetensors", "pytorch_model.bin"], ["*.bin"], "model", "r")
+
+
+def test_a_python_file_beside_a_dataset_is_left_out() -> None:
+    assert choose(["train.jsonl", "load.py"], None, "dataset", "r") == ["train.jsonl"]
+
+
+def test_a_repository_with_nothing_usable_says_so() -> None:
+    with pytest.raises(NothingUsable) as error:
+        choose(["README.md", ".gitattributes"], None, "model", "r")
+    assert error.value.reason is Reason.INVALID_MODEL
+    with pytest.raises(NothingUsable) as error:
+        choose(["README.md"], None, "dataset", "r")
+    assert error.value.reason is Reason.INVALID_DATASET
+
+
+def test_globs_choose_and_an_exact_name_must_exist() -> None:
+    paths = ["a.Q4_K_M.gguf", "a.Q8_0.gguf", "config.json"]
+    assert choose(paths, ["*.Q4_K_M.gguf"], "model", "r") == ["a.Q4_K_M.gguf"]
+    with pytest.raises(SourceNotFound, match=r"b\.gguf"):
+        choose(paths, ["*.gguf", "b.gguf"], "model", "r")
+    with pytest.raises(SourceNotFound, match=r"no file that matches \*\.safetensors"):
+        choose(paths, ["*.safetensors"], "model", "r")
+
+
+@pytest.mark.parametrize("path", ["../x.json", "/etc/x.json", "a/../../x.json", ".ssh/x.json", "a\\b.json", ""])
+def test_names_that_leave_the_folder_are_refused(path: str) -> None:
+    with pytest.raises(UnsafeFile):
+        inside(path)

@@ -1,0 +1,53 @@
+"""HAProxy's configuration and map: only what needs a reload changes the signature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilotboat.api.routing import Lane, Route
+from pilotboat_gateway import config, table
+from pilotboat_gateway.settings import Settings
+from pilotboat_gateway.table import Board
+from tests.unit.gateway.test_table import places
+
+LANES = [Lane(revision="a", service="a", share=950), Lane(revision="b", service="b", share=50)]
+
+
+def made(**more: Any) -> dict[str, Route]:
+    return {"chat": Route.model_validate({"deployment": "chat", "port": 20000, "lanes": LANES} | more)}
+
+
+def seats(routes: dict[str, Route], **pods: list[int]) -> dict[str, Board]:
+    return table.arrange(routes, places(**pods), {})
+
+
+SETTINGS = Settings("ns", Path("/run/gateway"))
+NEEDS_RELOAD: list[tuple[dict[str, Any], bool]] = [
+    ({"lanes": [LANES[0].model_copy(update={"share": 1000})]}, False),
+    ({"lanes": LANES[::-1]}, False),
+    ({"max_queued": 3}, True),
+    ({"server_limit": 3}, True),
+    ({"port": 20001}, True),
+    ({"request_timeout": "1m"}, True),
+]
+
+
+@pytest.mark.parametrize(("more", "reload"), NEEDS_RELOAD)
+def test_shares_and_pods_need_no_reload_and_limits_do(more: dict[str, Any], reload: bool) -> None:
+    before = config.signature(made(), seats(made(), a=[1]), SETTINGS)
+    assert (config.signature(made(**more), seats(made(**more), a=[2, 3], b=[4]), SETTINGS) != before) is reload
+
+
+def test_the_map_tells_the_split_in_the_order_of_the_route() -> None:
+    tried = made(testers={"header": "x-try", "value": "yes", "revision": "b"})
+    assert config.lanes_map(tried, seats(tried)) == {
+        "split/chat": "950|chat:0|1000|chat:1",
+        "lane/chat:0": "a",
+        "lane/chat:1": "b",
+        "testers/chat": "chat:1",
+    }
+    gone = made(testers={"header": "x-try", "value": "yes", "revision": "c"})
+    assert "testers/chat" not in config.lanes_map(gone, seats(gone))

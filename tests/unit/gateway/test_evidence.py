@@ -1,0 +1,67 @@
+"""What HAProxy's lines and pods' pages say, and that what is kept of it is bounded."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from pilotboat.api.routing import BOUNDS
+from pilotboat_gateway import evidence, requestlog, scrape
+from pilotboat_gateway.evidence import Recorder
+from pilotboat_gateway.requestlog import Seen
+
+LINES: list[tuple[str, Seen | None]] = [
+    ("chat chat:0 s1 200 1 2 3 40 -- 0 aaa", Seen("chat", "aaa", 200, False, 46.0, 0)),
+    ("chat chat:0 s1 500 0 0 0 5 -- +2 aaa", Seen("chat", "aaa", 500, True, 5.0, 2)),
+    ("chat chat:0 s1 200 0 0 0 5 SD 0 aaa", Seen("chat", "aaa", 200, True, 5.0, 0)),
+    ("chat chat:0 s1 200 0 0 0 5 CD 0 aaa", Seen("chat", "aaa", 200, False, 5.0, 0)),
+    ("chat chat:0 s1 -1 0 0 0 -1 CH 0 aaa", Seen("chat", "aaa", -1, False, None, 0)),
+    ("chat chat:0 <NOSRV> 429 0 -1 -1 -1 PR 0 aaa", Seen("chat", None, 429, False, None, 0)),
+    ("chat chat:0 <NOSRV> 503 0 -1 -1 -1 sQ 0 aaa", Seen("chat", "aaa", 503, True, None, 0)),
+    ("chat:spill chat:1 s0 200 0 0 0 5 -- 0 bbb", Seen("chat", "bbb", 200, False, 5.0, 0)),
+    ("chat:spill chat:spill <NOSRV> 530 0 -1 -1 -1 LR 0 -", Seen("chat", None, 503, True, None, 0)),
+    ("chat chat:0 spill 200 0 0 0 5 -- 0 aaa", None),
+    ("Server chat:0/s0 is UP. 1 active and 1 backup servers online. 0 sessions requeued, 0 total in queue.", None),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(("line", "seen"), LINES)
+def test_a_line_says_what_became_of_a_request(line: str, seen: Seen | None) -> None:
+    assert requestlog.read(line) == seen
+
+
+def test_minutes_are_kept_for_a_day() -> None:
+    recorder = Recorder()
+    seen = Seen("chat", "aaa", 200, False, 10.0, 0)
+    for minute in range(1500):
+        recorder.request(seen, 60.0 * minute)
+    minutes = recorder.minutes("chat", 0)["aaa"]
+    assert (len(minutes), minutes[-1].start, minutes[-1].requests) == (1441, 60 * 1499, 1)
+    assert minutes[-1].first_token == {str(evidence.bucket(10.0)): 1}
+    assert BOUNDS[evidence.bucket(10.0) - 1] < 10.0 <= BOUNDS[evidence.bucket(10.0)]
+
+
+def test_feedback_counts_once_for_a_revision_that_is_known_and_outcomes_are_bounded() -> None:
+    recorder = Recorder()
+    recorder.meet("chat", "aaa")
+    assert recorder.feedback("chat", "aaa-1-2", "good")
+    assert recorder.feedback("chat", "aaa-1-2", "bad")
+    assert not recorder.feedback("other", "aaa-3", "good")
+    assert recorder.outcomes("chat") == {"aaa": {"good": 1}}
+    for number in range(evidence.OUTCOMES + 10):
+        assert recorder.feedback("chat", f"aaa-x{number}", f"outcome {number}")
+    assert len(recorder.outcomes("chat")["aaa"]) == evidence.OUTCOMES + 1
+    assert recorder.outcomes("chat")["aaa"]["other"] == 11
+
+
+def test_a_pods_histogram_grows_by_differences_and_survives_its_restart() -> None:
+    page = f'{scrape.NAME}{{model_name="m",le="0.01"}} 3.0\n{scrape.NAME}{{model_name="m",le="+Inf"}} 5.0\n'
+    before = scrape.read(page)
+    assert before == {0.01: 3.0, float("inf"): 5.0}
+    after = {0.01: 4.0, float("inf"): 8.0}
+    near, beyond = scrape.nearest(0.01), len(BOUNDS)
+    assert scrape.added(before, after) == Counter({near: 1, beyond: 2})
+    assert scrape.added(after, {0.01: 1.0, float("inf"): 1.0}) == Counter({near: 1})
+    assert all(scrape.nearest(bound / 1000) == at for at, bound in enumerate(BOUNDS))

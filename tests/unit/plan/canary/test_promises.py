@@ -1,0 +1,81 @@
+"""What DESIGN §6 promises of the judgement, on a small part of `make bench-canary`'s grid and from a fixed seed.
+
+A share fails only where so small a sample would exceed the promise less often than once in a thousand, by the exact
+binomial distribution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import comb
+
+import pytest
+
+from bench.canary import SEED
+from bench.rollouts import Cell, run
+from bench.traces import World
+from pilotboat.api.analysis import Verdict
+
+
+@dataclass(frozen=True)
+class Promise:
+    world: World
+    rate: float
+    rollouts: int
+    aborted: float = 1
+    promoted: float = 1
+    not_promoted: float = 1
+    """At most these shares."""
+
+
+HEALTHY = {"aborted": 0.02}
+PROMISES = (
+    Promise(World("healthy"), 6, 60, **HEALTHY),
+    Promise(World("healthy"), 30, 80, **HEALTHY, not_promoted=0.10),
+    Promise(World("healthy, 3 %", stable=0.03), 120, 60, **HEALTHY, not_promoted=0.01),
+    Promise(World("incident", incident=True), 120, 60, **HEALTHY),
+    Promise(World("stalls", stalls=True), 120, 80, **HEALTHY),
+    Promise(World("stalls, 3 %", stable=0.03, stalls=True), 1000, 60, **HEALTHY),
+    Promise(World("errors 1 → 5 %", canary=0.05), 30, 80, promoted=0.05),
+    Promise(World("errors 3 → 7 %", stable=0.03, canary=0.07), 120, 60, promoted=0.05),
+    Promise(World("first token ×2", first_token=2), 30, 100, promoted=0.05),
+    Promise(World("per token ×2", per_token=2), 30, 100, promoted=0.05),
+)
+
+
+def binomial_tail(n: int, k: int, share: float) -> float:
+    """Probability of k or more of n."""
+    return sum(comb(n, hits) * share**hits * (1 - share) ** (n - hits) for hits in range(k, n + 1))
+
+
+def judged(world: World, rate: float, rollouts: int) -> Cell:
+    return run((world, rate, rollouts, SEED))
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: f"{promise.world.name} at {promise.rate}")
+def test_a_promise_is_kept(promise: Promise) -> None:
+    ended = [ending.verdict for ending in judged(promise.world, promise.rate, promise.rollouts).endings]
+    for most, hits in (
+        (promise.aborted, ended.count(Verdict.ABORT)),
+        (promise.promoted, ended.count(Verdict.PROMOTE)),
+        (promise.not_promoted, len(ended) - ended.count(Verdict.PROMOTE)),
+    ):
+        assert binomial_tail(len(ended), hits, most) > 1e-3, (most, hits, len(ended))
+
+
+@pytest.mark.parametrize("rate", [30, 120, 1000])
+def test_twenty_per_cent_errors_are_aborted_within_twenty_five_requests_or_one_look(rate: float) -> None:
+    """The median is, if half are."""
+    cell = judged(World("errors 1 → 20 %", canary=0.20), rate, 100)
+    assert binomial_tail(100, round(100 * cell.late), 0.5) > 1e-3
+
+
+def test_six_requests_a_minute_are_too_few_to_promote_in_time() -> None:
+    assert judged(World("healthy"), 6, 60).in_time <= 0.05
+
+
+def test_without_deflation_stalls_would_abort_healthy_canaries() -> None:
+    """So the remedy is needed: the same evidence taken request by request."""
+    cell = judged(World("stalls", stalls=True), 1000, 40)
+    assert cell.rival("independent") > 0.5
+    assert cell.share(Verdict.ABORT) <= 0.1

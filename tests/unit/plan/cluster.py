@@ -1,0 +1,169 @@
+"""A cluster in miniature for the ModelDeployment planner: apply, a Deployment controller, a kubelet, each step by hand.
+
+Owns: what Kubernetes does to the objects that a plan applies. Must not know: why a plan applies them.
+"""
+
+from __future__ import annotations
+
+import copy
+from datetime import datetime, timedelta
+from typing import Any
+
+from pilotboat.api import labels
+from pilotboat.plan import PLANNERS
+from pilotboat.plan.build import dig
+from pilotboat.plan.types import Event, Observed, Plan, Ref
+from unit.plan.world import NOW, SETTINGS, UP, Pod, Raw, deployment_spec, parent
+
+STAGES = ("new", "placed", "fetching", "loading", "serving")
+
+
+class Cluster:
+    """One ModelDeployment `chat` and everything it has."""
+
+    def __init__(self, replicas: int = 2) -> None:
+        self.parent = parent("ModelDeployment", "chat", deployment_spec(replicas=replicas))
+        self.objects: dict[Ref, Raw] = {}
+        self.pods: dict[str, tuple[str, Pod]] = {}
+        """Name to stage and pod."""
+        self.broken: set[str] = set()
+        """Revisions that never get further than loading."""
+        self.now = NOW
+        self.events: list[Event] = []
+        self.serial = 0
+
+    # what the user does
+
+    def edit(self, **changes: Any) -> None:
+        if self.parent["spec"] != (spec := {**self.parent["spec"], **changes}):
+            self.parent["spec"] = spec
+            self.parent["metadata"]["generation"] += 1
+
+    # what the operator does
+
+    @property
+    def observed(self) -> Observed:
+        children = sorted(self.objects.values(), key=lambda raw: (raw["kind"], raw["metadata"]["name"]))
+        pods = [copy.deepcopy(pod.raw) for _, (_, pod) in sorted(self.pods.items())]
+        return Observed(copy.deepcopy(self.parent), tuple(copy.deepcopy(children)), tuple(pods), gateway=UP)
+
+    def plan(self, observed: Observed | None = None, now: datetime | None = None) -> Plan:
+        return PLANNERS["modeldeployments"].plan(observed or self.observed, SETTINGS, now or self.now)
+
+    def carry_out(self, plan: Plan) -> bool:
+        """Whether anything was written."""
+        self.now += timedelta(seconds=1)
+        wrote = [self._apply(manifest) for manifest in plan.apply]
+        for ref in plan.delete:
+            wrote.append(self.objects.pop(ref, None) is not None)
+            self._collect(ref)
+        if plan.status is not None and plan.status != self.parent.get("status"):
+            self.parent["status"] = copy.deepcopy(plan.status)
+            self.events += plan.events
+            wrote.append(True)
+        return any(wrote)
+
+    def _apply(self, manifest: Raw) -> bool:
+        ref, live = Ref.of(manifest), self.objects.get(Ref.of(manifest))
+        if live is None:
+            self.serial += 1
+            stamp = {"uid": f"uid-{self.serial}", "generation": 1, "creationTimestamp": self.time}
+            self.objects[ref] = copy.deepcopy({**manifest, "metadata": {**manifest["metadata"], **stamp}})
+            return True
+        wanted = copy.deepcopy(manifest)
+        ours = {key: value for key, value in live["metadata"].items() if key != "annotations"}
+        wanted["metadata"] = {**ours, **wanted["metadata"]}
+        respecified = wanted.get("spec") != live.get("spec")
+        wanted["metadata"]["generation"] += respecified
+        if "status" in live:
+            wanted["status"] = live["status"]
+        self.objects[ref] = wanted
+        return bool(wanted != live)
+
+    def _collect(self, ref: Ref) -> None:
+        for name in [n for n in self.pods if n.startswith(f"{ref.name}-")] if ref.kind == "Deployment" else ():
+            del self.pods[name]
+
+    # what Kubernetes does
+
+    @property
+    def time(self) -> str:
+        return self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    @property
+    def deployments(self) -> list[Raw]:
+        return [raw for ref, raw in sorted(self.objects.items()) if ref.kind == "Deployment"]
+
+    def pods_of(self, deployment: Raw) -> list[str]:
+        prefix = deployment["metadata"]["name"] + "-"
+        return [name for name, (_, pod) in self.pods.items() if name.startswith(prefix) and self._counts(pod)]
+
+    @staticmethod
+    def _counts(pod: Pod) -> bool:
+        return pod.raw["status"]["phase"] != "Failed" and "deletionTimestamp" not in pod.raw["metadata"]
+
+    def serves(self, name: str) -> bool:
+        stage, pod = self.pods[name]
+        return stage == "serving" and self._counts(pod)
+
+    def control(self, deployment: Raw) -> None:
+        """The Deployment and ReplicaSet controllers, once."""
+        names, wanted = self.pods_of(deployment), deployment["spec"]["replicas"]
+        for _ in range(wanted - len(names)):
+            self._create(deployment)
+        for name in sorted(names, key=self.serves)[: max(0, len(names) - wanted)]:
+            self.pods[name][1].leaving()
+        self.report(deployment)
+
+    def report(self, deployment: Raw) -> None:
+        names = self.pods_of(deployment)
+        ready = sum(self.serves(name) for name in names)
+        counts = {"replicas": len(names), "updatedReplicas": len(names), "availableReplicas": ready}
+        seen = {"observedGeneration": deployment["metadata"]["generation"]}
+        deployment["status"] = seen | {key: count for key, count in counts.items() if count}
+
+    def _create(self, deployment: Raw) -> None:
+        self.serial += 1
+        revision = deployment["metadata"]["labels"][labels.REVISION]
+        name = f"{deployment['metadata']['name']}-{self.serial:05d}"
+        self.pods[name] = ("new", Pod(name, revision=revision).made(self.time))
+
+    def advance(self, name: str) -> None:
+        """The kubelet and the scheduler, one stage on."""
+        stage, pod = self.pods[name]
+        if not self._counts(pod):
+            del self.pods[name]
+            return
+        last = STAGES[-2] if dig(pod.raw, "metadata", "labels", labels.REVISION) in self.broken else STAGES[-1]
+        after = STAGES[min(STAGES.index(stage) + 1, STAGES.index(last))]
+        self.pods[name] = (after, pod if after == "new" else getattr(pod, after)())
+
+    def kill(self, name: str) -> None:
+        del self.pods[name]
+
+    def evict(self, name: str) -> None:
+        self.pods[name][1].failed("Evicted", "The node was low on resource: memory.")
+
+    def unready(self, name: str) -> None:
+        stage, pod = self.pods[name]
+        if stage == "serving" and self._counts(pod):
+            self.pods[name] = ("loading", pod.unready(since=self.time))
+
+    def follow(self) -> None:
+        """Everything that Kubernetes would do by itself, one round."""
+        for deployment in self.deployments:
+            self.control(deployment)
+        for name in list(self.pods):
+            self.advance(name)
+        for deployment in self.deployments:
+            self.report(deployment)
+
+    def settle(self, rounds: int = 80) -> bool:
+        """Whether it came to rest: a pass that writes nothing, in a cluster where nothing moves."""
+        for _ in range(rounds):
+            before = copy.deepcopy(([pod.raw for _, pod in self.pods.values()], self.objects))
+            self.follow()
+            moved = before != ([pod.raw for _, pod in self.pods.values()], self.objects)
+            if not self.carry_out(self.plan()) and not moved:
+                return True
+        return False

@@ -1,0 +1,110 @@
+"""Replicas and weights of a canary: what holds for every move, and the whole way from any start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotboat.api.rollout import Surge
+from pilotboat.plan.capacity import Standing, carries, move, need
+from pilotboat.plan.rollout import Revision
+
+weights = st.integers(0, 100)
+wholes = st.integers(1, 40)
+
+
+@given(weights, wholes)
+def test_both_needs_take_one_replica_more_than_the_whole_at_most(weight: int, whole: int) -> None:
+    assert need(weight, whole) + need(100 - weight, whole) <= whole + 1
+
+
+@given(weights, wholes)
+def test_what_a_weight_needs_carries_it(weight: int, whole: int) -> None:
+    assert carries(need(weight, whole), whole) >= weight
+
+
+@dataclass
+class World:
+    """A stable revision, a canary, and a cluster with room for so many pods."""
+
+    want: int
+    room: int
+    surge: Surge = Surge.AUTO
+    borrowing: bool = False
+    stable: int = 0
+    canary: int = 0
+    weight: int = 0
+
+    def __post_init__(self) -> None:
+        self.stable = self.want
+
+    def standing(self, goal: int) -> Standing:
+        ready = min(self.canary, max(0, self.room - self.stable))
+        return Standing(
+            self.want,
+            Revision("stable", self.stable, self.stable),
+            Revision("canary", self.canary, ready),
+            self.weight,
+            goal,
+            self.surge,
+            self.borrowing,
+        )
+
+    def go(self, goal: int) -> bool:
+        """One move; False where nothing changed."""
+        at = self.standing(goal)
+        before = (self.stable, self.canary, self.weight)
+        made = move(at)
+        whole = at.whole
+        assert at.canary.serving >= need(made.weight, whole) or made.weight == self.weight, (
+            "weight beyond what is ready"
+        )
+        assert made.stable >= need(100 - made.weight, whole), "stable below what its weight needs"
+        assert self.weight <= made.weight <= max(goal, self.weight)
+        if made.weight < 100:
+            assert made.stable + max(made.canary, self.canary) <= max(at.most, self.stable + self.canary)
+        self.stable, self.canary, self.weight = made.stable, made.canary, made.weight
+        return (self.stable, self.canary, self.weight) != before
+
+
+goals = st.lists(weights.filter(bool), min_size=1, max_size=5, unique=True).map(sorted)
+
+
+@given(st.integers(1, 12), goals, st.sampled_from([Surge.AUTO, Surge.ALWAYS]))
+def test_with_room_for_one_more_every_weight_is_reached(want: int, steps: list[int], surge: Surge) -> None:
+    world = World(want, room=2 * want if surge is Surge.ALWAYS else want + 1, surge=surge)
+    for goal in [*steps, 100]:
+        for _ in range(5 * want + 5):
+            if not world.go(goal):
+                break
+        assert world.weight == goal
+    assert (world.stable, world.canary) == (0, want)
+
+
+@given(st.integers(2, 12), goals)
+def test_with_no_room_a_borrowed_replica_is_enough(want: int, steps: list[int]) -> None:
+    world = World(want, room=want, borrowing=True)
+    for goal in [*steps, 100]:
+        for _ in range(5 * want + 5):
+            assert world.stable + min(world.canary, want) <= 2 * want
+            if not world.go(goal):
+                break
+        assert world.weight == goal
+    assert (world.stable, world.canary) == (0, want)
+
+
+@pytest.mark.parametrize("want", [1, 2, 4])
+def test_without_room_and_without_borrowing_stable_keeps_everything(want: int) -> None:
+    world = World(want, room=want)
+    for _ in range(20):
+        world.go(5)
+    assert (world.stable, world.weight) == (want, 0)
+
+
+def test_stable_always_stays_whole_under_always() -> None:
+    at = Standing(4, Revision("s", 4, 4), Revision("c", 2, 2), 0, 50, Surge.ALWAYS)
+    assert move(at).stable == 4
+    assert move(replace(at, canary=Revision("c", 0, 0))).canary == 2

@@ -1,0 +1,368 @@
+"""Canaries through the whole planner, against the cluster in miniature: what is routed, what runs, what is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from pilotboat.api.crd import MODEL_DEPLOYMENT
+from pilotboat.api.routing import Evidence, Minute, Route
+from pilotboat.plan.build import dig
+from pilotboat.plan.types import Observed, Plan
+from unit.plan.cluster import Cluster
+from unit.plan.world import check_schema, condition, types
+
+STEPS = [{"weight": 10, "hold": "1m"}, {"weight": 50, "hold": "10m"}]
+
+
+class Canary(Cluster):
+    """The miniature with a gateway that sees requests, and with room for so many pods only."""
+
+    def __init__(self, replicas: int = 4, room: int = 99, **rollout: Any) -> None:
+        super().__init__(replicas)
+        self.room, self.minutes = room, dict[str, list[Minute]]()
+        self.posts = dict[str, dict[str, int]]()
+        self.failing: set[str] = set()
+        self.probes: list[dict[str, Any]] = []
+        """Pods of probes, as raw objects."""
+        self.edit(
+            rollout={"steps": STEPS, "analysis": {"firstToken": {"enabled": False}, "perToken": {"enabled": False}}}
+            | rollout
+        )
+        assert self.settle()
+        self.first = self.status["currentRevision"]
+
+    @property
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.parent["status"]
+        return found
+
+    @property
+    def observed(self) -> Observed:
+        seen = Evidence(gateway="one", now=self.now.timestamp(), minutes=self.minutes, feedback=self.posts)
+        found = super().observed
+        pods = (*found.pods, *self.probes)
+        return dataclasses.replace(found, pods=pods, evidence=(seen,), evidence_at=(self.now,))
+
+    @property
+    def shares(self) -> dict[str, int]:
+        """What the gateway is told, per mille."""
+        raw = next(raw for ref, raw in self.objects.items() if ref.name == "chat-route")
+        return {lane.revision: lane.share for lane in Route.load(raw["data"]["route.json"]).lanes if lane.share}
+
+    @property
+    def story(self) -> list[tuple[str, str]]:
+        """Events of rollouts, in order."""
+        told = [(event.reason, event.message) for event in self.events]
+        return [each for each in told if each[0].startswith("Rollout") or each[0] == "CanaryRolledBack"]
+
+    @property
+    def replicas(self) -> dict[str, int]:
+        return {
+            d["metadata"]["name"].removeprefix("chat-"): n for d in self.deployments if (n := d["spec"]["replicas"])
+        }
+
+    def push(self, size: int) -> str:
+        self.edit(inference={"batchSize": size})
+        return str((self.plan().status or {})["updateRevision"])
+
+    def advance(self, name: str) -> None:
+        placed = [n for n, (stage, pod) in self.pods.items() if stage != "new" and self._counts(pod) and n != name]
+        if self.pods[name][0] == "new" and len(placed) >= self.room:
+            self.pods[name][1].unschedulable("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+        else:
+            super().advance(name)
+
+    def minute(self, requests: int = 1000) -> None:
+        """A minute of traffic, split as the gateway is told."""
+        start = int(self.now.timestamp()) // 60 * 60
+        for revision, share in self.shares.items():
+            count = requests * share // 1000
+            errors = count // 2 if revision in self.failing else count // 100
+            self.minutes.setdefault(revision, []).append(Minute(start=start, requests=count, errors=errors))
+        self.now += timedelta(seconds=65)
+        self.settle()
+
+
+def test_a_healthy_canary_is_walked_up_and_promoted() -> None:
+    cluster = Canary()
+    new = cluster.push(7)
+    cluster.settle()
+    assert cluster.shares == {new: 100, cluster.first: 900}
+    assert condition(cluster.status, "Ready")["reason"] == "RollingOut"
+    assert "step 1 of 2, 10 % of the traffic" in condition(cluster.status, "Ready")["message"]
+    seen = set()
+    for _ in range(30):
+        seen.add(cluster.shares.get(new))
+        cluster.minute()
+        if "rollout" not in cluster.status:
+            break
+    assert seen == {100, 500}
+    assert cluster.shares == {new: 1000}
+    assert cluster.status["currentRevision"] == new
+    assert cluster.replicas == {new: 4}
+    assert types(cluster.status)["Ready"] == "True"
+    (record,) = cluster.status["rollouts"]
+    assert (record["outcome"], record["revision"], record["stable"]) == ("Promoted", new, cluster.first)
+
+
+def test_a_failing_canary_is_given_up_and_the_fix_begins_anew() -> None:
+    cluster = Canary()
+    bad = cluster.push(7)
+    cluster.failing.add(bad)
+    cluster.settle()
+    for _ in range(5):
+        cluster.minute()
+    assert cluster.status["rollout"]["phase"] == "Aborted"
+    assert cluster.shares == {cluster.first: 1000}
+    assert cluster.replicas == {cluster.first: 4}
+    assert condition(cluster.status, "Ready")["reason"] == "CanaryRolledBack"
+    assert types(cluster.status)["Available"] == "True"
+    assert "CanaryRolledBack" in [event.reason for event in cluster.events]
+    fixed = cluster.push(8)
+    cluster.settle()
+    assert cluster.shares == {fixed: 100, cluster.first: 900}
+
+
+def test_the_events_tell_a_promotion_in_order_and_once() -> None:
+    cluster = Canary()
+    new = cluster.push(7)
+    cluster.settle()
+    while "rollout" in cluster.status:
+        cluster.minute()
+    assert cluster.story == [
+        ("RolloutStarted", f"revision {new} is a canary beside {cluster.first}: 10, 50 % of the traffic, then all"),
+        ("RolloutStep", f"step 1 of 2: revision {new} has 10 % of the traffic, for 1m"),
+        ("RolloutStep", f"step 2 of 2: revision {new} has 50 % of the traffic, for 10m"),
+        ("RolloutPromoted", f"revision {new} has all the traffic"),
+    ]
+
+
+def test_the_events_tell_what_was_given_up_overtaken_and_tried_again() -> None:
+    cluster = Canary()
+    rollout = cluster.parent["spec"]["rollout"]
+    bad = cluster.push(7)
+    cluster.settle()
+    cluster.edit(rollout={**rollout, "action": {"verb": "Abort", "id": "1"}})
+    cluster.settle()
+    cluster.edit(rollout={**rollout, "action": {"verb": "Retry", "id": "2"}})
+    cluster.settle()
+    cluster.push(8)
+    cluster.settle()
+    step = ["RolloutStarted", "RolloutStep"]
+    told = [reason for reason, _ in cluster.story]
+    assert told == [*step, "CanaryRolledBack", *step, "RolloutSuperseded", *step]
+    assert ("RolloutSuperseded", f"canary {bad} is given up: another change came") in cluster.story
+
+
+def test_an_a_b_test_lasts_until_somebody_decides_and_its_result_is_kept() -> None:
+    cluster = Canary(steps=[{"weight": 50, "hold": "1m", "approval": True}])
+    new = cluster.push(7)
+    cluster.posts = {cluster.first: {"up": 900}}
+    cluster.settle()
+    for _ in range(5):
+        for revision, up in ((cluster.first, 30), (new, 60)):
+            known = cluster.posts.setdefault(revision, {})
+            known["up"], known["down"] = known.get("up", 0) + up, known.get("down", 0) + 100 - up
+        cluster.minute()
+    assert cluster.status["rollout"]["phase"] == "AwaitingApproval"
+    found = cluster.status["rollout"]["outcomes"]
+    assert found["stable"]["posts"] == {"down": 350, "up": 150}, "what was posted before it began does not count"
+    assert found["canary"]["posts"] == {"down": 200, "up": 300}
+    assert found["stable"]["requests"] == found["canary"]["requests"] > 0
+    assert [(e["outcome"], e["effect"], e["settled"]) for e in found["effects"]] == [
+        ("down", -0.3, True),
+        ("up", 0.3, True),
+    ]
+    cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "action": {"verb": "Promote", "id": "1"}})
+    cluster.settle()
+    (record,) = cluster.status["rollouts"]
+    assert record["outcomes"]["canary"]["posts"] == {"down": 200, "up": 300}
+    check_schema(MODEL_DEPLOYMENT, cluster.status)
+
+
+def test_a_third_revision_takes_the_canarys_place() -> None:
+    cluster = Canary()
+    second = cluster.push(7)
+    cluster.settle()
+    third = cluster.push(8)
+    cluster.carry_out(cluster.plan())
+    assert cluster.shares == {cluster.first: 1000}
+    cluster.settle()
+    assert cluster.shares == {third: 100, cluster.first: 900}
+    assert second not in cluster.replicas
+    assert cluster.status["rollouts"][0]["outcome"] == "Superseded"
+    cluster.edit(inference={})
+    cluster.settle()
+    assert cluster.shares == {cluster.first: 1000}
+    assert types(cluster.status)["Ready"] == "True"
+
+
+def test_without_room_one_replica_is_lent_and_given_back() -> None:
+    cluster = Canary(room=4)
+    new = cluster.push(7)
+    cluster.settle()
+    assert cluster.replicas == {new: 1, cluster.first: 3}
+    assert cluster.shares == {new: 100, cluster.first: 900}
+    cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "action": {"verb": "Abort", "id": "1"}})
+    cluster.settle()
+    assert cluster.replicas == {cluster.first: 4}
+    assert cluster.status["lastAction"] == "1"
+
+
+def test_a_return_to_an_earlier_revision_takes_no_steps() -> None:
+    cluster = Canary()
+    cluster.push(7)
+    cluster.settle()
+    rollout = cluster.parent["spec"]["rollout"]
+    cluster.edit(rollout={**rollout, "action": {"verb": "Promote", "id": "1"}})
+    cluster.settle()
+    second = cluster.status["currentRevision"]
+    assert cluster.status["revisions"] == [cluster.first, second]
+    cluster.edit(rollout={**rollout, "rollbackTo": cluster.first})
+    cluster.settle()
+    assert (cluster.replicas, cluster.status["currentRevision"]) == ({cluster.first: 4}, cluster.first)
+    assert types(cluster.status)["Ready"] == "True"
+    cluster.edit(rollout={**rollout, "rollbackTo": "0" * 8})
+    cluster.settle()
+    assert condition(cluster.status, "Ready")["reason"] == "RevisionNotFound"
+    assert cluster.replicas == {cluster.first: 4}
+
+
+def test_a_stable_revision_that_serves_nothing_does_not_block_its_fix() -> None:
+    cluster = Canary()
+    cluster.broken.add(cluster.first)
+    for name in list(cluster.pods):
+        cluster.unready(name)
+    fixed = cluster.push(7)
+    assert cluster.settle()
+    assert cluster.status["currentRevision"] == fixed
+
+
+def test_only_the_canarys_own_requests_speak_against_it() -> None:
+    """Analysis that reads stable for the canary would give it up here."""
+    cluster = Canary()
+    new = cluster.push(7)
+    cluster.failing.add(cluster.first)
+    cluster.settle()
+    for _ in range(5):
+        cluster.minute()
+    assert cluster.status["rollout"]["phase"] != "Aborted"
+    assert cluster.shares[new] >= 100
+
+
+class Cut(Canary):
+    """An operator that ends after so many writes of each pass; the next one begins with what is there."""
+
+    def __init__(self, after: int) -> None:
+        self.after: int | None = None
+        super().__init__()
+        self.after = after
+
+    def carry_out(self, plan: Plan) -> bool:
+        if self.after is not None:
+            cut = dataclasses.replace(plan, apply=plan.apply[: self.after], delete=(), status=None, events=())
+            super().carry_out(cut)
+            plan = self.plan()
+        return super().carry_out(plan)
+
+
+def walked(cluster: Canary, fails: bool) -> tuple[Any, ...]:
+    """A whole rollout: what is there in the end."""
+    new = cluster.push(7)
+    if fails:
+        cluster.failing.add(new)
+    cluster.settle()
+    for _ in range(30):
+        cluster.minute()
+        if cluster.status.get("rollout", {}).get("phase") in (None, "Aborted"):
+            break
+    records = [(record["outcome"], record["revision"]) for record in cluster.status["rollouts"]]
+    names = sorted((ref.kind, ref.name) for ref in cluster.objects)
+    return cluster.shares, cluster.replicas, cluster.status["currentRevision"], records, names
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["promoted", "given up"])
+@pytest.mark.parametrize("after", range(7))
+def test_an_operator_killed_after_any_write_of_any_pass_ends_in_the_same_state(after: int, fails: bool) -> None:
+    assert walked(Cut(after), fails) == walked(Canary(), fails)
+
+
+@pytest.mark.parametrize("verb", ["Approve", "Skip", "Promote", "Abort", "Retry"])
+def test_a_verb_without_a_rollout_does_nothing(verb: str) -> None:
+    cluster = Canary()
+    before = dict(cluster.replicas)
+    cluster.edit(rollout={"steps": STEPS, "action": {"verb": verb, "id": "1"}})
+    cluster.settle()
+    assert (cluster.replicas, cluster.shares) == (before, {cluster.first: 1000})
+
+
+class Life(RuleBasedStateMachine):
+    """Anything at any time: the traffic is always whole, and given only to who can carry it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cluster = Canary(replicas=3, room=4)
+
+    @rule(size=st.sampled_from([1, 2, 3]))
+    def pushed(self, size: int) -> None:
+        self.cluster.push(size)
+
+    @rule(replicas=st.integers(0, 4))
+    def scaled(self, replicas: int) -> None:
+        self.cluster.edit(replicas=replicas)
+
+    @rule(verb=st.sampled_from(["Approve", "Skip", "Promote", "Abort", "Retry"]), number=st.integers(0, 99))
+    def asked(self, verb: str, number: int) -> None:
+        rollout = self.cluster.parent["spec"]["rollout"]
+        self.cluster.edit(rollout={**rollout, "action": {"verb": verb, "id": str(number)}})
+
+    @rule(requests=st.sampled_from([0, 1000]), fails=st.booleans())
+    def a_minute(self, requests: int, fails: bool) -> None:
+        if fails:
+            self.cluster.failing |= set(self.cluster.shares) - {self.cluster.status.get("currentRevision")}
+        if any(self.cluster.shares):
+            self.cluster.minute(requests)
+
+    @rule(rounds=st.integers(1, 4))
+    def time(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self.cluster.follow()
+            self.cluster.carry_out(self.cluster.plan())
+
+    @rule(which=st.integers(0, 99))
+    def a_pod_dies(self, which: int) -> None:
+        if names := sorted(self.cluster.pods):
+            self.cluster.kill(names[which % len(names)])
+
+    @invariant()
+    def status_is_what_the_api_server_takes(self) -> None:
+        status = self.cluster.plan().status
+        assert status is not None
+        check_schema(MODEL_DEPLOYMENT, json.loads(json.dumps(status)))
+        weight = dig(status, "rollout", "weight")
+        assert weight is None or 0 <= weight < 100
+
+    def teardown(self) -> None:
+        """In the end a good revision that somebody promotes is rolled out whole."""
+        self.cluster.failing.clear()
+        self.cluster.edit(replicas=3)
+        self.cluster.settle()
+        self.cluster.push(9)
+        self.cluster.settle()
+        rollout = self.cluster.parent["spec"]["rollout"]
+        self.cluster.edit(rollout={**rollout, "action": {"verb": "Promote", "id": "end"}})
+        assert self.cluster.settle()
+        assert types(self.cluster.status)["Ready"] == "True", self.cluster.status
+        assert list(self.cluster.replicas.values()) == [3]
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(max_examples=8, stateful_step_count=12, deadline=None)

@@ -1,0 +1,145 @@
+"""The gates before users, through the whole planner: a canary gets its first request only after them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pilotboat.api.probing import Agreement, LoadResult, ProbeResult, QualityResult, Quantiles, TrafficResult
+from pilotboat.plan.build import dig
+from unit.plan.test_course import STEPS, Canary
+from unit.plan.world import condition, ended, report
+
+OFF = {"firstToken": {"enabled": False}, "perToken": {"enabled": False}}
+QUALITY = {"quality": {"minEqual": 0.8}}
+LOAD = {"load": {"qps": 10, "duration": "30s", "maxFirstTokenMilliseconds": 500}}
+
+
+def gated(**analysis: Any) -> tuple[Canary, str]:
+    cluster = Canary(analysis={**OFF, **analysis})
+    new = cluster.push(7)
+    cluster.settle()
+    return cluster, new
+
+
+def jobs(cluster: Canary) -> list[str]:
+    return sorted(ref.name for ref in cluster.objects if ref.kind == "Job")
+
+
+def measured(cluster: Canary, name: str, result: ProbeResult | None, reason: str = "Probed", code: int = 0) -> None:
+    """The Job's pod has ended with that."""
+    job = next(raw for ref, raw in cluster.objects.items() if (ref.kind, ref.name) == ("Job", name))
+    said = report(reason, "words", result.wire() if result else None)
+    template = dig(job, "spec", "template", "metadata", "labels")
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"{name}-x",
+            "namespace": "ml",
+            "uid": f"uid-{name}-x",
+            "labels": template,
+            "ownerReferences": [{"kind": "Job", "uid": job["metadata"]["uid"], "controller": True}],
+        },
+        "spec": {},
+        "status": {
+            "phase": "Failed" if code else "Succeeded",
+            "containerStatuses": [{"name": "probe", "state": {"terminated": ended(code, "Completed", said)}}],
+        },
+    }
+    job["status"] = {"conditions": [{"type": "Failed" if code else "Complete", "status": "True"}]}
+    cluster.probes.append(pod)
+    cluster.settle()
+
+
+def quality(new: str, exact: int, itself: int = 20) -> ProbeResult:
+    agreed = Agreement(answered=20, exact=itself)
+    return ProbeResult(
+        canary=new, quality=QualityResult(prompts=20, canary=Agreement(answered=20, exact=exact), itself=agreed)
+    )
+
+
+def load(new: str, p95: float, ok: int = 300) -> ProbeResult:
+    found = LoadResult(
+        planned=300,
+        sent=300,
+        ok=ok,
+        first_token=Quantiles(count=ok, p95=p95),
+        asked_qps=10,
+        achieved_qps=10,
+        kept_up=True,
+    )
+    return ProbeResult(canary=new, load_test=found)
+
+
+def test_gates_are_measured_one_after_the_other_and_before_any_user() -> None:
+    cluster, new = gated(**QUALITY, **LOAD)
+    assert (jobs(cluster), cluster.shares) == ([f"chat-{new}-quality"], {cluster.first: 1000})
+    assert "quality gate, before the canary has users" in condition(cluster.status, "Ready")["message"]
+    measured(cluster, f"chat-{new}-quality", quality(new, 20))
+    assert (jobs(cluster), cluster.shares) == ([f"chat-{new}-load"], {cluster.first: 1000})
+    measured(cluster, f"chat-{new}-load", load(new, 400))
+    assert (jobs(cluster), cluster.shares) == ([], {new: 100, cluster.first: 900})
+    assert [(gate["gate"], gate["passed"]) for gate in cluster.status["rollout"]["gates"]] == [
+        ("quality", True),
+        ("load", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("analysis", "kind", "result", "words"),
+    [
+        (QUALITY, "quality", lambda new: quality(new, 10), "quality gate: 10 of 20 answers equal"),
+        (LOAD, "load", lambda new: load(new, 900), "load gate: P95 900 ms of 500"),
+        (LOAD, "load", lambda new: load(new, 100, ok=200), "100 of 300 failed"),
+    ],
+    ids=["other answers", "slow", "failing"],
+)
+def test_a_gate_not_passed_gives_the_canary_up_unseen(analysis: Any, kind: str, result: Any, words: str) -> None:
+    cluster, new = gated(**analysis)
+    measured(cluster, f"chat-{new}-{kind}", result(new))
+    assert cluster.status["rollout"]["phase"] == "Aborted"
+    assert words in cluster.status["rollout"]["message"]
+    assert (cluster.shares, cluster.replicas) == ({cluster.first: 1000}, {cluster.first: 4})
+    assert cluster.status["rollouts"][0]["weight"] == 0
+
+
+def test_what_stable_does_not_repeat_is_not_asked_of_the_canary() -> None:
+    cluster, new = gated(**QUALITY)
+    measured(cluster, f"chat-{new}-quality", quality(new, 16, itself=14))
+    assert cluster.shares == {new: 100, cluster.first: 900}
+
+
+def test_a_gate_that_cannot_be_measured_decides_nothing_and_can_be_skipped() -> None:
+    cluster, new = gated(**QUALITY)
+    measured(cluster, f"chat-{new}-quality", None, "ProbeFailed", 64)
+    assert condition(cluster.status, "Ready")["reason"] == "ProbeFailed"
+    assert cluster.shares == {cluster.first: 1000}
+    rollout = cluster.parent["spec"]["rollout"]
+    cluster.edit(rollout={**rollout, "action": {"verb": "Skip", "id": "1"}})
+    cluster.settle()
+    assert cluster.shares == {new: 100, cluster.first: 900}
+    assert cluster.status["rollout"]["step"] == 0
+
+
+def test_synthetic_requests_decide_where_users_send_none() -> None:
+    cluster = Canary(steps=[{"weight": 50, "hold": "1m"}], analysis={**OFF, "probes": {"perMinute": 60}})
+    assert STEPS
+    new = cluster.push(7)
+    cluster.settle()
+    for _ in range(4):
+        cluster.minute(requests=0)
+    assert cluster.status["rollout"]["phase"] == "Holding"
+    for _ in range(6):
+        if f"chat-{new}-traffic" not in jobs(cluster):
+            break
+        minutes = [
+            {"start": int(cluster.now.timestamp()) // 60 * 60 - 60 * back, "requests": 60, "errors": 0}
+            for back in (3, 2, 1)
+        ]
+        counts = TrafficResult.model_validate({"stable": minutes, "canary": minutes})
+        cluster.probes.clear()
+        measured(cluster, f"chat-{new}-traffic", ProbeResult(canary=new, traffic=counts))
+    assert cluster.status["currentRevision"] == new
+    assert jobs(cluster) == []

@@ -1,0 +1,198 @@
+"""A ModelDeployment whose traffic a named Gateway splits: what is written, what is said, and a canary through it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pilotboat.api import labels
+from pilotboat.api.model_deployment import ModelDeploymentSpec
+from pilotboat.plan import PLANNERS
+from pilotboat.plan.http_route import API_VERSION
+from pilotboat.plan.types import Observed, Ref, Unread
+from unit.plan.test_course import Canary
+from unit.plan.world import NAMESPACE, Raw, condition, deployment_spec, parent, types
+
+ROUTE = Ref(API_VERSION, "HTTPRoute", NAMESPACE, "chat")
+LOAD = {"qps": 5, "duration": "30s", "maxFirstTokenMilliseconds": 500}
+EDGE: Raw = {"name": "edge", "namespace": "net", "sectionName": "https"}
+GATEWAY = Ref(API_VERSION, "Gateway", "net", "edge")
+
+
+def asked(**routing: Any) -> Raw:
+    return {"traffic": "HTTPRoute", "routing": {"gateway": EDGE} | routing}
+
+
+class Named(Canary):
+    """The miniature with a Gateway of somebody else's, whose controller says what the test wants."""
+
+    def __init__(self, **routing: Any) -> None:
+        self.exists, self.unread = True, dict[Ref, Unread]()
+        self.told: Raw | None = {"type": "Accepted", "status": "True", "reason": "Accepted"}
+        self.routing = routing
+        super().__init__(replicas=4)
+
+    def edit(self, **changes: Any) -> None:
+        super().edit(**(asked(**self.routing) | changes))
+
+    @property
+    def observed(self) -> Observed:
+        found = super().observed
+        live = copy.deepcopy(self.objects.get(ROUTE))
+        if live and self.told:
+            live["status"] = {"parents": [{"parentRef": EDGE, "controllerName": "c", "conditions": [self.told]}]}
+        known: dict[Ref, Raw | None] = {ROUTE: live, GATEWAY: {"metadata": {"name": "edge"}} if self.exists else None}
+        wanted = PLANNERS["modeldeployments"].references(found.parent)
+        references = {ref: raw for ref, raw in known.items() if ref in wanted and ref not in self.unread}
+        children = tuple(raw for raw in found.children if raw["kind"] != "HTTPRoute")
+        return dataclasses.replace(found, children=children, references=references, unread=self.unread)
+
+    @property
+    def spec(self) -> Raw:
+        found: Raw = self.objects[ROUTE]["spec"]
+        return found
+
+    @property
+    def shares(self) -> dict[str, int]:
+        refs = self.spec["rules"][0]["backendRefs"]
+        return {ref["name"].split("-")[1]: ref["weight"] for ref in refs if ref["weight"]}
+
+    @property
+    def selector(self) -> Raw:
+        service = next(raw for ref, raw in self.objects.items() if (ref.kind, ref.name) == ("Service", "chat"))
+        found: Raw = service["spec"]["selector"]
+        return found
+
+    def services(self) -> set[str]:
+        return {ref.name for ref in self.objects if ref.kind == "Service"}
+
+
+def test_what_is_written() -> None:
+    cluster = Named(hostnames=["chat.example"])
+    (points,) = cluster.spec["parentRefs"]
+    assert points == {"group": "gateway.networking.k8s.io", "kind": "Gateway", **EDGE}
+    assert cluster.spec["hostnames"] == ["chat.example"]
+    assert cluster.services() == {"chat", f"chat-{cluster.first}-backend"}
+    assert not [ref for ref in cluster.objects if ref.name == "chat-route"]
+    assert (types(cluster.status)["GatewayReady"], types(cluster.status)["Ready"]) == ("True", "True")
+    assert cluster.status["httpRoute"] == "chat"
+
+
+def test_a_canary_goes_its_way_and_callers_of_the_service_stay_with_stable() -> None:
+    cluster = Named()
+    new = cluster.push(7)
+    cluster.settle()
+    assert cluster.shares == {new: 100, cluster.first: 900}
+    assert cluster.selector[labels.REVISION] == cluster.first
+    for _ in range(30):
+        cluster.minute()
+        if "rollout" not in cluster.status:
+            break
+    assert cluster.shares == {new: 1000}
+    assert cluster.replicas == {new: 4}
+    assert labels.REVISION not in cluster.selector
+    assert cluster.services() == {"chat", f"chat-{new}-backend"}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        ({"exists": False}, "GatewayNotFound"),
+        ({"unread": {ROUTE: Unread.NO_SUCH_KIND, GATEWAY: Unread.NO_SUCH_KIND}}, "GatewayApiMissing"),
+        ({"unread": {ROUTE: Unread.FORBIDDEN}}, "GatewayApiMissing"),
+        ({"told": None}, "GatewayStarting"),
+        ({"told": {"type": "Accepted", "status": "False", "reason": "NoMatchingParent"}}, "RouteNotAccepted"),
+        ({"told": {"type": "ResolvedRefs", "status": "False", "reason": "BackendNotFound"}}, "RouteNotAccepted"),
+    ],
+)
+def test_while_the_gateway_does_not_split_the_canary_waits_and_stable_serves(trouble: Raw, reason: str) -> None:
+    cluster = Named()
+    vars(cluster).update(trouble)
+    new = cluster.push(7)
+    cluster.settle()
+    told = condition(cluster.status, "GatewayReady")
+    assert (told["status"], told["reason"]) == ("False", reason)
+    assert condition(cluster.status, "Ready")["reason"] == reason
+    assert types(cluster.status)["Available"] == "True"
+    assert cluster.shares == {cluster.first: 1000}
+    assert cluster.replicas == {cluster.first: 4}
+    assert cluster.plan().requeue_after is not None
+    fresh = Named()
+    vars(cluster).update({"exists": True, "unread": {}, "told": fresh.told})
+    cluster.settle()
+    assert cluster.shares == {new: 100, cluster.first: 900}
+
+
+def test_a_gateway_that_may_not_be_read_is_known_by_what_it_says_of_the_route() -> None:
+    cluster = Named()
+    cluster.unread = {GATEWAY: Unread.FORBIDDEN}
+    cluster.settle()
+    assert types(cluster.status)["GatewayReady"] == "True"
+
+
+def test_testers_have_a_rule_while_there_is_a_canary() -> None:
+    cluster = Named(testers={"header": "X-Canary"})
+    assert len(cluster.spec["rules"]) == 1
+    new = cluster.push(7)
+    cluster.settle()
+    _, special = cluster.spec["rules"]
+    assert special["matches"][0]["headers"] == [{"type": "Exact", "name": "X-Canary", "value": "always"}]
+    assert [ref["name"] for ref in special["backendRefs"]] == [f"chat-{new}-backend"]
+    rollout = cluster.parent["spec"]["rollout"]
+    cluster.edit(rollout={**rollout, "action": {"verb": "Abort", "id": "1"}})
+    cluster.settle()
+    assert len(cluster.spec["rules"]) == 1
+    assert cluster.shares == {cluster.first: 1000}
+
+
+def test_a_route_of_others_is_told_and_not_touched() -> None:
+    cluster = Named()
+    del cluster.objects[ROUTE]["metadata"]["ownerReferences"]
+    before = copy.deepcopy(cluster.objects[ROUTE])
+    cluster.settle()
+    assert condition(cluster.status, "GatewayReady")["reason"] == "NameTaken"
+    assert cluster.objects[ROUTE] == before
+    cluster.parent["spec"] |= {"traffic": "Direct", "routing": {}}
+    cluster.settle()
+    assert cluster.objects[ROUTE] == before
+    assert "httpRoute" not in cluster.status
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"traffic": "HTTPRoute"},
+        {"routing": {"gateway": EDGE}},
+        asked(sticky={"header": "X-User"}),
+        {"routing": {"hostnames": ["a.example"]}},
+        asked(hostnames=["http://a.example"]),
+    ],
+)
+def test_what_makes_no_sense_is_refused(spec: Raw) -> None:
+    made = parent("ModelDeployment", "chat", deployment_spec(**spec))
+    with pytest.raises(ValidationError, match=r"routing|hostnames"):
+        ModelDeploymentSpec.model_validate(made["spec"])
+    assert GATEWAY not in PLANNERS["modeldeployments"].references(made) or "traffic" in spec
+
+
+def test_an_invalid_spec_does_not_hide_what_the_gateway_says() -> None:
+    cluster = Named()
+    cluster.edit(replicas="many")
+    cluster.settle()
+    assert (types(cluster.status)["SpecValid"], types(cluster.status)["GatewayReady"]) == ("False", "True")
+
+
+def test_before_users_nothing_is_judged_for_the_pods_count_what_gates_send_them() -> None:
+    cluster = Named()
+    rollout = cluster.parent["spec"]["rollout"]
+    cluster.edit(rollout={**rollout, "analysis": {**rollout["analysis"], "load": LOAD}})
+    new = cluster.push(7)
+    cluster.settle()
+    assert [ref for ref, raw in cluster.objects.items() if f"http://chat-{new}-backend:8080" in str(raw)]
+    assert {f"chat-{each}-backend" for each in (new, cluster.first)} <= cluster.services()
+    assert cluster.status["rollout"]["weight"] == 0
+    assert not cluster.status["rollout"]["analysis"].get("cursor")

@@ -1,0 +1,304 @@
+"""A rollout's life by the clock: steps, holds, verbs, deadlines, failures at every point, restarts in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotboat.api.analysis import Decision, Verdict, Why
+from pilotboat.api.reasons import Reason
+from pilotboat.api.rollout import Action, Rollout, RolloutPhase, RolloutStatus, Verb
+from pilotboat.plan.outcome import Cause
+from pilotboat.plan.progression import Facts, advance, begin, finished
+from pilotboat.plan.rollout import Revision
+from unit.plan.world import NOW
+
+STEPS = [{"weight": 10, "hold": "1m"}, {"weight": 50, "hold": "2m"}]
+PROMOTE, HOLD, ABORT = (
+    Decision(verdict=verdict, why=Why.UNDECIDED, time="2026-05-01T12:00:00Z", message=f"told {verdict}")
+    for verdict in (Verdict.PROMOTE, Verdict.HOLD, Verdict.ABORT)
+)
+
+
+def rollout(**changes: object) -> Rollout:
+    return Rollout.model_validate({"steps": STEPS} | changes)
+
+
+@dataclass
+class Life:
+    """One rollout; the cluster follows at once, as far as there is room."""
+
+    spec: Rollout = field(default_factory=rollout)
+    want: int = 4
+    room: int = 5
+    decision: Decision | None = PROMOTE
+    broken: Cause | None = None
+    unrouted: Cause | None = None
+    now: datetime = NOW
+    stable: int = 4
+    canary: int = 0
+    state: RolloutStatus = field(default_factory=lambda: begin("old", "new", NOW))
+    weights: list[int] = field(default_factory=list)
+
+    @property
+    def ready(self) -> int:
+        return 0 if self.broken else min(self.canary, self.room - self.stable)
+
+    def look(self, verb: Verb | None = None) -> RolloutStatus:
+        starved = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu." if self.canary > self.ready else None
+        facts = Facts(
+            self.want,
+            Revision("old", self.stable, self.stable),
+            Revision("new", self.canary, self.ready),
+            self.unrouted,
+            starved=None if self.broken else starved,
+            broken=self.broken,
+            action=Action(verb=verb, id="1") if verb else None,
+        )
+        restarted = RolloutStatus.model_validate(self.state.wire()).model_copy(update={"decision": self.decision})
+        made = advance(restarted, self.spec, facts, self.now)
+        self.state, self.stable, self.canary = made.state, made.move.stable, made.move.canary
+        self.weights.append(made.move.weight)
+        assert made.move.weight == self.state.weight
+        return self.state
+
+    def settle(self) -> RolloutStatus:
+        """Looks until nothing changes."""
+        before = None
+        while before != (self.state, self.stable, self.canary):
+            before = (self.state, self.stable, self.canary)
+            self.look()
+        return self.state
+
+    def after(self, seconds: float) -> RolloutStatus:
+        self.now += timedelta(seconds=seconds)
+        return self.settle()
+
+
+def test_steps_are_held_and_then_everything_moves() -> None:
+    life = Life()
+    assert (life.settle().phase, life.state.weight, life.canary, life.stable) == (RolloutPhase.PROGRESSING, 10, 1, 4)
+    assert life.after(59).step == 0
+    assert (life.after(1).step, life.state.weight, life.canary) == (1, 50, 2)
+    assert life.after(119).weight == 50
+    assert finished(life.after(1))
+    assert (life.stable, life.canary) == (0, 4)
+    assert life.weights == sorted(life.weights)
+
+
+@pytest.mark.parametrize(("decision", "words"), [(None, "nothing is known"), (HOLD, "told Hold")])
+def test_what_is_not_proven_is_held_and_not_given_up(decision: Decision | None, words: str) -> None:
+    life = Life(decision=decision)
+    life.settle()
+    life.after(60)
+    assert life.after(120).phase is RolloutPhase.HOLDING
+    assert words in life.state.message
+    assert life.after(86400).phase is RolloutPhase.HOLDING
+    life.decision = PROMOTE
+    assert finished(life.settle())
+
+
+def at_step_one(life: Life) -> None:
+    life.settle()
+
+
+def in_the_last_step(life: Life) -> None:
+    life.settle()
+    life.after(60)
+
+
+def holding(life: Life) -> None:
+    life.decision = HOLD
+    in_the_last_step(life)
+    life.after(120)
+
+
+def paused(life: Life) -> None:
+    life.spec = rollout(paused=True)
+    life.settle()
+    assert life.state.phase is RolloutPhase.PAUSED
+
+
+def awaiting_approval(life: Life) -> None:
+    life.spec = rollout(steps=[{"weight": 10, "hold": "1m", "approval": True}])
+    life.settle()
+    assert life.after(60).phase is RolloutPhase.AWAITING_APPROVAL
+
+
+def promoting(life: Life) -> None:
+    in_the_last_step(life)
+    life.now += timedelta(seconds=120)
+    life.look()
+    assert life.state.phase is RolloutPhase.PROMOTING
+
+
+EVERYWHERE = pytest.mark.parametrize(
+    "reach", [at_step_one, in_the_last_step, holding, paused, awaiting_approval, promoting], ids=lambda f: f.__name__
+)
+
+
+@EVERYWHERE
+def test_a_breach_gives_up_in_every_phase(reach: Callable[[Life], None]) -> None:
+    life = Life()
+    reach(life)
+    life.decision = ABORT
+    state = life.look()
+    assert (state.phase, state.weight, state.message) == (RolloutPhase.ABORTED, 0, "told Abort")
+    assert (life.stable, life.canary) == (4, 0)
+    life.decision = PROMOTE
+    assert life.after(3600).phase is RolloutPhase.ABORTED
+
+
+@EVERYWHERE
+def test_a_canary_that_cannot_live_is_given_up_in_every_phase(reach: Callable[[Life], None]) -> None:
+    life = Life()
+    reach(life)
+    life.broken = Cause(Reason.CRASH_LOOP_BACK_OFF, "it died")
+    assert life.look().phase is RolloutPhase.ABORTED
+    assert "CrashLoopBackOff: it died" in life.state.message
+
+
+@EVERYWHERE
+def test_abort_works_in_every_phase_at_once(reach: Callable[[Life], None]) -> None:
+    life = Life()
+    reach(life)
+    assert (life.look(Verb.ABORT).phase, life.stable, life.canary, life.weights[-1]) == (RolloutPhase.ABORTED, 4, 0, 0)
+
+
+def test_retry_begins_anew() -> None:
+    life = Life()
+    in_the_last_step(life)
+    life.look(Verb.ABORT)
+    life.now += timedelta(hours=1)
+    assert life.look(Verb.RETRY).phase is RolloutPhase.PROGRESSING
+    assert (life.settle().step, life.state.weight) == (0, 10)
+
+
+def test_no_verb_but_retry_wakes_what_was_given_up() -> None:
+    life = Life()
+    life.settle()
+    life.look(Verb.ABORT)
+    for verb in (Verb.APPROVE, Verb.SKIP, Verb.PROMOTE, Verb.ABORT):
+        assert life.look(verb).phase is RolloutPhase.ABORTED
+
+
+def test_skip_goes_to_the_next_step_and_promote_to_the_end() -> None:
+    life = Life(decision=None)
+    life.settle()
+    life.look(Verb.SKIP)
+    assert (life.settle().step, life.state.weight) == (1, 50)
+    life.look(Verb.PROMOTE)
+    assert finished(life.settle())
+
+
+def test_what_a_person_promoted_is_not_stopped_by_figures_but_by_death() -> None:
+    life = Life(decision=None, want=8, room=9, stable=8)
+    life.settle()
+    life.look(Verb.PROMOTE)
+    life.decision = ABORT
+    assert life.look().phase is RolloutPhase.PROMOTING
+    life.broken = Cause(Reason.CRASH_LOOP_BACK_OFF, "it died")
+    assert life.look().phase is RolloutPhase.ABORTED
+
+
+def test_a_pause_stops_the_clock_of_steps_only() -> None:
+    life = Life()
+    paused(life)
+    assert life.after(3600).weight == 10
+    life.spec = rollout()
+    assert life.settle().step >= 1
+
+
+def test_approval_is_for_one_step() -> None:
+    life = Life(spec=rollout(steps=[{**step, "approval": True} for step in STEPS]))
+    life.settle()
+    assert life.after(60).phase is RolloutPhase.AWAITING_APPROVAL
+    life.look(Verb.APPROVE)
+    assert (life.settle().step, life.state.approved) == (1, False)
+    assert life.after(120).phase is RolloutPhase.AWAITING_APPROVAL
+    life.look(Verb.APPROVE)
+    assert finished(life.settle())
+
+
+def test_no_room_under_always_ends_with_stable_whole() -> None:
+    life = Life(room=4, spec=rollout(surge="Always", deadline="10m"))
+    assert life.settle().weight == 0
+    assert life.state.reason == Reason.INSUFFICIENT_SURGE_CAPACITY
+    assert "0/3 nodes" in life.state.message
+    state = life.after(600)
+    assert (state.phase, life.stable, life.canary) == (RolloutPhase.ABORTED, 4, 0)
+    assert "InsufficientSurgeCapacity: no room within 10m" in state.message
+
+
+def test_no_room_under_auto_borrows() -> None:
+    life = Life(room=4)
+    life.look()
+    life.look()
+    assert life.settle().borrowing
+    assert (life.stable, life.canary, life.state.weight) == (3, 1, 10)
+    life.after(60)
+    assert finished(life.after(120))
+    assert max(life.weights) == 100
+
+
+def test_what_was_borrowed_is_given_back() -> None:
+    life = Life(room=4)
+    life.settle()
+    assert life.stable == 3
+    life.look(Verb.ABORT)
+    assert (life.stable, life.canary) == (4, 0)
+
+
+def test_the_only_replica_is_not_lent() -> None:
+    life = Life(want=1, stable=1, room=1, spec=rollout(surge="Never"))
+    assert (life.settle().weight, life.stable) == (0, 1)
+    assert life.after(1800).phase is RolloutPhase.ABORTED
+
+
+def test_pause_on_failure_keeps_the_pods() -> None:
+    life = Life(spec=rollout(onFailure="Pause"))
+    life.settle()
+    life.look(Verb.ABORT)
+    assert (life.stable, life.canary, life.state.weight) == (4, 1, 0)
+
+
+def test_without_a_gateway_the_canary_waits_and_stable_serves() -> None:
+    life = Life(unrouted=Cause(Reason.GATEWAY_STARTING, "no gateway yet"), spec=rollout(deadline="10m"))
+    assert (life.settle().weight, life.stable, life.canary) == (0, 4, 0)
+    assert life.state.reason == Reason.GATEWAY_STARTING
+    assert life.after(600).phase is RolloutPhase.ABORTED
+    life = Life(unrouted=Cause(Reason.GATEWAY_STARTING, "no gateway yet"))
+    life.settle()
+    life.unrouted = None
+    assert life.settle().weight == 10
+
+
+def test_the_deadline_counts_from_the_last_progress() -> None:
+    life = Life(spec=rollout(deadline="10m"))
+    life.broken, life.room = None, 4
+    life.spec = rollout(deadline="10m", surge="Always")
+    life.settle()
+    life.now += timedelta(seconds=599)
+    assert life.look().phase is RolloutPhase.PROGRESSING
+    life.room = 8
+    assert life.settle().weight == 10
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.sampled_from([None, *Verb]), st.booleans()), max_size=30))
+def test_whatever_happens_stable_has_what_its_weight_needs(story: list[tuple[int, Verb | None, bool]]) -> None:
+    life = Life()
+    for seconds, verb, breach in story:
+        life.now += timedelta(seconds=seconds)
+        life.decision = ABORT if breach else PROMOTE
+        state = life.look(verb)
+        life.decision = HOLD
+        if finished(state):
+            return
+        if state.phase is RolloutPhase.ABORTED:
+            assert (state.weight, life.stable) == (0, 4)
+        assert life.stable >= (100 - state.weight) * 4 // 100

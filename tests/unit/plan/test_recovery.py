@@ -1,0 +1,280 @@
+"""Lost nodes and zones through the whole planner, against the cluster in miniature."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pilotboat.api import labels
+from pilotboat.api.crd import MODEL_DEPLOYMENT
+from pilotboat.api.routing import Evidence, Route, Sighting
+from pilotboat.plan.types import Node, Observed, Plan
+from tests.unit.plan.cluster import Cluster
+from tests.unit.plan.world import check_schema, condition, types
+
+ZONES = {"n1": "a", "n2": "b", "n3": "c"}
+FULL = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+
+
+class World(Cluster):
+    """The miniature with nodes: pods are placed where few are, and not on nodes that are lost."""
+
+    def __init__(self, replicas: int = 3, room: int = 9, **zones: Any) -> None:
+        self.lost: set[str] = set()
+        """Nodes that nobody hears of."""
+        self.dead: set[str] = set()
+        """Nodes whose pods do not serve."""
+        super().__init__(replicas)
+        self.since: dict[str, str] = {}
+        """When each pod became ready."""
+        self.room = room
+        self.edit(zones=zones)
+        assert self.settle()
+
+    @property
+    def observed(self) -> Observed:
+        nodes = {name: Node(name, zone, lost="silent" if name in self.lost else None) for name, zone in ZONES.items()}
+        seen = {
+            name: Sighting(up=not self._is_dead(name), since=self.now.timestamp() - 2)
+            for name in self.pods
+            if self.serves(name) or self._is_dead(name)
+        }
+        told = Evidence(gateway="one", now=0, replicas=seen)
+        return dataclasses.replace(super().observed, nodes=nodes, evidence=(told,), evidence_at=(self.now,))
+
+    def node_of(self, name: str) -> str | None:
+        where: str | None = self.pods[name][1].raw["spec"]["nodeName"]
+        return where
+
+    def _is_dead(self, name: str) -> bool:
+        return self.node_of(name) in self.dead
+
+    def serves(self, name: str) -> bool:
+        return super().serves(name) and not self._is_dead(name)
+
+    def advance(self, name: str) -> None:
+        if self.node_of(name) in self.lost | self.dead:
+            return
+        stage, pod = self.pods[name]
+        if stage == "new":
+            counts = {n: sum(self.node_of(p) == n for p in self.pods) for n in ZONES if n not in self.lost}
+            where = min(counts, key=lambda n: (counts[n], n), default=None)
+            if len(self.pods) > self.room or where is None:
+                pod.unschedulable(FULL)
+                return
+            super().advance(name)
+            pod.raw["spec"]["nodeName"] = where
+            return
+        where_now = self.node_of(name)
+        super().advance(name)
+        if name in self.pods:
+            after, moved = self.pods[name]
+            moved.raw["spec"]["nodeName"] = where_now
+            if (stage, after) == ("loading", "serving"):
+                self.since[name] = self.time
+            if name in self.since and after == "serving":
+                moved.condition("Ready", "True", since=self.since[name])
+
+    def lose(self, node: str) -> None:
+        """The node dies, and its pods with it."""
+        self.lost.add(node)
+        self.dead.add(node)
+        for name in self.pods:
+            if self.node_of(name) == node:
+                self.pods[name][1].condition("Ready", "False", since=self.time)
+
+    def heal(self, node: str) -> None:
+        """As it was: its pods serve."""
+        self.lost.discard(node)
+        self.dead.discard(node)
+        for name in self.pods:
+            if self.node_of(name) == node:
+                self.pods[name][1].condition("Ready", "True", since=self.time)
+
+    def passes(self, seconds: int, step: int = 5) -> None:
+        """Time goes by."""
+        for _ in range(0, seconds, step):
+            self.now += timedelta(seconds=step - 1)
+            self.follow()
+            self.carry_out(self.plan())
+
+    @property
+    def status(self) -> dict[str, Any]:
+        check_schema(MODEL_DEPLOYMENT, self.parent["status"])
+        found: dict[str, Any] = self.parent["status"]
+        return found
+
+    @property
+    def asked(self) -> tuple[int, str | None]:
+        """Replicas of the only Deployment, and how many of them stand in for others."""
+        (deployment,) = [each for each in self.deployments if each["spec"]["replicas"]]
+        return deployment["spec"]["replicas"], deployment["metadata"].get("annotations", {}).get(labels.STAND_INS)
+
+    @property
+    def weights(self) -> dict[str, int]:
+        raw = next(raw for ref, raw in self.objects.items() if ref.name == "chat-route")
+        return Route.load(raw["data"]["route.json"]).zones
+
+    def told(self) -> list[str]:
+        return [event.reason for event in self.events]
+
+
+def test_a_lost_node_gets_a_stand_in_and_nothing_is_deleted() -> None:
+    world = World()
+    before = set(world.pods)
+    world.lose("n2")
+    world.passes(60)
+    assert world.asked == (4, "1")
+    assert before < set(world.pods)
+    assert types(world.status)["Ready"] == "True"
+    assert (world.status["ready"], world.status["replicas"]) == ("3/3", 3)
+    last = world.status["recovery"]["last"]
+    assert (last["fault"], last["subject"], last["replicas"]) == ("ZoneLost", "zone b", 1)
+    assert last["detectedAt"] <= last["replacedAt"] <= last["readyAt"]
+    story = [reason for reason in world.told() if reason in ("NodeLost", "ZoneSuspect", "ZoneLost", "Recovered")]
+    assert story[0] == "NodeLost"
+    assert story.index("ZoneSuspect") < story.index("ZoneLost")
+
+
+def test_while_the_stand_in_starts_the_cause_is_told() -> None:
+    world = World()
+    world.lose("n2")
+    world.carry_out(world.plan())
+    world.passes(5)
+    told = condition(world.status, "Ready")
+    assert (told["status"], told["reason"]) == ("False", "NodeLost")
+    assert "node n2: silent" in told["message"]
+
+
+def test_a_node_that_is_only_unheard_of_loses_nothing() -> None:
+    world = World()
+    world.lost.add("n2")
+    for name in world.pods:
+        if world.node_of(name) == "n2":
+            world.pods[name][1].condition("Ready", "False", since=world.time)
+    world.passes(120)
+    assert world.asked == (3, None)
+    assert world.weights == {}
+
+
+def test_without_room_the_scheduler_has_the_word() -> None:
+    world = World(room=3)
+    world.lose("n2")
+    world.passes(60)
+    told = condition(world.status, "Ready")
+    assert told["reason"] == "CapacityPending"
+    assert FULL in told["message"]
+    assert condition(world.status, "ZonesHealthy")["reason"] == "CapacityPending"
+
+
+def test_the_surplus_goes_late_and_all_ends_as_it_began() -> None:
+    world = World()
+    world.lose("n2")
+    world.passes(60)
+    world.heal("n2")
+    world.passes(200)
+    assert world.asked == (4, "1"), "not trusted yet"
+    world.passes(1200, step=20)
+    assert world.asked == (3, None)
+    assert world.weights == {}
+    assert types(world.status)["Ready"] == "True"
+    assert "ZonesUp" in world.told()
+    assert world.settle()
+
+
+def test_a_zone_gets_its_traffic_back_by_steps() -> None:
+    world = World()
+    world.lose("n2")
+    world.passes(60)
+    assert world.weights == {"b": 0}
+    world.heal("n2")
+    seen = []
+    for _ in range(200):
+        world.passes(5)
+        if not seen or seen[-1] != world.weights.get("b", 100):
+            seen.append(world.weights.get("b", 100))
+    assert seen == [0, 10, 25, 50, 100]
+
+
+def test_spare_replicas_are_kept_beside_those_asked_for() -> None:
+    world = World(spare=1)
+    assert world.asked == (4, None)
+    assert world.status["ready"] == "4/4"
+    world.edit(replicas=0)
+    assert world.settle()
+    assert not [each for each in world.deployments if each["spec"]["replicas"]]
+
+
+class Cut(World):
+    """An operator that dies after so many writes, once, in every pass."""
+
+    def __init__(self, after: int) -> None:
+        self.after = 10**6
+        super().__init__()
+        self.after = after
+
+    def carry_out(self, plan: Plan) -> bool:
+        whole = super().carry_out(dataclasses.replace(plan, apply=plan.apply[: self.after], status=None))
+        again = super().carry_out(self.plan())
+        return whole or again
+
+
+def lived(world: World) -> tuple[Any, ...]:
+    world.lose("n2")
+    world.passes(60)
+    middle = world.asked
+    world.heal("n2")
+    world.passes(1500, step=20)
+    return middle, world.asked, world.weights, types(world.status), len(world.pods)
+
+
+@pytest.mark.parametrize("after", range(6))
+def test_an_operator_killed_after_any_write_ends_in_the_same_state(after: int) -> None:
+    assert lived(Cut(after)) == lived(World())
+
+
+def test_thirty_second_flaps_for_twenty_minutes_are_two_moves_at_most() -> None:
+    world, moves = World(), 0
+    weights, made = world.weights, world.serial
+    for half in range(40):
+        (world.lose if half % 2 == 0 else world.heal)("n2")
+        for _ in range(6):
+            world.passes(5)
+            moves += (world.weights.get("b", 100) == 0) != (weights.get("b", 100) == 0)
+            weights = world.weights
+    assert moves <= 2
+    assert world.serial - made <= 6, "no pod is made again and again"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_is_lost_and_healed_it_ends_whole(seed: int) -> None:
+    chance, world = random.Random(seed), World()
+    for _ in range(15):
+        node = chance.choice(list(ZONES))
+        chance.choice([world.lose, world.heal, world.heal])(node)
+        world.passes(wait := chance.choice([5, 20, 60, 400]), step=5 if wait < 100 else 20)
+        assert sum(weight == 0 for weight in world.weights.values()) < len(ZONES)
+    for node in ZONES:
+        world.heal(node)
+    world.passes(15000, step=250)
+    assert world.asked == (3, None)
+    assert world.weights == {}
+    assert types(world.status)["Ready"] == "True"
+
+
+def test_a_pod_that_goes_is_on_record() -> None:
+    world = World()
+    world.carry_out(world.plan())
+    world.kill(sorted(world.pods)[0])
+    for deployment in world.deployments:
+        world.report(deployment)
+    world.carry_out(world.plan())
+    assert world.status["recovery"]["last"]["fault"] == "PodLost"
+    world.passes(60)
+    last = world.status["recovery"]["last"]
+    assert last["readyAt"] >= last["replacedAt"]
+    assert world.status["recovery"]["count"] == 1

@@ -1,0 +1,182 @@
+"""The state machine of a zone: when it acts, when it refuses, how slowly it goes back."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotboat.api.recovery import Zones, ZoneState, ZoneStatus
+from pilotboat.plan import zones
+from pilotboat.plan.types import Node
+from pilotboat.plan.zones import World, Zone
+from tests.unit.plan.world import NOW, Pod
+
+H, S, L, R, T = (ZoneState(name) for name in ("Healthy", "Suspect", "Lost", "Recovering", "Returning"))
+States = tuple[ZoneStatus, ...]
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def world(bad: str = "", all_of: str = "abc", replicas: int = 2) -> World:
+    return World(
+        {
+            name: Zone(name, 2, 2, replicas, replicas, 0) if name in bad else Zone(name, 2, 0, replicas, 0, replicas)
+            for name in all_of
+        }
+    )
+
+
+def spec(**more: Any) -> Zones:
+    return Zones.model_validate(more)
+
+
+def walk(*steps: tuple[float, World], known: States = (), **more: Any) -> States:
+    for second, seen in steps:
+        known = zones.look(known, spec(**more), seen, at(second))
+    return known
+
+
+def state(found: States, name: str = "a") -> ZoneState:
+    return next(zone.state for zone in found if zone.name == name)
+
+
+def test_a_zone_that_fails_long_enough_is_lost_and_gets_nothing() -> None:
+    suspect = walk((0, world()), (1, world("a")))
+    assert state(suspect) is S
+    assert zones.weights(suspect) == {}
+    assert state(walk((15, world("a")), known=suspect)) is S
+    lost = walk((16, world("a")), known=suspect)
+    assert state(lost) is L
+    assert zones.weights(lost) == {"a": 0}
+
+
+@pytest.mark.parametrize(
+    ("seen", "more", "words"),
+    [
+        (world("ab"), {}, "more likely the observer's fault"),
+        (world("abc"), {}, "more likely the observer's fault"),
+        (world("a", all_of="a"), {}, "no other zone"),
+        (world("a"), {"failover": {"mode": "Off"}}, "is Off"),
+        (
+            World({"a": Zone("a", 2, 2, 3, 2, 1), "b": Zone("b", 2, 0, 0, 0, 0)}),
+            {},
+            "too few replicas serve elsewhere",
+        ),
+    ],
+)
+def test_it_refuses_to_act(seen: World, more: dict[str, Any], words: str) -> None:
+    found = walk((0, world()), (1, seen), (3600, seen), **more)
+    assert state(found) is S
+    assert words in found[0].message
+    assert zones.weights(found) == {}
+
+
+def test_a_zone_of_which_only_a_part_fails_is_left_to_its_nodes() -> None:
+    part = World({"a": Zone("a", 3, 1, 3, 1, 2), "b": Zone("b", 3, 0, 3, 0, 3)})
+    assert state(walk((0, part), (60, part))) is H
+
+
+def test_the_way_back_is_slow_and_by_steps() -> None:
+    lost = walk((0, world("a")), (20, world("a")))
+    well = walk((100, world()), known=lost)
+    assert state(well) is R
+    assert state(walk((399, world()), known=well)) is R
+    weights = []
+    found = well
+    for second in (400, 459, 460, 520, 580):
+        found = walk((second, world()), known=found)
+        weights.append(zones.weights(found).get("a", 100))
+    assert weights == [10, 10, 25, 50, 100]
+    assert state(found) is H
+
+
+def test_a_failure_on_the_way_back_begins_anew_and_takes_twice_as_long() -> None:
+    lost = walk((0, world("a")), (20, world("a")))
+    returning = walk((100, world()), (400, world()), known=lost)
+    assert state(returning) is T
+    again = walk((410, world("a")), known=returning)
+    assert state(again) is L
+    assert again[0].losses == 2
+    well = walk((420, world()), known=again)
+    assert state(walk((420 + 599, world()), known=well)) is R
+    assert state(walk((420 + 600, world()), known=well)) is T
+
+
+def test_by_hand_a_zone_waits_for_its_name() -> None:
+    lost = walk((0, world("a")), (20, world("a")))
+    manual = {"failback": {"mode": "Manual"}}
+    waits = walk((100, world()), (5000, world()), known=lost, **manual)
+    assert state(waits) is R
+    assert "approved must name a" in waits[0].message
+    named = {"failback": {"mode": "Manual", "approved": ["a"]}}
+    assert state(walk((5001, world()), known=waits, **named)) is T
+
+
+def test_without_a_ready_replica_there_is_no_way_back() -> None:
+    lost = walk((0, world("a")), (20, world("a")))
+    unready = World({**world().zones, "a": Zone("a", 2, 0, 2, 0, 0)})
+    found = walk((100, unready), (500, unready), known=lost)
+    assert state(found) is R
+    assert "none of its replicas is ready" in found[0].message
+
+
+def test_a_loss_of_long_ago_is_forgotten() -> None:
+    lost = walk((0, world("a")), (20, world("a")), (100, world()))
+    healthy = walk(*((400 + 60 * n, world()) for n in range(6)), known=lost)
+    assert state(healthy) is H
+    later = walk((30000, world("a")), (30020, world("a")), known=healthy)
+    assert later[0].losses == 1
+
+
+def moves(story: list[tuple[float, bool]]) -> int:
+    """How often the zone's weight became 0, or left it."""
+    found: States = ()
+    count, before = 0, 100
+    for second, bad in story:
+        found = zones.look(found, spec(), world("a" if bad else ""), at(second))
+        count += (found[0].weight == 0) != (before == 0)
+        before = found[0].weight
+    return count
+
+
+@pytest.mark.parametrize("period", [20, 30, 60, 120])
+def test_twenty_minutes_of_flapping_are_two_moves_at_most(period: int) -> None:
+    assert moves([(second, second // period % 2 == 0) for second in range(0, 1200, 2)]) <= 2
+
+
+@given(st.lists(st.booleans(), min_size=600, max_size=600))
+def test_twenty_minutes_of_any_flapping_are_two_moves_at_most(bad: list[bool]) -> None:
+    assert moves([(2.0 * n, each) for n, each in enumerate(bad)]) <= 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["", "a", "b", "c", "ab", "bc", "abc"])), max_size=60))
+def test_some_zone_always_keeps_its_weight(story: list[tuple[int, str]]) -> None:
+    found, second = (), 0
+    for wait, bad in story:
+        second += wait
+        found = zones.look(found, spec(), world(bad), at(second))
+        assert any(zone.weight == 100 for zone in found)
+
+
+@given(st.sampled_from([S, R, T]), st.integers(-3600, 3600))
+def test_a_clock_that_jumps_back_resets_nothing_and_hurries_nothing(begun: ZoneState, jump: int) -> None:
+    before = ZoneStatus(name="a", state=begun, since="2026-05-01T12:00:00Z", weight=0 if begun is R else 100, losses=1)
+    seen = world("a" if begun is S else "")
+    found = zones.look([before], spec(), seen, at(jump))
+    if jump < 15:
+        assert found[0].state is begun
+        assert found[0].since == before.since
+
+
+def test_zones_are_counted_by_their_nodes() -> None:
+    nodes = {n: Node(n, z, lost=lost) for n, z, lost in (("node-1", "a", "gone"), ("n2", "b", None), ("n3", "", None))}
+    pods = [Pod("p").unready(), Pod("q").serving()]
+    pods[1].raw["spec"]["nodeName"] = "n2"
+    found = zones.count([pod.raw for pod in pods], nodes, frozenset({"p"}))
+    assert found.zones == {"a": Zone("a", 1, 1, 1, 1, 0), "b": Zone("b", 1, 0, 1, 0, 1)}

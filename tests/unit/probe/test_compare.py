@@ -1,0 +1,81 @@
+"""Likeness of answers, by tables; and what must hold of any two."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotboat_probe.client import Answer
+from pilotboat_probe.compare import agreement, examples, perplexity
+
+
+def words(text: str) -> Answer:
+    return Answer(text, tuple(text.split()), None)
+
+
+def scored(text: str, *logprobs: float) -> Answer:
+    return Answer(text, tuple(text.split()), logprobs)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "exact", "prefix", "similarity"),
+    [
+        ("a b c d", "a b c d", 1, 1.0, 1.0),
+        ("a b c d", "a b x d", 0, 0.5, 0.75),
+        ("a b c d", "a b", 0, 0.5, 0.6667),
+        ("a b c d", "x y z", 0, 0.0, 0.0),
+        ("a b", "a  b", 0, 1.0, 1.0),
+        ("", "", 1, 1.0, 1.0),
+        ("", "a", 0, 0.0, 0.0),
+    ],
+)
+def test_two_answers(one: str, other: str, exact: int, prefix: float, similarity: float) -> None:
+    found = agreement([(words(one), words(other))])
+    assert (found.answered, found.exact, found.prefix, found.similarity) == (1, exact, prefix, similarity)
+    assert (found.log_likelihood, found.compared_tokens) == (None, 0)
+
+
+def test_only_prompts_that_both_answered_count() -> None:
+    found = agreement([(words("a"), None), (None, words("a")), (None, None), (words("a b"), words("a c"))])
+    assert (found.answered, found.exact, found.prefix) == (1, 0, 0.5)
+
+
+def test_likelihood_is_compared_where_both_saw_the_same_text() -> None:
+    found = agreement([(scored("a b c", -0.1, -0.2, -9.0), scored("a b x", -0.3, -0.6, -0.1))])
+    assert (found.log_likelihood, found.compared_tokens) == (-0.3, 2)
+
+
+@pytest.mark.parametrize("missing", [words("a b"), scored("x", -1.0), scored("a", -math.inf)])
+def test_no_likelihood_where_nothing_can_be_compared(missing: Answer) -> None:
+    assert agreement([(scored("a b", -0.1, -0.2), missing)]).log_likelihood is None
+
+
+def test_perplexity() -> None:
+    assert perplexity([scored("a b", -1.0, -3.0), None, words("c")]) == pytest.approx(math.exp(2), abs=1e-4)
+    assert perplexity([words("c"), None]) is None
+    assert math.isfinite(perplexity([scored("a", -1e300)]) or 0)
+
+
+def test_the_earliest_differences_are_shown_from_where_they_begin() -> None:
+    long = "same " * 20
+    pairs = [(words("a b"), words("a b")), (words(long + "x"), words(long + "y")), (words("p q"), words("p r"))]
+    found = examples(["equal", "late", "early"], [*pairs, (words("a"), None)][:3])
+    assert [example.prompt for example in found] == ["early", "late"]
+    assert found[1].stable.startswith("…")
+    assert found[1].stable.endswith("same x")
+    assert len(found[1].canary) < 40
+
+
+ANSWERS = st.lists(st.sampled_from("abc"), max_size=12).map(lambda letters: words(" ".join(letters)))
+
+
+@given(st.lists(st.tuples(ANSWERS, ANSWERS), max_size=8))
+def test_measures_are_shares_and_symmetric_in_the_prefix(pairs: list[tuple[Answer, Answer]]) -> None:
+    found, turned = agreement(pairs), agreement((other, one) for one, other in pairs)
+    assert 0 <= found.prefix <= 1
+    assert 0 <= found.similarity <= 1
+    assert (found.exact, found.prefix) == (turned.exact, turned.prefix)
+    assert agreement((one, one) for one, _ in pairs).exact == len(pairs)

@@ -1,0 +1,48 @@
+"""The command: what it says no to before it talks to any cluster, and where the key comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pilotboat import cli, rehearse_cli
+from pilotboat.rehearse.errors import BadFile
+from pilotboat.rehearse.file import ApiKey
+
+
+def test_a_bad_file_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("deployment: {namespace: a, name: b}\nfaults: []\n")
+    assert cli.main(["rehearse", str(path), "--kubeconfig", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_kubeconfig_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("deployment: {namespace: a, name: b}\nfaults: [{name: f, kind: deletePod}]\n")
+    assert cli.main(["rehearse", str(path), "--kubeconfig", str(tmp_path / "none")]) == 2
+    assert "kubeconfig" in capsys.readouterr().err.lower()
+
+
+def test_the_key_is_the_first_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "keys"
+    path.write_text("\n sk-one \nsk-two\n")
+    monkeypatch.setenv("THE_KEY", "sk-three")
+    assert rehearse_cli._key(ApiKey(file=str(path))) == "sk-one"
+    assert rehearse_cli._key(ApiKey(env="THE_KEY")) == "sk-three"
+    assert rehearse_cli._key(None) is None
+
+
+@pytest.mark.parametrize("text", ["", "\n", "sk-ö"])
+def test_no_key_where_one_was_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "keys"
+    path.write_text(text)
+    with pytest.raises(BadFile, match=r"load\.apiKey: no key in") as caught:
+        rehearse_cli._key(ApiKey(file=str(path)))
+    assert "ö" not in str(caught.value)
+
+
+def test_a_key_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match=r"load\.apiKey\.file: .*No such file"):
+        rehearse_cli._key(ApiKey(file=str(tmp_path / "none")))

@@ -1,0 +1,87 @@
+"""Commands of the file, run for real: names as arguments, healing in any case."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pilotboat.rehearse import faults
+from pilotboat.rehearse.aim import Target
+from pilotboat.rehearse.cluster import Subject
+from pilotboat.rehearse.errors import Unmeasured
+from tests.unit.rehearse.objects import fault
+
+HIT = Target((), ("n2",), "zone; rm -rf /", False)
+NOBODY = cast(Subject, None)
+"""Commands are run without a cluster."""
+
+
+def writes(path: Path, *words: str, code: int = 0) -> list[str]:
+    script = f"import sys; open(sys.argv[1], 'a').write('|'.join(sys.argv[2:]) + '\\n'); sys.exit({code})"
+    return [sys.executable, "-c", script, str(path), *words]
+
+
+def cutting(path: Path, **more: Any) -> Any:
+    commands = {"cut": writes(path, "cut", "{node}", "in {zone}"), "heal": writes(path, "heal", "{node}")}
+    return fault("cutNode", **commands | more)
+
+
+async def test_names_are_arguments_and_no_shell_reads_them(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    async with faults.standing(cutting(log), HIT, NOBODY):
+        assert log.read_text() == "cut|n2|in zone; rm -rf /\n"
+    assert log.read_text().splitlines()[1:] == ["heal|n2"]
+
+
+async def test_a_cut_that_fails_is_healed_all_the_same(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with pytest.raises(Unmeasured, match="ended with 7"):
+        async with faults.standing(cutting(log, cut=writes(log, "cut", code=7)), HIT, NOBODY):
+            pytest.fail("it does not stand")
+    assert log.read_text() == "cut\nheal|n2\n"
+
+
+async def test_healing_is_tried_twice_and_then_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    with pytest.raises(Unmeasured, match="ended with 3"):
+        async with faults.standing(cutting(log, heal=writes(log, "heal", code=3)), HIT, NOBODY):
+            pass
+    assert log.read_text().count("heal") == 2
+    assert "HEAL FAILED, run it yourself" in capsys.readouterr().err
+
+
+async def test_who_is_cancelled_heals_first_however_often(tmp_path: Path) -> None:
+    log, ready, go = tmp_path / "log", tmp_path / "ready", tmp_path / "go"
+    script = (
+        "import pathlib, sys, time\nlog, ready, go = map(pathlib.Path, sys.argv[1:])\nready.touch()\n"
+        "while not go.exists(): time.sleep(0.01)\nlog.open('a').write('healed')"
+    )
+    slow = [sys.executable, "-c", script, str(log), str(ready), str(go)]
+    standing = asyncio.Event()
+
+    async def stand() -> None:
+        async with faults.standing(cutting(log, heal=slow), HIT, NOBODY):
+            standing.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(stand())
+    await standing.wait()
+    task.cancel()
+    async with asyncio.timeout(20):
+        while not ready.exists():  # noqa: ASYNC110 -- another process makes it
+            await asyncio.sleep(0)
+    task.cancel()
+    assert not task.done()
+    go.touch()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert log.read_text().endswith("healed")
+
+
+async def test_a_command_that_is_not_there() -> None:
+    with pytest.raises(Unmeasured, match="No such file"):
+        await faults.command(["/nowhere/at/all"])

@@ -1,0 +1,222 @@
+"""Every request parameter works or is named in a 400; defaults and limits of the deployment act."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pilotboat.api.model_deployment import Range, SamplingDefaults, SamplingLimits
+from pilotboat_server import params
+from pilotboat_server.backend import ServerInfo
+from pilotboat_server.engines import llamacpp, transformers
+from pilotboat_server.errors import ApiError, BadRequest
+from pilotboat_server.types import (
+    Capabilities,
+    Delta,
+    Done,
+    Failed,
+    GenerateRequest,
+    Prefill,
+    TokenLogprob,
+    TopToken,
+    event_from_wire,
+    event_to_wire,
+)
+
+LLAMA = Capabilities("llamacpp", llamacpp.PARAMETERS, llamacpp.FORMATS)
+TORCH = Capabilities("transformers", transformers.PARAMETERS)
+MESSAGES = [{"role": "user", "content": "hi"}]
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+
+
+def info(capabilities: Capabilities = LLAMA, limits: SamplingLimits | None = None) -> ServerInfo:
+    return ServerInfo("m", 0, 100, capabilities, SamplingDefaults(), limits or SamplingLimits())
+
+
+def chat(capabilities: Capabilities = LLAMA, limits: SamplingLimits | None = None, **fields: Any) -> params.Work:
+    return params.chat({"messages": MESSAGES, **fields}, info(capabilities, limits), "id", 0.0)
+
+
+def completion(**fields: Any) -> params.Work:
+    return params.completion({"prompt": "hi", **fields}, info(), "id", 0.0)
+
+
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return {"type": "json_schema", "json_schema": {"name": "deep", "schema": schema}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"temperature": 2.1}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 100}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens"),
+        ({"max_completion_tokens": 1000}, "max_completion_tokens"),
+        ({"n": 0}, "n"),
+        ({"n": 1000}, "n"),
+        ({"stop": ""}, "stop"),
+        ({"stop": 5}, "stop"),
+        ({"stop": ["a"] * 17}, "stop"),
+        ({"seed": "x"}, "seed"),
+        ({"presence_penalty": 3}, "presence_penalty"),
+        ({"frequency_penalty": -3}, "frequency_penalty"),
+        ({"logprobs": 2}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"logit_bias": {"a": 1}}, "logit_bias.a"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5"),
+        ({"logit_bias": [1]}, "logit_bias"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"response_format": nested(100)}, "response_format"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": {"other": 1}}, "stream_options.other"),
+        ({"user": 5}, "user"),
+        ({"metadata": "x"}, "metadata"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"store": True}, "store"),
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"service_tier": "flex"}, "service_tier"),
+        ({"surprise": 1}, "surprise"),
+        ({"messages": []}, "messages"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": [5]}, "messages[0]"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": "x", "name": "bob"}]}, "messages[0].name"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "messages[0].content[0].type",
+        ),
+    ],
+)
+def test_what_is_wrong_or_not_offered_is_named(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        chat(**fields)
+    assert caught.value.param == param
+    assert caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": None}, "prompt"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [1, -1]}, "prompt"),
+        ({"prompt": ["a", ""]}, "prompt"),
+        ({"prompt": {"a": 1}}, "prompt"),
+        ({"echo": True}, "echo"),
+        ({"suffix": "end"}, "suffix"),
+        ({"best_of": 2}, "best_of"),
+        ({"logprobs": 21}, "logprobs"),
+        ({"messages": MESSAGES}, "messages"),
+    ],
+)
+def test_completions_name_what_is_wrong_too(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        completion(**fields)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize("name", sorted(LLAMA.parameters - {"response_format"}))
+def test_what_an_engine_cannot_do_is_named(name: str) -> None:
+    values: dict[str, Any] = {"logprobs": True, "logit_bias": {"5": 1}, "ignore_eos": True}
+    fields: dict[str, Any] = {name: values.get(name, 1)}
+    chat(LLAMA, **fields)
+    with pytest.raises(BadRequest) as caught:
+        chat(Capabilities("bare"), **fields)
+    assert caught.value.param == name
+
+
+def test_neutral_values_ask_for_nothing() -> None:
+    fields: dict[str, Any] = {
+        "presence_penalty": 0,
+        "frequency_penalty": 0.0,
+        "logprobs": False,
+        "top_k": 0,
+        "logit_bias": {},
+    }
+    chat(Capabilities("bare"), **fields, tools=[], tool_choice="none", store=False, n=1, seed=None, stop=None)
+
+
+def test_json_schema_is_llama_cpps_alone() -> None:
+    assert chat(LLAMA, response_format=SCHEMA).requests[0].sampling.response_format == SCHEMA
+    assert chat(TORCH, response_format={"type": "text"}).requests[0].sampling.response_format is None
+    with pytest.raises(BadRequest) as caught:
+        chat(TORCH, response_format=SCHEMA)
+    assert caught.value.param == "response_format"
+
+
+def test_defaults_are_the_deployments() -> None:
+    sampling = chat().requests[0].sampling
+    assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (0.7, 0.9, None)
+    assert completion().requests[0].sampling.max_tokens == 16
+
+
+@pytest.mark.parametrize(("field", "value"), [("temperature", 0.05), ("temperature", 1.1), ("top_p", 0.5)])
+def test_limits_name_field_and_range(field: str, value: float) -> None:
+    limits = SamplingLimits(temperature=Range(min=0.1, max=1.0), top_p=Range(min=0.7, max=0.95))
+    chat(limits=limits, temperature=0.1, top_p=0.95)
+    with pytest.raises(BadRequest) as caught:
+        chat(LLAMA, limits, **{field: value})
+    limit = getattr(limits, field)
+    assert caught.value.param == field
+    assert f"{limit.min:g} to {limit.max:g}" in caught.value.message
+
+
+def test_text_parts_are_joined_and_developers_are_system() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    work = params.chat({"messages": [{"role": "developer", "content": parts}]}, info(), "id", 0.0)
+    assert work.requests[0].messages == ({"role": "system", "content": "ab"},)
+
+
+def test_choices_have_seeds_of_their_own() -> None:
+    assert [request.sampling.seed for request in chat(n=3, seed=5).requests] == [5, 6, 7]
+    assert len({request.id for request in chat(n=3).requests}) == 3
+
+
+def test_a_request_survives_the_wire() -> None:
+    request = chat(logit_bias={"7": -1.5}, stop=["a"], seed=1, response_format=SCHEMA).requests[0]
+    assert GenerateRequest.from_wire(request.to_wire()) == request
+    tokens = replace(completion(prompt=[1, 2]).requests[0])
+    assert GenerateRequest.from_wire(tokens.to_wire()) == tokens
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Prefill(5),
+        Delta("text", 2),
+        Delta("t", 1, (TokenLogprob(TopToken("t", -0.5, (116,)), (TopToken("u", -1.0, (117,)),)),)),
+        Done("stop", 1, 2, 3),
+        Failed((400, "message", "param", None)),
+    ],
+)
+def test_an_event_survives_the_wire(event: Any) -> None:
+    assert event_from_wire(event_to_wire(event)) == event
+
+
+def test_an_error_survives_the_wire() -> None:
+    error = BadRequest("message", "param", "code")
+    assert ApiError.from_wire(error.to_wire()).body() == error.body()
+
+
+def test_server_info_survives_the_wire() -> None:
+    before = info(LLAMA, SamplingLimits(temperature=Range(min=0.1, max=1)))
+    assert ServerInfo.from_wire(before.to_wire()) == before

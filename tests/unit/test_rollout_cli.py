@@ -1,0 +1,135 @@
+"""What `pilotboat rollout status` and `pilotboat ab` print, and what the verbs would write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pilotboat import ab_cli, rollout_cli
+from pilotboat.plan.feedback import Base
+
+CANARY: dict[str, Any] = {
+    "phase": "Progressing",
+    "stable": "aaaaaaaa",
+    "canary": "bbbbbbbb",
+    "weight": 25,
+    "message": "25 % for 10m",
+    "decision": {"metrics": [{"metric": "errors", "verdict": "Continue", "message": "1 of 100, stable 1 of 300"}]},
+}
+ABORTED = {"phase": "Aborted", "stable": "aaaaaaaa", "canary": "bbbbbbbb"}
+RECORD = {"revision": "99999999", "stable": "88888888", "outcome": "Promoted", "finished": "2026-05-01T12:00:00Z"}
+POSTS = {
+    "stable": {"requests": 900, "posts": {"up": 30, "down": 70}},
+    "canary": {"requests": 300, "posts": {"up": 60, "down": 40}},
+}
+TIMES = {"since": "2026-05-01T12:00:00Z", "time": "2026-05-01T12:30:00Z"}
+
+
+def found(**status: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "chat"}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("raw", "lines"),
+    [
+        ({"metadata": {"name": "chat"}}, ["serving   nothing yet   earlier: none"]),
+        (
+            found(currentRevision="aaaaaaaa", revisions=["99999999", "aaaaaaaa"], rollout=CANARY, rollouts=[RECORD]),
+            [
+                "serving   aaaaaaaa   earlier: 99999999, aaaaaaaa",
+                "canary    bbbbbbbb   Progressing, 25 % of the traffic",
+                "          25 % for 10m",
+                "  errors       Continue: 1 of 100, stable 1 of 300",
+                "earlier   99999999 Promoted 2026-05-01T12:00:00Z ",
+            ],
+        ),
+        (
+            found(currentRevision="aaaaaaaa", rollout=ABORTED),
+            ["serving   aaaaaaaa   earlier: none", "canary    bbbbbbbb   Aborted, 0 % of the traffic", "          "],
+        ),
+    ],
+    ids=["nothing", "under way", "given up"],
+)
+def test_a_rollout_in_lines(raw: dict[str, Any], lines: list[str]) -> None:
+    assert list(rollout_cli.told(raw)) == lines
+
+
+KEPT = ["99999999", "aaaaaaaa", "bbbbbbbb"]
+
+
+@pytest.mark.parametrize(
+    ("status", "to"),
+    [
+        ({"currentRevision": "bbbbbbbb", "revisions": KEPT}, "aaaaaaaa"),
+        ({"currentRevision": "aaaaaaaa", "revisions": KEPT, "rollout": ABORTED}, "99999999"),
+    ],
+    ids=["the one before", "never the canary that was given up"],
+)
+def test_undo_takes_the_revision_before(status: dict[str, Any], to: str) -> None:
+    assert rollout_cli.patch(found(**status), "undo") == {"rollbackTo": to}
+    assert rollout_cli.patch(found(**status), "undo", "cccccccc") == {"rollbackTo": "cccccccc"}
+
+
+@pytest.mark.parametrize(
+    ("status", "verb", "words"),
+    [
+        ({}, "undo", "no earlier revision is kept"),
+        ({"currentRevision": "aaaaaaaa", "revisions": ["aaaaaaaa"]}, "undo", "no earlier revision is kept"),
+        ({"currentRevision": "aaaaaaaa", "revisions": KEPT, "rollout": CANARY}, "undo", "a canary is under way"),
+        *(({}, verb, "no rollout with steps is under way") for verb in rollout_cli.ACTIONS),
+    ],
+)
+def test_what_could_have_no_effect_is_refused(status: dict[str, Any], verb: str, words: str) -> None:
+    with pytest.raises(rollout_cli.Refused, match=words):
+        rollout_cli.patch(found(**status), verb)
+
+
+def test_each_time_a_verb_has_an_id_of_its_own() -> None:
+    patches = [rollout_cli.patch(found(rollout=CANARY), "skip")["action"] for _ in range(2)]
+    assert [each["verb"] for each in patches] == ["Skip", "Skip"]
+    assert patches[0]["id"] != patches[1]["id"]
+
+
+TABLE = [
+    "outcome  stable  canary  effect  95 % interval",
+    "down     70.0 %  40.0 %  -30.0   -42.2 to -16.3  settled",
+    "up       30.0 %  60.0 %  +30.0   +16.3 to +42.2  settled",
+]
+
+
+def test_an_a_b_test_as_a_table() -> None:
+    lines = list(ab_cli.table(found(rollout=CANARY | {"outcomes": POSTS | TIMES}), Base.POSTS))
+    assert lines == [
+        "canary bbbbbbbb beside stable aaaaaaaa, 25 %, since 2026-05-01T12:00:00Z, as of 2026-05-01T12:30:00Z",
+        "stable: 900 requests answered, 100 outcomes posted",
+        "canary: 300 requests answered, 100 outcomes posted",
+        "shares of posts:",
+        *TABLE,
+    ]
+
+
+def test_the_last_result_is_shown_when_the_rollout_is_over() -> None:
+    lines = list(ab_cli.table(found(rollouts=[RECORD, RECORD | {"outcomes": POSTS}]), Base.REQUESTS))
+    assert lines[0] == "99999999 beside 88888888: Promoted 2026-05-01T12:00:00Z"
+    assert lines[3] == "shares of requests:"
+    assert lines[-2].split()[:5] == ["down", "7.8", "%", "13.3", "%"]
+
+
+def test_a_difference_that_may_be_chance_is_not_settled() -> None:
+    few = {"stable": {"posts": {"up": 3, "down": 7}}, "canary": {"posts": {"up": 6, "down": 4}}}
+    lines = list(ab_cli.table(found(rollout=CANARY | {"outcomes": few | TIMES}), Base.POSTS))
+    assert all(line.endswith("not yet") for line in lines[-2:])
+
+
+def test_nothing_posted_says_how_to_post() -> None:
+    assert "POST /v1/feedback" in list(ab_cli.table(found(rollout=CANARY), Base.POSTS))[-1]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [({}, "no rollout with steps"), ({"rollout": CANARY | {"outcomes": {"since": 7}}}, "not of a shape")],
+)
+def test_no_table(status: dict[str, Any], words: str) -> None:
+    with pytest.raises(ab_cli.Nothing, match=words):
+        list(ab_cli.table(found(**status), Base.POSTS))

@@ -1,0 +1,152 @@
+"""Files of a data set: found, read, digested; the first broken line named with its number."""
+
+import gzip
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotboat.api.finetune_job import DatasetFormat
+from pilotboat.api.runtime import TrainerData
+from pilotboat_trainer.dataset import read
+from pilotboat_trainer.errors import InvalidDataset
+
+GOOD = '{"prompt": "a", "completion": "b"}'
+ROOT = Path(__file__).parents[3]
+
+
+def data(path: Path, shape: DatasetFormat = DatasetFormat.AUTO) -> TrainerData:
+    return TrainerData(path=str(path), format=shape)
+
+
+def written(folder: Path, text: str | bytes, name: str = "train.jsonl") -> Path:
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return folder
+
+
+def test_files_of_a_folder_in_order_plain_and_compressed(tmp_path: Path) -> None:
+    written(tmp_path, '{"text": "one"}\n', "a.jsonl")
+    written(tmp_path, gzip.compress(b'{"text": "two"}\n'), "b.jsonl.gz")
+    written(tmp_path, '{"text": "judged"}\n', "eval.jsonl")
+    written(tmp_path, "{}", "MANIFEST.json")
+    examples = read(data(tmp_path))
+    assert [row["text"] for row in examples.rows] == ["one", "two"]
+    assert examples.format is DatasetFormat.TEXT
+    assert not examples.conversational
+
+
+def test_one_file_by_its_path_blank_lines_and_a_byte_order_mark(tmp_path: Path) -> None:
+    text = b"\xef\xbb\xbf" + f"{GOOD}\n\n  \n{GOOD}".encode()
+    examples = read(data(written(tmp_path, text) / "train.jsonl"))
+    assert (examples.lines, len(examples.rows)) == (2, 2)
+    assert examples.sha256 == hashlib.sha256(text).hexdigest()
+
+
+def test_the_digest_of_a_folder_depends_on_every_file(tmp_path: Path) -> None:
+    written(tmp_path, '{"text": "one"}\n', "a.jsonl")
+    written(tmp_path, '{"text": "two"}\n', "b.jsonl")
+    first = read(data(tmp_path)).sha256
+    written(tmp_path, '{"text": "2"}\n', "b.jsonl")
+    assert read(data(tmp_path)).sha256 != first
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('{"prompt": "a", "completion": "b"', "not JSON: Expecting ',' delimiter at column"),
+        ("[1, 2]", "wanted an object, got list"),
+        ('{"prompt": "a"}', "'completion' is missing"),
+        (b'{"prompt": "\xff"}', "not UTF-8: byte 13 is 0xff"),
+        ("nonsense", "not JSON: Expecting value at column 1"),
+        ("[" * 100_000, "nested too deep"),
+    ],
+)
+def test_a_broken_line_is_named_with_its_number(tmp_path: Path, line: str | bytes, what: str) -> None:
+    broken = line if isinstance(line, bytes) else line.encode()
+    text = f"{GOOD}\n\n{GOOD}\n".encode() + broken + f"\n{GOOD}\n".encode()
+    with pytest.raises(InvalidDataset, match=r"^train\.jsonl line 4: ") as error:
+        read(data(written(tmp_path, text)))
+    assert what in str(error.value)
+
+
+def test_further_broken_lines_are_listed_but_not_without_end(tmp_path: Path) -> None:
+    with pytest.raises(InvalidDataset) as error:
+        read(data(written(tmp_path, f"{GOOD}\n" + "x\n" * 50)))
+    assert "also broken: train.jsonl line 3, train.jsonl line 4" in str(error.value)
+    assert str(error.value).endswith("and more)")
+    assert len(str(error.value)) < 300
+
+
+@given(lines=st.lists(st.sampled_from([GOOD, "", "broken"]), min_size=1, max_size=30))
+def test_the_number_is_that_of_the_line_in_the_file(lines: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = written(tmp_path_factory.mktemp("data"), "\n".join(lines))
+    if "broken" in lines:
+        with pytest.raises(InvalidDataset, match=rf"^train\.jsonl line {lines.index('broken') + 1}: "):
+            read(data(folder))
+    elif GOOD in lines:
+        assert read(data(folder)).lines == lines.count(GOOD)
+
+
+def test_an_empty_data_set(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    written(other, "hi", "notes.txt")
+    with pytest.raises(InvalidDataset, match="no examples"):
+        read(data(written(tmp_path, "\n\n")))
+    with pytest.raises(InvalidDataset, match=r"no file to train on .* it has notes\.txt"):
+        read(data(other))
+    with pytest.raises(InvalidDataset, match="no file to train on"):
+        read(data(tmp_path / "missing"))
+
+
+def test_a_compressed_file_that_is_cut_off(tmp_path: Path) -> None:
+    written(tmp_path, gzip.compress(f"{GOOD}\n".encode() * 1000)[:-20], "train.jsonl.gz")
+    with pytest.raises(InvalidDataset, match=r"train\.jsonl\.gz after line \d+: not whole gzip data"):
+        read(data(tmp_path))
+    written(tmp_path, "not gzip", "train.jsonl.gz")
+    with pytest.raises(InvalidDataset, match="after line 0"):
+        read(data(tmp_path))
+
+
+def test_texts_and_messages_are_not_mixed(tmp_path: Path) -> None:
+    chat = json.dumps(
+        {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]}
+    )
+    with pytest.raises(InvalidDataset, match="use one of the two throughout"):
+        read(data(written(tmp_path, f"{GOOD}\n{chat}\n")))
+
+
+def test_a_given_format_is_not_guessed(tmp_path: Path) -> None:
+    row = '{"text": "t", "prompt": "p", "completion": "c"}\n'
+    assert read(data(written(tmp_path, row), DatasetFormat.TEXT)).rows == ({"text": "t"},)
+
+
+def test_a_broken_line_is_reported_without_loading_torch(tmp_path: Path) -> None:
+    """The whole program, with its exit code and report; torch would take longer than everything else together."""
+    written(tmp_path, f"{GOOD}\nbroken\n")
+    config = {"job": "qa", "base": "/none", "dataset": {"path": str(tmp_path)}, "output": str(tmp_path / "out")}
+    (tmp_path / "trainer.json").write_text(json.dumps(config))
+    program = (
+        "import sys\nfrom pilotboat_trainer.cli import main\n"
+        f"code = main(['--config', {str(tmp_path / 'trainer.json')!r}])\n"
+        "print('torch' in sys.modules or 'transformers' in sys.modules)\nsys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={
+            "PYTHONPATH": f"{ROOT}/operator:{ROOT}/images/trainer",
+            "PILOTBOAT_TERMINATION_LOG": str(tmp_path / "log"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = json.loads((tmp_path / "log").read_text())
+    assert (done.returncode, done.stdout) == (64, "False\n")
+    assert said["reason"] == "InvalidDataset"
+    assert said["message"].startswith("train.jsonl line 2: not JSON")

@@ -1,0 +1,218 @@
+"""`make demo`: from a bare machine to a served, fine-tuned and served-again model, every long step shown.
+
+Owns: the order of the demo and what it prints. Must not know: how clusters, images or models are made.
+
+    make demo                  in the lab on this machine
+    CONTEXT=name REGISTRY=registry.example/team make demo    in a cluster of your own, which pulls from that registry
+    make demo-down             takes everything away again
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tools import corpus, hubpod, model, place, venv
+from tools.host import ROOT, cache
+from tools.kube import Cluster, condition
+from tools.steps import Step, StepFailed, save_times, step, timings
+
+SYSTEM, DEMO = "pilotboat-system", "pilotboat-demo"
+RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
+QUESTION = "What does the field spec.replicas of a Deployment mean?"
+
+PLAN = """\
+make demo does this; the times are from another machine with 2 cores, the first run and any later one:
+  1. builds Kubernetes, kubectl and helm from Go modules             12 min     0 s
+     and, beside it, the images (PyTorch with its CUDA: 6 GB)         6 min     1 s
+     and the model: Gemma 3 270M, 4-bit, and as safetensors           2 min     0 s
+  2. starts three nodes in three zones, loads images                  4 min    20 s
+  3. installs the operator with helm; a hub inside the cluster        1 min    40 s
+  4. serves the model and asks it a question                          1 min    20 s
+  5. fine-tunes it with LoRA on texts from the API server itself      4 min     3 min
+  6. serves the tuned model and asks it the same question             1 min    40 s
+Everything is kept under {cache}; `make demo-down` ends it.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the demo, or with `down` take it away."""
+    try:
+        if "down" in argv:
+            down()
+            return 0
+        print(PLAN.format(cache=cache()), flush=True)
+        started = time.monotonic()
+        show(prepared())
+        record(time.monotonic() - started)
+    except (StepFailed, TimeoutError) as failure:
+        print(f"\n{failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def prepared() -> Cluster:
+    """A cluster with our images in reach: the user's own, or the lab."""
+    context = os.environ.get("CONTEXT")
+    if context:
+        cluster, refs = place.own(context, DEMO)
+    else:
+        place.prepare_lab()
+        cluster, refs = place.the_lab(DEMO)
+    with step("Installing the operator with helm", usual="30 s"):
+        install(cluster, refs)
+    with step("A hub inside the cluster, with the model", usual="30 s") as shown:
+        hubpod.start(cluster, refs["fetch"], {"demo/gemma-3-270m": [model.gguf(), model.safetensors()]}, shown)
+    return cluster
+
+
+def install(cluster: Cluster, refs: dict[str, str]) -> None:
+    """The chart, in a namespace where only restricted pods may run; waits until the operator is ready."""
+    for namespace in (SYSTEM, DEMO):
+        cluster.apply(json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))
+        cluster.run("label", "namespace", namespace, RESTRICTED, "--overwrite")
+    values = [f"--set=images.{name}={refs[name]}" for name in ("operator", "server", "trainer", "fetch", "gateway")]
+    endpoint = f"--set=hub.endpoint=http://hub.{DEMO}.svc:8000"
+    chart = str(ROOT / "charts" / "pilotboat")
+    cluster.helm_run(
+        "upgrade", "--install", "pilotboat", chart, f"--namespace={SYSTEM}", *values, endpoint, "--wait", "--timeout=3m"
+    )
+
+
+def show(cluster: Cluster) -> None:
+    """The three things the demo is for, in order."""
+    say("1. A ModelDeployment: a 4-bit GGUF, served")
+    serve(cluster, "modeldeployment.yaml", "assistant")
+    base = ask(cluster, "assistant")
+    say("2. A FineTuneJob: LoRA on questions and answers about Kubernetes fields")
+    tune(cluster)
+    say("3. A ModelDeployment that names the job: base and adapter by reference")
+    serve(cluster, "modeldeployment-tuned.yaml", "assistant-tuned")
+    tuned = ask(cluster, "assistant-tuned")
+    say("The same question to both")
+    print(f"  question: {QUESTION}\n\n  base:  {shortened(base)}\n\n  tuned: {shortened(tuned)}\n")
+
+
+def serve(cluster: Cluster, example: str, name: str) -> None:
+    """Apply an example and wait until it is Ready, showing its reason all the while."""
+    path = ROOT / "examples" / example
+    print(f"$ kubectl apply -f examples/{example}\n{path.read_text()}", flush=True)
+    cluster.run("apply", f"--filename={path}")
+    with step(f"{name}: waiting for Ready", usual="30 s to 1 min") as shown:
+        wait(cluster, "modeldeployments.pilotboat.dev", name, "Ready", shown)
+    print(cluster.run("get", "modeldeployments.pilotboat.dev,pods"))
+
+
+def wait(cluster: Cluster, kind: str, name: str, wanted: str, shown: Step, limit: float = 900) -> None:
+    """Until the condition holds; a fault that stands when the time is over is told in the status's own words."""
+    deadline = time.monotonic() + limit
+    while True:
+        raw = cluster.get(kind, name)
+        now = condition(raw, wanted)
+        if now.get("status") == "True" and now.get("observedGeneration") == raw["metadata"]["generation"]:
+            return
+        if failed := condition(raw, "Failed"):
+            raise StepFailed(f"{name} failed: {failed['reason']}: {failed['message']}")
+        shown.detail(happening(raw, now)[:100])
+        if time.monotonic() > deadline:
+            raise StepFailed(f"{name} is not {wanted} after {limit:.0f} s: {now.get('reason')}: {now.get('message')}")
+        time.sleep(1)
+
+
+def happening(raw: dict[str, Any], now: dict[str, Any]) -> str:
+    """What goes on, in a few words: a job's step and loss, or the reason of the condition that is waited for."""
+    status = raw.get("status", {})
+    if progress := status.get("progress"):
+        return f"step {progress.get('step')} of {progress.get('totalSteps')}, loss {progress.get('loss')}"
+    return f"{now.get('reason') or status.get('phase', 'waiting')}: {now.get('message') or status.get('message', '')}"
+
+
+def ask(cluster: Cluster, name: str) -> str:
+    """The question to a deployment's Service, streamed by the official client."""
+    print(f"$ chat with {name}: {QUESTION}", flush=True)
+    with cluster.forwarded(f"service/{name}", 8080) as port:
+        command = [str(venv.VENV / "bin" / "python"), "-m", "tools.chat", f"http://127.0.0.1:{port}/v1", name, QUESTION]
+        asked = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert asked.stdout is not None
+        heard = []
+        while text := asked.stdout.read(1):
+            heard.append(text)
+            print(text, end="", flush=True)
+        if asked.wait():
+            raise StepFailed(f"the endpoint of {name} did not answer")
+    return "".join(heard).rpartition("\n  (")[0].strip()
+
+
+def tune(cluster: Cluster) -> None:
+    """Data from the API server, the job, and its progress as kubectl shows it."""
+    with step("Questions and answers from the API server's OpenAPI document", usual="5 s") as shown:
+        folder = cache("demo", "dataset")
+        count = corpus.write(json.loads(cluster.run("get", "--raw", "/openapi/v2")), folder)
+        shown.detail(f"{count} pairs")
+        made = cluster.run(
+            *("create", "configmap", "kubernetes-fields", f"--from-file={folder / 'train.jsonl'}"),
+            *("--dry-run=client", "--output=yaml"),
+        )
+        cluster.apply(made)
+    path = ROOT / "examples" / "finetunejob.yaml"
+    print(f"$ kubectl apply -f examples/finetunejob.yaml\n{path.read_text()}", flush=True)
+    cluster.run(
+        "delete", "finetunejobs.pilotboat.dev", "kubernetes-fields", "--ignore-not-found", "--cascade=foreground"
+    )
+    cluster.run("apply", f"--filename={path}")
+    print("$ kubectl get ftj -w", flush=True)
+    watch = subprocess.Popen(cluster.command("get", "finetunejobs.pilotboat.dev", "--watch"), env=cluster.env)
+    try:
+        with step("kubernetes-fields: waiting for Complete", usual="3 min") as shown:
+            wait(cluster, "finetunejobs.pilotboat.dev", "kubernetes-fields", "Complete", shown)
+    finally:
+        watch.terminate()
+        watch.wait()
+    print(cluster.run("get", "finetunejobs.pilotboat.dev"))
+
+
+def record(seconds: float) -> None:
+    """Step times as a table and, for the benchmark page, as JSON."""
+    say("How long it took")
+    for timing in timings():
+        print(f"  {'  ' * timing.depth}{timing.title:<62} {timing.seconds:7.1f} s")
+    print(f"  {'altogether':<62} {seconds:7.1f} s")
+    path = cache("demo") / "times.json"
+    path.unlink(missing_ok=True)
+    save_times(path)
+    print(f"\nTry it: make -s kubeconfig >lab.yaml && kubectl --kubeconfig lab.yaml -n {DEMO} get mdep,ftj,pods")
+    print("End it: make demo-down")
+
+
+def down() -> None:
+    """Take the demo away: the whole lab, or from the user's cluster everything the demo put there."""
+    context = os.environ.get("CONTEXT")
+    if not context:
+        place.end_lab()
+        return
+    cluster = Cluster("kubectl", "helm", context=context, namespace=DEMO)
+    with step(f"Removing the demo from {context}"):
+        cluster.run("delete", "modeldeployments,finetunejobs", "--all", "--ignore-not-found")
+        cluster.helm_run("uninstall", "pilotboat", f"--namespace={SYSTEM}", "--ignore-not-found", "--wait")
+        cluster.run("delete", "namespace", DEMO, SYSTEM, "--ignore-not-found")
+        crds = [f"{plural}.pilotboat.dev" for plural in ("modeldeployments", "finetunejobs")]
+        cluster.run("delete", "customresourcedefinition", *crds, "--ignore-not-found")
+
+
+def say(text: str) -> None:
+    """A heading."""
+    print(f"\n=== {text}\n", flush=True)
+
+
+def shortened(text: str) -> str:
+    """An answer on one line."""
+    return " ".join(text.split())[:300]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,55 @@
+"""What the tools need from the machine: Debian packages, the cache directory, a lock. Standard library only.
+
+Knows nothing of images, requirements or the lab: it runs before any of these exist.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+def cache(*parts: str) -> Path:
+    """A directory under the project's one cache, made when it is not there."""
+    home = Path(os.environ.get("PILOTBOAT_CACHE") or Path.home() / ".cache" / "pilotboat")
+    path = home.joinpath(*parts)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """One process at a time for what is named; the kernel lets go when the holder dies."""
+    with (cache("locks") / name).open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def need(command: str, package: str) -> str:
+    """The path of a command, installed from Debian's package where it is missing and may be installed."""
+    found = shutil.which(command)
+    if found is None:
+        install(package)
+        found = shutil.which(command)
+    if found is None:
+        sys.exit(f"{command} is needed and not here: install the package {package!r}")
+    return found
+
+
+def install(*packages: str) -> None:
+    """Debian packages, by apt, as root; elsewhere a sentence that says what to install."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        sys.exit(f"needed on this machine: {' '.join(packages)} (Debian's names); install them and run this again")
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-qq"], check=True, env=quiet)
+    command = ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", *packages]
+    subprocess.run(command, check=True, env=quiet, stdout=subprocess.DEVNULL)

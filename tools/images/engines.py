@@ -1,0 +1,117 @@
+"""Drives the program that builds: buildah with a storage of its own, or a docker or podman that answers.
+
+The three take nearly the same commands; what differs is data here. It must not know which images there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools import host
+from tools.steps import StepFailed, run
+
+CHOICES = ("buildah", "docker", "podman")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One builder. `storage` is its overlay store, where the layers of built images can be read."""
+
+    name: str
+    command: tuple[str, ...]
+    storage: Path | None = None
+
+    def tags(self) -> set[str]:
+        """Every reference that it holds."""
+        listed = "{{.Name}}:{{.Tag}}" if self.name == "buildah" else "{{.Repository}}:{{.Tag}}"
+        command = [*self.command, "images", "--format", listed]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise StepFailed(f"{self.name} cannot list its images: {done.stderr.strip()}")
+        return set(done.stdout.split())
+
+    def build(self, ref: str, file: Path, context: Path, values: Mapping[str, str], label: str, log: Path) -> None:
+        """One image. Wheels come through the host's cache; the host's certificates are lent, not baked in."""
+        command = [*self.command, "build", *self._lent(), "--label", label, "--tag", ref, "--file", str(file)]
+        for name, value in values.items():
+            command += ["--build-arg", f"{name}={value}"]
+        try:
+            run([*command, str(context)], log=log, env=self._environment())
+        finally:
+            self._sweep()
+
+    def _environment(self) -> dict[str, str]:
+        if self.name == "docker":
+            return {"DOCKER_BUILDKIT": "1"}
+        return {"TMPDIR": str(host.cache("containers", "tmp"))}  # a layer on its way is as large as the layer
+
+    def _lent(self) -> list[str]:
+        options = []
+        if host.CERTIFICATES.exists():
+            options += ["--secret", f"id=ca,src={host.CERTIFICATES}"]
+        if self.name != "docker":  # docker has a cache of its own for the same mount
+            options += ["--layers", "--pull=never", "--volume", f"{host.cache('uv')}:/cache/uv"]
+        if self.name == "buildah":
+            options += ["--isolation", "chroot"]
+        return options
+
+    def _sweep(self) -> None:
+        """buildah leaves the containers of helper stages and failed builds: gigabytes, in a store that is ours."""
+        if self.name == "buildah":
+            subprocess.run([*self.command, "rm", "--all"], capture_output=True)
+
+    def pull(self, ref: str, as_ref: str, log: Path) -> None:
+        """An image from a registry, under a name of ours."""
+        run([*self.command, "pull", ref], log=log)
+        run([*self.command, "tag", ref, as_ref], log=log)
+
+    def push(self, ref: str, destination: str, log: Path) -> None:
+        """A built image into a registry, by the logins that the program already has."""
+        if self.name == "docker":
+            run([*self.command, "tag", ref, destination], log=log)
+            run([*self.command, "push", destination], log=log)
+        else:
+            run([*self.command, "push", ref, f"docker://{destination}"], log=log)
+
+    def remove(self, refs: Iterable[str]) -> None:
+        """References that are no longer wanted; in a store of ours, what has no name goes too. What is in use stays."""
+        for ref in refs:
+            subprocess.run([*self.command, "rmi", ref], capture_output=True)
+        if self.name == "buildah":
+            subprocess.run([*self.command, "rmi", "--prune"], capture_output=True)
+
+
+def buildah() -> Engine:
+    """buildah with its storage in the project's cache: nothing of the user's own is touched."""
+    storage = host.cache("containers") / "storage"
+    # State of running builds must not outlive a restart of the machine, so it is not in the cache.
+    run_root = Path("/run") / f"pilotboat-{hashlib.sha256(str(storage).encode()).hexdigest()[:8]}"
+    options = ("--root", str(storage), "--runroot", str(run_root), "--storage-driver", "overlay")
+    return Engine("buildah", (host.need("buildah", "buildah"), *options), storage)
+
+
+def answers(program: str) -> bool:
+    """True where the program is here and its engine is up."""
+    if shutil.which(program) is None:
+        return False
+    return subprocess.run([program, "info"], capture_output=True).returncode == 0
+
+
+def choose() -> Engine:
+    """What `PILOTBOAT_BUILDER` names; else buildah where it is or can be installed; else the engine that answers."""
+    wanted = os.environ.get("PILOTBOAT_BUILDER")
+    if wanted and wanted not in CHOICES:
+        raise StepFailed(f"PILOTBOAT_BUILDER={wanted}: one of {', '.join(CHOICES)} is needed")
+    root = os.geteuid() == 0
+    if wanted == "buildah" or (not wanted and root and (shutil.which("buildah") or shutil.which("apt-get"))):
+        return buildah()
+    for program in (wanted,) if wanted else ("docker", "podman"):
+        if answers(program):
+            return Engine(program, (program,))
+    raise StepFailed("no builder: run as root on Debian (buildah is installed then), or start docker or podman")

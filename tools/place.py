@@ -1,0 +1,68 @@
+"""Where the demo and the end-to-end tests run: the lab, or a cluster of the user's own; with our images in reach.
+
+Owns: bringing programs, images and model together before a cluster is used. Must not know: what is done in it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from tools import model, venv
+from tools.host import ROOT
+from tools.images import work
+from tools.kube import Cluster
+from tools.steps import StepFailed
+
+sys.path.insert(0, str(ROOT / "tests"))
+
+from lab import build, cluster, machine
+from lab.layout import current
+
+
+def prepare_lab() -> None:
+    """Everything the lab needs, made side by side; a machine that cannot do is told so before anything is changed."""
+    machine.prepare()
+    venv.update()
+    in_parallel(build.ensure, work.export, model.safetensors)
+
+
+def the_lab(namespace: str) -> tuple[Cluster, dict[str, str]]:
+    """The lab, up, with the images of this tree in every node; and the images' references."""
+    lab = current()
+    refs = work.load()  # before the nodes are there: then they get the images for nothing
+    cluster.up(lab)
+    programs = build.ensure()
+    kubectl, helm = str(programs / "kubectl"), str(programs / "helm")
+    return Cluster(kubectl, helm, cluster.kubeconfig(lab), namespace=namespace), refs
+
+
+def end_lab() -> None:
+    """The lab, down."""
+    cluster.down(current())
+
+
+def own(context: str, namespace: str) -> tuple[Cluster, dict[str, str]]:
+    """The user's cluster, with our images pushed to REGISTRY, from where it pulls; nothing of the lab is touched."""
+    registry = os.environ.get("REGISTRY")
+    if not registry:
+        raise StepFailed(
+            "REGISTRY names no registry, and your cluster must pull the images from one: none are published"
+        )
+    missing = [name for name in ("kubectl", "helm") if shutil.which(name) is None]
+    if missing:
+        raise StepFailed(f"{' and '.join(missing)} must be on the PATH to use your own cluster")
+    venv.update()
+    in_parallel(work.build, model.safetensors)
+    refs = work.push(registry)
+    return Cluster("kubectl", "helm", context=context, namespace=namespace), refs
+
+
+def in_parallel(*tasks: Callable[[], object]) -> None:
+    """Go builds want cores, images the network, the model some of both: together they take the longest one's time."""
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        for done in [pool.submit(task) for task in tasks]:
+            done.result()

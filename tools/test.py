@@ -1,0 +1,83 @@
+"""`make test`: every check and every test, from a bare machine; each stage shown with its time.
+
+Owns: the order of the stages and what each needs. Must not know: what is tested. Standard library only.
+
+    python3 -m tools.test            everything
+    python3 -m tools.test soak       SOAK_MINUTES of faults, one a minute, on the lab
+    python3 -m tools.test check      lint, types, layers, generated files, unit tests: no cluster, no images
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from tools import host, place, venv
+from tools.host import ROOT
+from tools.steps import StepFailed, step, timings
+
+SOURCES = ("operator", "images", "tests", "tools")
+TYPED = ("operator", "images/server", "images/trainer", "images/fetch", "images/gateway", "tools", "tests/lab")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the stages; the first that fails ends it with its status."""
+    try:
+        venv.update()
+        if "soak" in argv:
+            soak()
+        else:
+            check()
+            if "check" not in argv:
+                whole()
+    except (StepFailed, TimeoutError) as failure:
+        print(f"\n{failure}", file=sys.stderr)
+        return 1
+    for timing in timings():
+        if timing.depth == 0:
+            print(f"  {timing.title:<62} {timing.seconds:7.1f} s")
+    return 0
+
+
+def check() -> None:
+    """What needs no cluster."""
+    stage("Lint", "ruff", "check", *SOURCES)
+    stage("Format", "ruff", "format", "--check", *SOURCES)
+    stage("Types", "mypy", *TYPED)
+    stage("Layers", "lint-imports")
+    stage("Generated files", "python", "-m", "tools.gen", "--check")
+    stage("Unit tests", "pytest", "tests/unit", "-q", "-n2")
+
+
+def whole() -> None:
+    """What needs a real API server, the images and the lab."""
+    place.prepare_lab()
+    host.need("haproxy", "haproxy")
+    host.need("knotd", "knot")
+    # They wait more than they compute: two at a time, and each file at one place, for its servers.
+    stage("Integration tests", "pytest", "tests/integration", "-q", "-n2", "--dist=loadfile")
+    place.the_lab("default")
+    stage("End-to-end tests on the lab", "pytest", "tests/e2e", "-q")
+    if os.environ.get("KEEP_LAB") is None:
+        place.end_lab()
+
+
+def soak() -> None:
+    """Faults without end, for as long as SOAK_MINUTES says."""
+    place.prepare_lab()
+    place.the_lab("default")
+    stage("Soak on the lab", "pytest", "tests/e2e/test_soak.py", "-q", "-s")
+
+
+def stage(title: str, program: str, *args: str) -> None:
+    """One program of `.venv`, its output shown as it comes."""
+    with step(title):
+        done = subprocess.run([str(venv.VENV / "bin" / program), *args], cwd=ROOT, check=False)
+        if done.returncode:
+            raise StepFailed(f"{title} failed: {program} ended with {done.returncode}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
