@@ -7,7 +7,7 @@ in order. Must not know: how losses (losses.py), zones (zones.py) and times (tim
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from ..api import conditions as kinds
@@ -56,11 +56,23 @@ def look(observed: Observed, spec: ModelDeploymentSpec, asks: bool, now: datetim
     """What is lost now. `asks`: this deployment's requests go through gateways that can tell who serves."""
     known = outcome.read(RecoveryStatus, dig(observed.parent, "status", "recovery")) or RecoveryStatus()
     known_zones = tuple(outcome.read_all(ZoneStatus, dig(observed.parent, "status", "zones")))
+    observed = observed if _uses_devices(spec) else _without_device_faults(observed)
     lost = losses.look(observed, known.nodes, spec.zones.failback.after_seconds, asks, now)
     world = zones.count(observed.pods, observed.nodes, lost.failing)
     states = zones.look(known_zones, spec.zones, world, now) if observed.nodes else known_zones
     again = [wait for wait in (lost.look_again, zones.look_again(states, spec.zones, now)) if wait]
     return Recovery(lost, states, known, known_zones, min(again, default=None))
+
+
+def _uses_devices(spec: ModelDeploymentSpec) -> bool:
+    """Whether a replica asks for an extended resource: their names have a slash."""
+    given = spec.pod_template.resources
+    return spec.gpu is not None or any("/" in name for name in {*given.requests, *given.limits})
+
+
+def _without_device_faults(observed: Observed) -> Observed:
+    """For replicas that use no device, a device that is out of order is no reason to suspect a node."""
+    return replace(observed, nodes={name: replace(node, fault=None) for name, node in observed.nodes.items()})
 
 
 def wants_evidence(parent: Raw) -> bool:

@@ -84,7 +84,7 @@ def model_deployment(raw: Raw, replicas: tuple[Pod, ...], gateways: tuple[Pod, .
     """Ours."""
     meta, status = raw["metadata"], raw.get("status") or {}
     told = f"ModelDeployment {meta['namespace']}/{meta['name']}"
-    want = int((raw.get("spec") or {}).get("replicas", 1))
+    want = _wanted(raw.get("spec") or {})
     unmet = _unmet(raw, ("Available", "Ready")) or _too_few(replicas, want)
     rollout = status.get("rollout")
     busy = f"{told}: a rollout is under way (canary {rollout.get('canary')})" if rollout else None
@@ -100,6 +100,12 @@ def control(raw: Raw, replicas: tuple[Pod, ...]) -> World:
     whole = seen and status.get("availableReplicas") == status.get("updatedReplicas") == want
     fit = _too_few(replicas, want) or (None if whole else "not all of its replicas are available")
     return World(f"Deployment {meta['namespace']}/{meta['name']}", want, replicas, fit)
+
+
+def _wanted(spec: Raw) -> int:
+    """As ModelDeploymentSpec.wanted: the spare replicas too, where there are any replicas."""
+    replicas, spare = int(spec.get("replicas", 1)), int((spec.get("zones") or {}).get("spare") or 0)
+    return replicas + spare if replicas else 0
 
 
 def _unmet(raw: Raw, kinds: Iterable[str]) -> str | None:

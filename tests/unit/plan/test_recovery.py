@@ -28,6 +28,8 @@ class World(Cluster):
         """Nodes that nobody hears of."""
         self.dead: set[str] = set()
         """Nodes whose pods do not serve."""
+        self.without_device: set[str] = set()
+        """Nodes that offer fewer GPUs than they have."""
         super().__init__(replicas)
         self.since: dict[str, str] = {}
         """When each pod became ready."""
@@ -37,7 +39,15 @@ class World(Cluster):
 
     @property
     def observed(self) -> Observed:
-        nodes = {name: Node(name, zone, lost="silent" if name in self.lost else None) for name, zone in ZONES.items()}
+        nodes = {
+            name: Node(
+                name,
+                zone,
+                lost="silent" if name in self.lost else None,
+                fault="0 of 2 nvidia.com/gpu are offered" if name in self.without_device else None,
+            )
+            for name, zone in ZONES.items()
+        }
         seen = {
             name: Sighting(up=not self._is_dead(name), since=self.now.timestamp() - 2)
             for name in self.pods
@@ -79,11 +89,11 @@ class World(Cluster):
             if name in self.since and after == "serving":
                 moved.condition("Ready", "True", since=self.since[name])
 
-    def lose(self, node: str) -> None:
-        """The node dies, and its pods with it."""
+    def lose(self, node: str, noticed: bool = True) -> None:
+        """The node dies, and its pods with it; not noticed: Kubernetes still calls them ready."""
         self.lost.add(node)
         self.dead.add(node)
-        for name in self.pods:
+        for name in self.pods if noticed else ():
             if self.node_of(name) == node:
                 self.pods[name][1].condition("Ready", "False", since=self.time)
 
@@ -138,6 +148,42 @@ def test_a_lost_node_gets_a_stand_in_and_nothing_is_deleted() -> None:
     story = [reason for reason in world.told() if reason in ("NodeLost", "ZoneSuspect", "ZoneLost", "Recovered")]
     assert story[0] == "NodeLost"
     assert story.index("ZoneSuspect") < story.index("ZoneLost")
+
+
+def test_a_lost_replica_that_kubernetes_still_calls_ready_is_not_what_makes_it_whole() -> None:
+    world = World()
+    world.lose("n2", noticed=False)
+    world.carry_out(world.plan())
+    last = world.status["recovery"]["last"]
+    assert last["subject"] == "node n2"
+    assert "readyAt" not in last
+    world.passes(60)
+    last = world.status["recovery"]["last"]
+    assert last["detectedAt"] <= last["replacedAt"] <= last["readyAt"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "asked"),
+    [
+        ({}, (3, None)),
+        ({"gpu": {"count": 1}}, (4, "1")),
+        ({"podTemplate": {"resources": {"limits": {"amd.com/gpu": "1"}}}}, (4, "1")),
+    ],
+)
+def test_a_device_that_is_out_of_order_matters_to_those_who_use_devices(
+    spec: dict[str, Any], asked: tuple[int, str | None]
+) -> None:
+    """Replicas there that do not serve are lost where they need devices, and are starting where they do not."""
+    world = World()
+    world.edit(**spec)
+    assert world.settle()
+    world.without_device.add("n2")
+    for name in world.pods:
+        if world.node_of(name) == "n2":
+            world.dead.add("n2")
+            world.pods[name][1].condition("Ready", "False", since=world.time)
+    world.passes(30)
+    assert world.asked == asked
 
 
 def test_while_the_stand_in_starts_the_cause_is_told() -> None:

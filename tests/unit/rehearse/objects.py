@@ -33,14 +33,14 @@ def gateways(*nodes: str) -> tuple[Pod, ...]:
     return world.pods([raw_pod(f"gateway-{node}", node) for node in nodes], "server")
 
 
-def parent(ready: str = "True", replicas: int = 3, **status: Any) -> Raw:
+def parent(ready: str = "True", replicas: int = 3, spare: int = 0, **status: Any) -> Raw:
     conditions = [
         {"type": kind, "status": value, "reason": "R", "message": "words", "observedGeneration": 1}
         for kind, value in (("Available", "True"), ("Ready", ready))
     ]
     return {
         "metadata": {"namespace": "team", "name": "chat", "generation": 1},
-        "spec": {"replicas": replicas},
+        "spec": {"replicas": replicas, "zones": {"spare": spare}},
         "status": {"conditions": conditions, **status},
     }
 

@@ -52,6 +52,10 @@ def test_a_zone_without_a_label_or_without_a_replica() -> None:
         aim.target(fault("cutZone", zone="zone-3"), seen(raw_pod("a", "n1"), raw_pod("b", "n2")))
 
 
+def test_spare_replicas_belong_to_the_whole() -> None:
+    aim.whole(seen(replicas=2, spare=1))
+
+
 def check(kind: str, here: world.World, **limit: int) -> None:
     chosen = fault(kind)
     aim.check(chosen, aim.target(chosen, here), here, Limit(**limit))  # type: ignore[arg-type]
@@ -97,6 +101,7 @@ def test_never_the_last_gateway() -> None:
     [
         (seen(ready="False"), "Ready is False: R: words"),
         (seen(replicas=4), "3 of 4 replicas are ready"),
+        (seen(spare=1), "3 of 4 replicas are ready"),
         (
             seen(raw_pod("a", "n1"), raw_pod("b", "n2"), raw_pod("c", "n3"), raw_pod("d", "n3", ready=False)),
             "of 4 pods",
