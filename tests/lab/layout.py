@@ -132,3 +132,8 @@ class Lab:
 
 def current() -> Lab:
     return Lab(os.environ.get("LAB") or DEFAULT)
+
+
+def node_grace() -> int | None:
+    """LAB_NODE_GRACE: seconds after which a silent node is unheard of, for tests that do not measure just that."""
+    return int(os.environ["LAB_NODE_GRACE"]) if os.environ.get("LAB_NODE_GRACE") else None

@@ -17,7 +17,7 @@ from pathlib import Path
 from lab import build, configs, procs
 from lab.configs import Endpoints
 from lab.kube import Client
-from lab.layout import SERVICE_ADDRESS, Lab
+from lab.layout import SERVICE_ADDRESS, Lab, node_grace
 from lab.pki import Authority
 from tools.steps import StepFailed, tail
 
@@ -101,7 +101,7 @@ def arguments(plane: Plane, component: str) -> list[str]:
     if component == "kube-apiserver":
         return configs.apiserver(plane.at, pki)
     if component == "kube-controller-manager":
-        return configs.controllers(lab, plane.conf(component), pki)
+        return configs.controllers(lab, plane.conf(component), pki, node_grace())
     config = lab.dir / "conf" / "scheduler.json"
     config.write_text(configs.scheduler(plane.conf(component)))
     return [f"--config={config}", "--secure-port=0"]

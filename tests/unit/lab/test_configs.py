@@ -95,3 +95,8 @@ def test_mounts_are_found_innermost_first_and_only_ours() -> None:
         f"1 1 0:1 / {point} rw - tmpfs tmpfs rw" for point in ("/a/lab", "/a/lab/x", "/a/lab/x/y\\040z", "/a/lab2/x")
     )
     assert nodes.mounts_under(Path("/a/lab"), info) == ["/a/lab/x/y z", "/a/lab/x"]
+
+
+def test_a_silent_node_is_missed_as_soon_as_is_asked_and_else_as_kubernetes_does() -> None:
+    said = [" ".join(configs.controllers(Lab(), Path("/kubeconfig"), PKI, grace)) for grace in (None, 20)]
+    assert ["--node-monitor-grace-period=20s" in words for words in said] == [False, True]
