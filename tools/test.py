@@ -63,7 +63,9 @@ def whole() -> None:
     # They wait more than they compute: two at a time, and each file at one place, for its servers.
     stage("Integration tests", "pytest", "tests/integration", "-q", "-n2", "--dist=loadfile")
     place.the_lab("default")
-    stage("End-to-end tests on the lab", "pytest", "tests/e2e", "-q")
+    # Each has a namespace of its own, and waits more than it computes; but whoever breaks nodes has them alone.
+    stage("End-to-end tests side by side", "pytest", "tests/e2e", "-q", "-m", "not alone", "-n3")
+    stage("End-to-end tests that break things", "pytest", "tests/e2e", "-q", "-m", "alone")
     if os.environ.get("KEEP_LAB") is None:
         place.end_lab()
 

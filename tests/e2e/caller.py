@@ -106,8 +106,8 @@ class Caller:
 
     cluster: Cluster
 
-    def start(self, image: str) -> None:
-        """Make the pod; `image` is any with Python."""
+    def start(self, image: str, node: str) -> None:
+        """Make the pod on that node; `image` is any with Python."""
         container = {
             "name": "caller",
             "image": image,
@@ -117,6 +117,7 @@ class Caller:
         }
         spec = {
             "terminationGracePeriodSeconds": 0,
+            "nodeSelector": {"kubernetes.io/hostname": node},
             "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [container],
             "volumes": [{"name": "tmp", "emptyDir": {}}],

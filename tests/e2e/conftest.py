@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -16,9 +17,13 @@ from typing import Any
 
 import pytest
 
+from lab import faults, procs
+from lab.cluster import GPUS, settled
+from lab.kube import Client
+from lab.layout import current
 from tests.e2e.caller import Caller
 from tests.standins import tiny
-from tools import demo, hubpod, model, place
+from tools import demo, host, hubpod, model, place
 from tools.kube import Cluster
 from tools.steps import step
 
@@ -86,18 +91,41 @@ class Space:
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """The lab, with the images of this tree in its nodes, the operator from the chart, and a hub with models."""
-    cluster, refs = place.the_lab(demo.DEMO)
+    worker = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    done = (base.parent if worker else base) / "installed"  # one folder for all workers of a run
+    with host.locked("e2e"):
+        cluster, refs = place.the_lab(demo.DEMO)
+        if not done.exists():
+            install(cluster, refs, tmp_path_factory)
+            done.touch()
+    return cluster
+
+
+def install(cluster: Cluster, refs: dict[str, str], folders: pytest.TempPathFactory) -> None:
+    """The operator and the hub."""
     demo.install(cluster, refs)
-    letter = tmp_path_factory.mktemp("no-model") / "model.gguf"
+    letter = folders.mktemp("no-model") / "model.gguf"
     letter.write_text("Dear operator, this is no model.\n" * 100)
     repos: dict[str, list[Path]] = {
         "demo/gemma-3-270m": [model.gguf(), model.safetensors()],
-        "demo/tiny": [tiny.make(tmp_path_factory.mktemp("tiny"))],
+        "demo/tiny": [tiny.make(folders.mktemp("tiny"))],
         "demo/no-model": [letter],
     }
     with step("A hub inside the cluster") as shown:
         hubpod.start(cluster, refs["fetch"], repos, shown)
-    return cluster
+
+
+@pytest.fixture(autouse=True)
+def whole_lab(request: pytest.FixtureRequest) -> None:
+    """Before a test that breaks nodes: what an earlier one left broken would be taken for its own work."""
+    lab = current()
+    if request.node.get_closest_marker("alone") and lab.kubeconfig.exists():
+        for node in lab.nodes:
+            faults.power_on(node)
+            faults.mend(node)
+        client = Client.load(lab.kubeconfig)
+        procs.wait_until(lambda: settled(client, lab, GPUS), what="The lab, whole again", timeout=120)
 
 
 @pytest.fixture
@@ -113,11 +141,17 @@ def space(installed: Cluster) -> Iterator[Space]:
 
 @pytest.fixture
 def caller(space: Space) -> Caller:
-    """A pod that calls; the hub's image has Python."""
-    hub = space.cluster.get("deployment", "hub", "-npilotboat-demo")
-    caller = Caller(space.cluster)
-    caller.start(hub["spec"]["template"]["spec"]["containers"][0]["image"])
+    """A pod that calls: of the hub's image, which has Python, and on its node, which tests that lose one spare."""
+    hub, caller = hub_pod(space), Caller(space.cluster)
+    caller.start(hub["spec"]["containers"][0]["image"], hub["spec"]["nodeName"])
     return caller
+
+
+def hub_pod(space: Space) -> dict[str, Any]:
+    """The pod that models are fetched from: its node must not be lost, or nothing new could start."""
+    selector = f"-l{','.join(f'{key}={value}' for key, value in hubpod.LABELS.items())}"
+    found = json.loads(space.cluster.run("get", "pods", f"-n{demo.DEMO}", selector, "-ojson"))["items"]
+    return dict(next(pod for pod in found if not pod["metadata"].get("deletionTimestamp")))
 
 
 def fake(**more: Any) -> dict[str, Any]:

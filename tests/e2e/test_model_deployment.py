@@ -160,6 +160,7 @@ def test_deleted_half_way_nothing_is_left(space: Space) -> None:
     assert space.children("half") == []
 
 
+@pytest.mark.alone
 def test_operator_killed_half_way_ends_in_the_same_state(space: Space) -> None:
     space.apply("ModelDeployment", "same", fake(replicas=2))
     space.cluster.run("wait", "pod", "-lapp.kubernetes.io/instance=same", "--for=create", "--timeout=30s")

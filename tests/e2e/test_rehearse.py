@@ -24,7 +24,7 @@ from lab.layout import current
 from tests.e2e.conftest import MDEP, Space, fake
 from tools.host import ROOT
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 NAME = "assistant"
 EXAMPLES = ROOT / "examples" / "rehearsals"
 CALLER, VICTIM = "n1", "n2"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from typing import Any
 
 import pytest
 
 from lab import faults, layout
-from tests.e2e.conftest import FTJ, Space
+from tests.e2e.conftest import FTJ, Space, hub_pod
 from tests.e2e.test_fine_tune_job import give_rows, job
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 STEPS, EVERY = 200, 5
 LONG: dict[str, Any] = {
@@ -24,10 +23,7 @@ LONG: dict[str, Any] = {
 
 def beside_the_hub(space: Space) -> dict[str, Any]:
     """A pod template for any node but the hub's, which the second pod needs as the first did."""
-    pods = json.loads(
-        space.cluster.run("get", "pods", "-npilotboat-demo", "-lapp.kubernetes.io/name=demo-hub", "-ojson")
-    )["items"]
-    away = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [pods[0]["spec"]["nodeName"]]}
+    away = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [hub_pod(space)["spec"]["nodeName"]]}
     terms = {"nodeSelectorTerms": [{"matchExpressions": [away]}]}
     return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}
 

@@ -119,6 +119,7 @@ def test_a_third_revision_in_the_middle_leaves_stable_whole(space: Space, caller
     assert load.failed == {}
 
 
+@pytest.mark.alone
 def test_without_a_spare_gpu_one_is_borrowed(space: Space, caller: Caller) -> None:
     nodes = json.loads(space.cluster.run("get", "nodes", "-ojson"))["items"]
     every = sum(int(node["status"]["allocatable"]["nvidia.com/gpu"]) for node in nodes)

@@ -22,7 +22,7 @@ from lab.layout import Lab, Node, current
 from tests.e2e.caller import Caller
 from tests.e2e.conftest import MDEP, Space, fake
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 MINUTES = int(os.environ.get("SOAK_MINUTES", "2"))
 SEED = int(os.environ.get("SOAK_SEED", "7"))
 THREADS = 3
