@@ -126,6 +126,7 @@ def containerd(root: Path, state: Path, socket: Path, *, cri: Node | None, cni_b
     """With `cri`, a node's runtime; without, the store that images are imported into.
 
     Garbage is collected only where an image is deleted: a blob that was just linked into the store has no owner yet.
+    So nothing is collected at the start either, which by default is 100 ms after it, when a fast machine links already.
     """
     head = f"""version = 2
 root = "{root}"
@@ -134,6 +135,7 @@ oom_score = 0
 [grpc]
   address = "{socket}"
 [plugins."io.containerd.gc.v1.scheduler"]
+  startup_delay = "0s"
   mutation_threshold = 0
   deletion_threshold = 0
 """

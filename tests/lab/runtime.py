@@ -63,7 +63,16 @@ class Containerd:
         return {fields[0]: fields[2] for line in lines if len(fields := line.split()) > 2}
 
     def load(self, images: Mapping[str, oci.Image]) -> None:
-        """Imports images under these full names. The blobs must lie on the same disk as the store, else are copied."""
+        """Imports images under these full names. The blobs must lie on the same disk as the store, else are copied.
+
+        Where a container ends meanwhile, its node collects garbage, and what was announced is garbage until it is
+        imported: then once more."""
+        try:
+            self._announce_and_import(images)
+        except StepFailed:
+            self._announce_and_import(images)
+
+    def _announce_and_import(self, images: Mapping[str, oci.Image]) -> None:
         for image in images.values():
             for blob in image.blobs:
                 self._announce(blob, image.path(blob))

@@ -57,7 +57,7 @@ def test_the_templates_containerd_runs_no_pods() -> None:
 def test_no_store_collects_garbage_by_itself() -> None:
     for cri in (True, False):
         scheduler = containerd(cri=cri)["plugins"]["io.containerd.gc.v1.scheduler"]
-        assert scheduler == {"mutation_threshold": 0, "deletion_threshold": 0}
+        assert scheduler == {"startup_delay": "0s", "mutation_threshold": 0, "deletion_threshold": 0}
 
 
 def test_on_loopback_the_server_listens_nowhere_else() -> None:
