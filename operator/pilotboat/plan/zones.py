@@ -85,9 +85,11 @@ def look(known: Sequence[ZoneStatus], spec: Zones, world: World, now: datetime) 
     """Every zone's state now."""
     before = {zone.name: zone for zone in known}
     bad = world.bad(spec.failover.threshold)
-    usable = {name for name in world.zones if name not in bad and (name not in before or before[name].weight)}
+    share = {name: before[name].weight if name in before else 100 for name in world.zones if name not in bad}
+    usable = {name for name, weight in share.items() if weight}
+    whole = {name for name, weight in share.items() if weight == 100}
     return tuple(
-        _step(before.get(name) or _new(name, now), zone, spec, _Rest(world, len(bad), usable), now)
+        _step(before.get(name) or _new(name, now), zone, spec, _Rest(world, len(bad), usable, whole), now)
         for name, zone in world.zones.items()
     )
 
@@ -116,6 +118,8 @@ class _Rest:
     bad: int
     usable: Set[str]
     """Zones that have traffic and do not fail."""
+    whole: Set[str]
+    """Of these, those that have their whole share."""
 
 
 def _wait(zone: ZoneStatus, spec: Zones) -> float | None:
@@ -167,8 +171,9 @@ def _refusal(seen: Zone, spec: Zones, rest: _Rest) -> str | None:
 
 
 def _well(zone: ZoneStatus, seen: Zone, spec: Zones, rest: _Rest, now: datetime) -> ZoneStatus:
-    if not zone.weight and seen.ready and not rest.world.ready_in(rest.usable):
-        return _enter(zone, ZoneState.HEALTHY, now)  # not trusted, and nobody else serves
+    others = rest.whole if zone.weight else rest.usable
+    if zone.weight < 100 and seen.ready and not rest.world.ready_in(others):
+        return _enter(zone, ZoneState.HEALTHY, now)  # not trusted, and nobody else serves, or has more of it
     if zone.state is ZoneState.HEALTHY:
         return zone.model_copy(update={"message": ""})
     if zone.state is ZoneState.SUSPECT:

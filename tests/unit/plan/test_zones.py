@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pilotboat.api.recovery import Zones, ZoneState, ZoneStatus
@@ -156,6 +156,7 @@ def test_twenty_minutes_of_any_flapping_are_two_moves_at_most(bad: list[bool]) -
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["", "a", "b", "c", "ab", "bc", "abc"])), max_size=60))
+@example([(0, "b"), (15, "b"), (0, "a"), (300, "a"), (0, "c"), (15, "c")])
 def test_some_zone_always_keeps_its_weight(story: list[tuple[int, str]]) -> None:
     found, second = (), 0
     for wait, bad in story:
