@@ -79,6 +79,9 @@ def http(url: str) -> Raw:
     return source(http={"urls": [url], "sha256": SHA})
 
 
+COPIED = {"mirror": {"percent": 30}}
+COPIES_NEED = ("spec.routing.mirror", "routing.mirror needs traffic: Gateway")
+
 ACCEPTED: dict[str, tuple[Kind, Raw]] = {
     "the smallest model": (MODEL_DEPLOYMENT, model()),
     "the smallest job": (FINE_TUNE_JOB, job()),
@@ -108,6 +111,7 @@ ACCEPTED: dict[str, tuple[Kind, Raw]] = {
         MODEL_DEPLOYMENT,
         model(rollout={"steps": [{"weight": 50, "hold": "1h", "approval": True}], "analysis": {"warmup": 5}}),
     ),
+    "copies for a canary": (MODEL_DEPLOYMENT, model(rollout={"steps": [{"weight": 5}]}, routing=COPIED)),
     "what a command left behind": (
         MODEL_DEPLOYMENT,
         model(rollout={"paused": False, "action": {"verb": "Abort", "id": "1"}, "history": 5}),
@@ -122,6 +126,18 @@ REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
         MODEL_DEPLOYMENT,
         model(inference={"temperature": 1}),
         ('unknown field "spec.inference.temperature"',),
+    ),
+    "copies for no canary": (MODEL_DEPLOYMENT, model(routing=COPIED), COPIES_NEED),
+    "copies past the gateway": (MODEL_DEPLOYMENT, model(routing=COPIED, traffic="Direct"), COPIES_NEED),
+    "copies by another gateway": (
+        MODEL_DEPLOYMENT,
+        model(traffic="HTTPRoute", routing=COPIED | {"gateway": {"name": "edge"}}, rollout={"steps": [{"weight": 5}]}),
+        COPIES_NEED,
+    ),
+    "copies of nothing": (
+        MODEL_DEPLOYMENT,
+        model(rollout={"steps": [{"weight": 5}]}, routing={"mirror": {"percent": 0}}),
+        ("spec.routing.mirror.percent", "greater than or equal to 1"),
     ),
     "no spec": (MODEL_DEPLOYMENT, None, ("spec: Required value",)),
     "no model": (MODEL_DEPLOYMENT, {"replicas": 1}, ("spec.model: Required value",)),

@@ -20,8 +20,9 @@ from tests.unit.gateway.test_config import made, seats
         {"lanes": []},
         {"sticky": {"header": "x-user"}, "testers": {"header": "x-try", "value": "yes", "revision": "b"}},
         {"sticky": {"cookie": "who"}, "max_queued": 0},
+        {"copies": {"percent": 30, "revision": "b", "room": 4}},
     ],
-    ids=["plain", "no lanes", "header and testers", "cookie and no queue"],
+    ids=["plain", "no lanes", "header and testers", "cookie and no queue", "copies"],
 )
 def test_haproxy_takes_it(tmp_path: Path, more: dict[str, Any]) -> None:
     settings, routes = Settings("ns", tmp_path), made(**more)

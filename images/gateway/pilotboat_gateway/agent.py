@@ -20,6 +20,7 @@ from .driver import Driver
 from .evidence import Recorder
 from .kube import Kube, Objects
 from .metrics import Metrics
+from .requestlog import Copied, Seen
 from .runtime import Rejected, Unreachable
 from .scrape import Pod, Scraper
 from .settings import Settings
@@ -171,8 +172,11 @@ class Agent:
         """HAProxy's own connection; one a worker."""
         try:
             async for line in reader:
-                if seen := requestlog.read(line.decode(errors="replace")):
-                    self._recorder.request(seen, time.time())
+                match requestlog.read(line.decode(errors="replace")):
+                    case Seen() as seen:
+                        self._recorder.request(seen, time.time())
+                    case Copied() as copy:
+                        self._recorder.copied(copy)
         except (ValueError, OSError) as error:  # a line of more than LINE: HAProxy connects anew
             log.warning("the log of requests broke off: %s", error)
         finally:

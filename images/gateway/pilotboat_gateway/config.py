@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from itertools import accumulate
+from pathlib import Path
 
 from pilotboat.api.base import seconds
 from pilotboat.api.routing import MAX_LANES, WHOLE, Route, authority
@@ -16,12 +17,13 @@ from pilotboat.api.traffic import Sticky
 
 from .settings import Settings
 from .table import Board, Seat, Slot, Table
-from .template import FEEDBACK, GLOBAL, RULES, SPILL, error
+from .template import COPIED, COPIES, COPY_HOP, FEEDBACK, GLOBAL, MOST_COPIES, ROOM, RULES, SPILL, error
 
 STEP = 367
 """Coprime to WHOLE: multiples of it meet every remainder once in WHOLE, far apart, so that lanes take turns evenly.
 
 Of all such steps the one with which any stretch of requests is nearest to its shares: within three of each."""
+LUA = Path(__file__).with_name("copy.lua")
 SPILL_SERVER = "spill"
 VACANT = "127.0.0.1:1"
 LONGEST = 24 * 3600
@@ -51,10 +53,17 @@ def lanes_map(routes: Mapping[str, Route], table: Table) -> dict[str, str]:
         board = table[name]
         entries |= {f"split/{name}": split(route, board)} if route.lanes else {}
         entries |= {f"lane/{backend(name, at)}": slot.revision for at, slot in enumerate(board.slots) if slot.revision}
-        tried = board.slot_of(route.testers.revision) if route.testers else None
-        if tried is not None and any(lane.revision == board.slots[tried].revision for lane in route.lanes):
-            entries[f"testers/{name}"] = backend(name, tried)
+        if route.testers and (lane := _lane(route, board, route.testers.revision)):
+            entries[f"testers/{name}"] = lane
+        if route.copies and route.copies.room and (lane := _lane(route, board, route.copies.revision)):
+            entries[f"copies/{name}"] = f"{route.copies.percent}|{lane}|{route.copies.room}"
     return entries
+
+
+def _lane(route: Route, board: Board, revision: str | None) -> str | None:
+    """Where a revision of the route sits."""
+    at = board.slot_of(revision) if revision in {lane.revision for lane in route.lanes} and revision else None
+    return None if at is None else backend(route.deployment, at)
 
 
 LEAVING = {"leaving": "yes"}
@@ -95,6 +104,7 @@ def _text(routes: Mapping[str, Route], table: Table, settings: Settings, descrip
             runtime=settings.runtime,
             log=settings.log,
             threads=settings.threads,
+            lua=f"  lua-load-per-thread {LUA}\n" if any(route.copies for route in routes.values()) else "",
             longest=min(LONGEST, longest + 60),
             unavailable=error(503, "No replica serves this model now.", "service_unavailable", "not_serving"),
             bad=error(502, "The replica broke before it answered.", "server_error", "bad_gateway"),
@@ -105,7 +115,7 @@ def _text(routes: Mapping[str, Route], table: Table, settings: Settings, descrip
         FEEDBACK.format(port=settings.agent_port),
     ]
     for name, route in sorted(routes.items()):
-        parts += [_frontend(route, settings), _spill(route, settings)]
+        parts += [_frontend(route, settings), _spill(route, settings), *_copies(route, settings)]
         parts += [_backend(route, table[name], at, settings) for at in range(len(table[name].slots))]
     return "\n".join(parts)
 
@@ -123,6 +133,7 @@ def _frontend(route: Route, settings: Settings) -> str:
         number="\n".join(_number(route.sticky)),
         testers=_testers(route, settings),
         choices=choices,
+        copies=_copied(route, settings),
         timeout=TRIES * seconds(route.request_timeout),
         too_many=error(429, "Too much feedback at once.", "rate_limit_error", "rate_limited"),
         unavailable=error(503, "No replica serves this model now.", "service_unavailable", "not_serving"),
@@ -156,6 +167,22 @@ def _testers(route: Route, settings: Settings) -> str:
     return f"  http-request set-var(txn.be) str(testers/{route.deployment}),map_str({settings.map}) if {asked}"
 
 
+def _copied(route: Route, settings: Settings) -> str:
+    """Which requests are copied."""
+    if route.copies is None:
+        return ""
+    return COPIED.format(name=route.deployment, map=settings.map, socket=settings.copies(route.port))
+
+
+def _copies(route: Route, settings: Settings) -> list[str]:
+    """What becomes of the copies."""
+    if route.copies is None:
+        return []
+    place = {"map": settings.map, "socket": settings.copies(route.port)}
+    timeout = TRIES * seconds(route.request_timeout)
+    return [COPIES.format(name=route.deployment, **place, timeout=timeout, most=MOST_COPIES, hop=COPY_HOP)]
+
+
 def _spill(route: Route, settings: Settings) -> str:
     choices = "\n".join(
         f"  http-request set-var(txn.be) var(txn.split),field({2 * at},|) if {{ var(txn.hop) -m int {at} }}"
@@ -166,6 +193,7 @@ def _spill(route: Route, settings: Settings) -> str:
         socket=settings.spill(route.port),
         map=settings.map,
         choices=choices,
+        copy=COPY_HOP,
         timeout=TRIES * seconds(route.request_timeout),
         unavailable=error(530, "No replica serves this model now.", "service_unavailable", "not_serving"),
     )
@@ -184,6 +212,7 @@ def _backend(route: Route, board: Board, lane: int, settings: Settings) -> str:
         '  http-request set-var-fmt(txn.id) "%[var(txn.revision)]-%[uuid()]"',
         "  http-request set-header x-request-id %[var(txn.id)]",
         "  http-request disable-l7-retry if { req.hdr(x-pilotboat-hop) -m int gt 1 }",
+        *([ROOM.format()] if route.copies else []),
         *(waiting.format(each, ",add(txn.waiting)" if at else "") for at, each in enumerate(others)),
         f"  http-request return {full} if {busy}{{ var(txn.waiting) -m int ge {route.max_queued} }}",
         f"  http-response set-header x-pilotboat-revision %[var(txn.revision)] if !{{ srv_name {SPILL_SERVER} }}",

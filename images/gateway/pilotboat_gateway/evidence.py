@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from pilotboat.api.routing import BOUNDS, Minute, PodMinute
 
-from .requestlog import Seen
+from .requestlog import Copied, Seen
 
 DAY = 24 * 3600
 REVISIONS = 256
@@ -67,6 +67,8 @@ class Recorder:
         self._answered: OrderedDict[str, None] = OrderedDict()
         self.refused: Counter[tuple[str, int]] = Counter()
         """By deployment and status: requests that no replica had anything to do with."""
+        self.copies: Counter[tuple[str, str]] = Counter()
+        """By deployment and fate: copies are no evidence, for no caller saw their answers."""
 
     def meet(self, deployment: str, revision: str) -> None:
         """A revision is a lane: applications may post about it, whichever gateway served them."""
@@ -83,6 +85,10 @@ class Recorder:
             counts.add(seen)
         revision.statuses[seen.status] += 1
         revision.retries += seen.retries
+
+    def copied(self, copy: Copied) -> None:
+        """A copy ended."""
+        self.copies[copy.deployment, copy.fate] += 1
 
     def per_token(self, deployment: str, revision: str, pod: str, counts: Counter[int], now: float) -> None:
         """A pod's own metrics grew by this."""

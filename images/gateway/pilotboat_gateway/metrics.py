@@ -66,6 +66,9 @@ class _Traffic(Collector):
         refused = CounterMetricFamily(
             "pilotboat_gateway_refused", "Requests that no replica got", labels=["deployment", "code"]
         )
+        copies = CounterMetricFamily(
+            "pilotboat_gateway_copies", "Copies of requests that ended", labels=["deployment", "fate"]
+        )
         first = HistogramMetricFamily(
             "pilotboat_gateway_first_token_seconds", "From the request to its answer's header", labels=LABELS
         )
@@ -77,7 +80,9 @@ class _Traffic(Collector):
             first.add_metric(key, *_histogram(revision))
         for (deployment, status), count in sorted(self._recorder.refused.items()):
             refused.add_metric([deployment, str(status)], count)
-        yield from (requests, errors, retries, refused, first)
+        for (deployment, fate), count in sorted(self._recorder.copies.items()):
+            copies.add_metric([deployment, fate], count)
+        yield from (requests, errors, retries, refused, copies, first)
 
     def describe(self) -> Iterable[CounterMetricFamily]:
         """Nothing to say before there is traffic."""

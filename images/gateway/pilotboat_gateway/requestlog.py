@@ -6,11 +6,12 @@ Owns: reading the line, and what counts as an error. Must not know: how lines co
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from .config import SPILL_SERVER
 from .template import LOG_FIELDS
 
-SPILL = ":spill"
+SPILL, COPY = ":spill", ":copy"
 NO_REVISION = "-"
 NO_SERVER = "<NOSRV>"
 REFUSED_BY_SPILL = 530
@@ -31,10 +32,30 @@ class Seen:
     retries: int
 
 
-def read(line: str) -> Seen | None:
+class Fate(StrEnum):
+    """What became of a copy of a request. Dropped: no replica was given it, or one had no room for it."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True)
+class Copied:
+    """One copy that ended: no caller saw it, so it is no request."""
+
+    deployment: str
+    fate: Fate
+
+
+def read(line: str) -> Seen | Copied | None:
     """What a line says; None where another line says it of the same request, or it is none of ours."""
     fields = dict(zip(LOG_FIELDS, line.split(), strict=False))
-    if len(fields) != len(LOG_FIELDS) or fields["server"] == SPILL_SERVER:
+    if len(fields) != len(LOG_FIELDS):
+        return None
+    if fields["frontend"].endswith(COPY):
+        return Copied(fields["frontend"].removesuffix(COPY), _fate(fields))
+    if fields["server"] == SPILL_SERVER:
         return None
     try:
         status, retries = int(fields["status"]), int(fields["retries"].removeprefix("+"))
@@ -50,3 +71,10 @@ def read(line: str) -> Seen | None:
         float(sum(times)) if min(times) >= 0 else None,
         retries,
     )
+
+
+def _fate(fields: dict[str, str]) -> Fate:
+    if fields["server"] in (NO_SERVER, SPILL_SERVER) or fields["status"] == "429":
+        return Fate.DROPPED
+    answered = fields["status"][0] in "234" and fields["state"][0] not in CUT
+    return Fate.ANSWERED if answered else Fate.FAILED

@@ -81,6 +81,10 @@ class Settings:
         """Socket on which HAProxy takes back what a lane without servers could not serve."""
         return self.folder / f"spill-{port}.sock"
 
+    def copies(self, port: int) -> Path:
+        """Socket on which HAProxy takes the copies of requests that it makes."""
+        return self.folder / f"copy-{port}.sock"
+
 
 def _number(environ: Mapping[str, str], name: str, default: int) -> int:
     text = environ.get(name) or str(default)

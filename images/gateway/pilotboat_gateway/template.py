@@ -10,6 +10,12 @@ import json
 BUFFER = 131072
 """Bytes of a request, header and body, that HAProxy keeps so that it can send it to another replica."""
 
+MOST_COPIES = 16
+"""Copies of one deployment's requests that are under way at a time; what comes beyond them is dropped."""
+
+COPY_HOP = 99
+"""What a copy says of the lanes it has tried, more than there are: it is not tried again, and goes nowhere else."""
+
 LOG_FIELDS = ("frontend", "backend", "server", "status", "TR", "Tw", "Tc", "Tr", "state", "retries", "revision")
 LOG_FORMAT = "%f %b %s %ST %TR %Tw %Tc %Tr %ts %rc %[var(txn.revision)]"
 
@@ -27,7 +33,7 @@ global
   tune.bufsize """
     + str(BUFFER)
     + """
-
+{lua}
 ring evidence
   format raw
   maxlen 1024
@@ -105,14 +111,51 @@ frontend {name}
 {testers}
 {choices}
   http-request return {unavailable} if !feedback !{{ var(txn.be) -m found }}
+{copies}
   http-response set-header connection close if {{ str(leaving),map_str({map}) -m found }}
   http-response set-status 503 if {{ status 530 }}
   use_backend pilotboat:agent if feedback
   use_backend %[var(txn.be)]
 
 backend {name}:turns
-  stick-table type integer size 1 nopurge store gpc0
+  stick-table type integer size 1 nopurge store gpc0,gpc1
 """
+
+COPIED = """\
+  http-request set-var(txn.copies) str(copies/{name}),map_str({map}) if !feedback
+  http-request set-var(txn.percent) var(txn.copies),field(1,|),add(0)
+  http-request set-var(txn.canary) var(txn.copies),field(2,|)
+  http-request set-var(txn.size) req.body_size
+  acl copies var(txn.copies) -m found
+  acl canary var(txn.be),strcmp(txn.canary) eq 0
+  # A body of unknown length, or one that is not all here, cannot be copied; what is a copy already is not.
+  acl whole req.body_len,sub(txn.size) eq 0
+  acl odd req.hdr(transfer-encoding) -m found
+  acl odd req.hdr(x-pilotboat-mirror) -m found
+  # Multiples of the share, modulo 100: below it exactly as often as it says, and evenly spread.
+  http-request set-var(txn.turn) sc0_inc_gpc1,mul(txn.percent),mod(100),sub(txn.percent) if copies !canary whole !odd
+  http-request lua.copy {socket} if {{ var(txn.turn) -m int lt 0 }}"""
+
+COPIES = """\
+# Copies come here, and get to the canary's lane or nowhere.
+frontend {name}:copy
+  bind unix@{socket} mode 600
+  timeout client {timeout}s
+  http-request return status 429 if {{ fe_conn gt {most} }}
+  http-request set-var(txn.copies) str(copies/{name}),map_str({map})
+  http-request set-var(txn.be) var(txn.copies),field(2,|)
+  http-request set-var(txn.room) var(txn.copies),field(3,|),add(0)
+  http-request return status 503 if !{{ var(txn.be) -m found }}
+  http-request set-header x-pilotboat-mirror 1
+  http-request set-header x-pilotboat-hop {hop}
+  use_backend %[var(txn.be)]
+"""
+
+ROOM = """\
+  acl copy var(txn.room) -m found
+  http-request set-var(txn.most) nbsrv,mul(txn.room) if copy
+  http-request return status 429 if copy {{ be_conn,sub(txn.most) gt 0 }}
+  http-request set-priority-class int(1) if copy"""
 
 SPILL = """\
 # A lane without a usable server sends its requests here, and they try the lanes with a share one after the other.
@@ -124,6 +167,8 @@ frontend {name}:spill
   http-request set-header x-pilotboat-hop %[var(txn.hop)]
   http-request set-var(txn.split) str(split/{name}),map_str({map})
 {choices}
+  # The copy's own line tells of it.
+  http-request set-log-level silent if {{ var(txn.hop) -m int gt {copy} }}
   # Not 503, which the lane before would ask for again.
   http-request return {unavailable} if !{{ var(txn.be) -m found }}
   use_backend %[var(txn.be)]

@@ -192,9 +192,15 @@ _NAMED_RULE = cel(
     "(has(self.traffic) && self.traffic == 'HTTPRoute') == (has(self.routing) && has(self.routing.gateway))",
     "traffic: HTTPRoute and routing.gateway go together: the one says how requests are split, the other by whom",
 )
+_MIRROR_RULE = cel(
+    "!has(self.routing) || !has(self.routing.mirror) || ((!has(self.traffic) || self.traffic == 'Gateway')"
+    " && has(self.rollout) && has(self.rollout.steps) && self.rollout.steps.size() > 0)",
+    "routing.mirror needs traffic: Gateway, which copies requests, and rollout.steps: the copies are for a canary",
+    ".routing.mirror",
+)
 
 
-class ModelDeploymentSpec(Model, json_schema_extra=validations(_STEPS_RULE, _NAMED_RULE)):
+class ModelDeploymentSpec(Model, json_schema_extra=validations(_STEPS_RULE, _NAMED_RULE, _MIRROR_RULE)):
     """A model, how it runs, and how many replicas serve it."""
 
     model: ServedModel
@@ -220,6 +226,8 @@ class ModelDeploymentSpec(Model, json_schema_extra=validations(_STEPS_RULE, _NAM
             raise ValueError(_STEPS_RULE["message"])
         if (self.traffic is Traffic.HTTP_ROUTE) != (self.routing.gateway is not None):
             raise ValueError(_NAMED_RULE["message"])
+        if self.routing.mirror and not (self.traffic is Traffic.GATEWAY and self.rollout.steps):
+            raise ValueError(_MIRROR_RULE["message"])
         return self
 
 

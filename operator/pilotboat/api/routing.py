@@ -67,6 +67,16 @@ class Testers(Model):
     revision: RevisionName
 
 
+class Copies(Model):
+    """Requests that other revisions answer are copied to `revision`, whose answers are thrown away."""
+
+    percent: Annotated[int, Field(ge=1, le=100)]
+    revision: RevisionName | None = None
+    """None: nobody is to have copies now. The rest stays, so that a canary's beginning and end take no reload."""
+    room: Annotated[int, Field(ge=0)] = 0
+    """Requests a replica of `revision` has at most, on average and the copy included, for a copy to be let in."""
+
+
 class Route(ConfigFile):
     """How the traffic of one ModelDeployment is split. Lanes stand in order: a sticky caller's hash meets them so."""
 
@@ -75,6 +85,7 @@ class Route(ConfigFile):
     lanes: Annotated[list[Lane], Field(max_length=MAX_LANES)]
     sticky: Sticky | None = None
     testers: Testers | None = None
+    copies: Copies | None = None
     request_timeout: Duration = "10m"
     max_queued: Annotated[int, Field(ge=0)] = 64
     """Requests that may wait in one gateway, over all lanes, before it answers 429."""

@@ -46,6 +46,14 @@ class TesterHeader(Model):
     value: Annotated[HeaderValue, Field(description="What it must say.")] = "always"
 
 
+class Mirror(Model):
+    """Copies of requests for a canary to learn on: no caller waits for one, or sees its answer."""
+
+    percent: Annotated[
+        int, Field(ge=1, le=100, description="Of any 100 requests that stable answers so many, taken by turns.")
+    ]
+
+
 Label = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Hostname = Annotated[
     str,
@@ -82,6 +90,9 @@ class Routing(Model, json_schema_extra=validations(_STICKY_RULE, _HOSTNAMES_RULE
 
     sticky: Sticky | None = Field(
         None, description="What a caller is known by, so that it stays with one revision; nothing when left out."
+    )
+    mirror: Mirror | None = Field(
+        None, description="Copy requests that stable answers to the canary's idle slots; its answers are thrown away."
     )
     gateway: NamedGateway | None = Field(None, description="For traffic HTTPRoute: the Gateway that splits requests.")
     hostnames: Annotated[

@@ -17,10 +17,10 @@ from datetime import datetime, timedelta
 from ..api import conditions, labels
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.reasons import Reason
-from ..api.rollout import RolloutStatus
-from ..api.routing import MAX_LANES, ROUTE, SERVER_PORT, WHOLE, Lane, Route, Testers
+from ..api.rollout import RolloutPhase, RolloutStatus
+from ..api.routing import MAX_LANES, ROUTE, SERVER_PORT, WHOLE, Copies, Lane, Route, Testers
 from ..api.traffic import Traffic
-from . import build, diagnose, history, http_route, outcome, ports, shares
+from . import build, diagnose, gates, history, http_route, outcome, ports, shares
 from .build import Raw, dig
 from .outcome import Cause
 from .types import Manifest, Observed
@@ -156,6 +156,17 @@ def testers(spec: ModelDeploymentSpec, state: RolloutStatus | None) -> Testers |
     return Testers(header=asked.header, value=asked.value, revision=state.canary)
 
 
+def copies(spec: ModelDeploymentSpec, state: RolloutStatus | None) -> Copies | None:
+    """Who has copies of stable's requests: a canary that is still judged, in slots that its own users do not need."""
+    if spec.routing.mirror is None:
+        return None
+    percent, slots = spec.routing.mirror.percent, spec.inference.batch_size
+    judged = state is not None and state.phase not in (RolloutPhase.ABORTED, RolloutPhase.PROMOTING)
+    if state is None or not judged or gates.load_due(spec, state):
+        return Copies(percent=percent)
+    return Copies(percent=percent, revision=state.canary, room=slots // 2 if state.weight else slots)
+
+
 def manifests(
     observed: Observed,
     spec: ModelDeploymentSpec,
@@ -169,7 +180,7 @@ def manifests(
     asked, parent = testers(spec, state), observed.parent
     if way.port is not None:
         made += [_endpoints(parent, lane) for lane in lanes]
-        made.append(_route(parent, spec, way.port, lanes, asked, zones or {}))
+        made.append(_route(parent, spec, way.port, lanes, asked, copies(spec, state), zones or {}))
     made += http_route.manifests(observed, spec, lanes, asked)
     beside = state.stable if state and http_route.wanted(parent) else None
     return [*made, _service(parent, spec, way, beside)]
@@ -215,6 +226,7 @@ def _route(
     port: int,
     lanes: Sequence[Lane],
     testers: Testers | None,
+    copies: Copies | None,
     zones: Mapping[str, int],
 ) -> Manifest:
     name, service = parent["metadata"]["name"], spec.service
@@ -224,6 +236,7 @@ def _route(
         lanes=list(lanes),
         sticky=spec.routing.sticky,
         testers=testers,
+        copies=copies,
         zones=dict(zones),
         request_timeout=service.request_timeout,
         max_queued=service.max_queued_requests,

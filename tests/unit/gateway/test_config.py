@@ -32,6 +32,7 @@ NEEDS_RELOAD: list[tuple[dict[str, Any], bool]] = [
     ({"server_limit": 3}, True),
     ({"port": 20001}, True),
     ({"request_timeout": "1m"}, True),
+    ({"copies": {"percent": 30}}, True),
 ]
 
 
@@ -51,3 +52,24 @@ def test_the_map_tells_the_split_in_the_order_of_the_route() -> None:
     }
     gone = made(testers={"header": "x-try", "value": "yes", "revision": "c"})
     assert "testers/chat" not in config.lanes_map(gone, seats(gone))
+
+
+def test_who_has_copies_is_in_the_map_and_takes_no_reload() -> None:
+    told: list[str | None] = []
+    signatures = set()
+    for copies in (
+        {"percent": 30},
+        {"percent": 30, "revision": "b", "room": 4},
+        {"percent": 7, "revision": "b", "room": 2},
+        {"percent": 30, "revision": "b", "room": 0},
+        {"percent": 30, "revision": "c", "room": 4},
+    ):
+        routes = made(copies=copies)
+        told.append(config.lanes_map(routes, seats(routes)).get("copies/chat"))
+        signatures.add(config.signature(routes, seats(routes), SETTINGS))
+    assert told == [None, "30|chat:1|4", "7|chat:1|2", None, None]
+    assert len(signatures) == 1
+
+
+def test_without_copies_there_is_no_lua() -> None:
+    assert "lua" not in config.render(made(), seats(made()), SETTINGS)

@@ -9,9 +9,9 @@ import pytest
 from pilotboat.api.routing import BOUNDS
 from pilotboat_gateway import evidence, requestlog, scrape
 from pilotboat_gateway.evidence import Recorder
-from pilotboat_gateway.requestlog import Seen
+from pilotboat_gateway.requestlog import Copied, Fate, Seen
 
-LINES: list[tuple[str, Seen | None]] = [
+LINES: list[tuple[str, Seen | Copied | None]] = [
     ("chat chat:0 s1 200 1 2 3 40 -- 0 aaa", Seen("chat", "aaa", 200, False, 46.0, 0)),
     ("chat chat:0 s1 500 0 0 0 5 -- +2 aaa", Seen("chat", "aaa", 500, True, 5.0, 2)),
     ("chat chat:0 s1 200 0 0 0 5 SD 0 aaa", Seen("chat", "aaa", 200, True, 5.0, 0)),
@@ -22,13 +22,22 @@ LINES: list[tuple[str, Seen | None]] = [
     ("chat:spill chat:1 s0 200 0 0 0 5 -- 0 bbb", Seen("chat", "bbb", 200, False, 5.0, 0)),
     ("chat:spill chat:spill <NOSRV> 530 0 -1 -1 -1 LR 0 -", Seen("chat", None, 503, True, None, 0)),
     ("chat chat:0 spill 200 0 0 0 5 -- 0 aaa", None),
+    ("chat:copy chat:1 s0 200 0 0 0 5 -- 0 bbb", Copied("chat", Fate.ANSWERED)),
+    ("chat:copy chat:1 s0 400 0 0 0 5 -- 0 bbb", Copied("chat", Fate.ANSWERED)),
+    ("chat:copy chat:1 s0 200 0 0 0 5 CD 0 bbb", Copied("chat", Fate.ANSWERED)),
+    ("chat:copy chat:1 s0 200 0 0 0 5 SD 0 bbb", Copied("chat", Fate.FAILED)),
+    ("chat:copy chat:1 s0 500 0 0 0 5 -- 0 bbb", Copied("chat", Fate.FAILED)),
+    ("chat:copy chat:1 s0 -1 0 0 0 -1 CH 0 bbb", Copied("chat", Fate.FAILED)),
+    ("chat:copy chat:1 s0 429 0 0 0 5 -- 0 bbb", Copied("chat", Fate.DROPPED)),
+    ("chat:copy chat:1 spill 530 0 0 0 5 -- 0 bbb", Copied("chat", Fate.DROPPED)),
+    ("chat:copy chat:copy <NOSRV> 429 0 -1 -1 -1 PR 0 -", Copied("chat", Fate.DROPPED)),
     ("Server chat:0/s0 is UP. 1 active and 1 backup servers online. 0 sessions requeued, 0 total in queue.", None),
     ("", None),
 ]
 
 
 @pytest.mark.parametrize(("line", "seen"), LINES)
-def test_a_line_says_what_became_of_a_request(line: str, seen: Seen | None) -> None:
+def test_a_line_says_what_became_of_a_request(line: str, seen: Seen | Copied | None) -> None:
     assert requestlog.read(line) == seen
 
 
