@@ -93,8 +93,11 @@ def told(found: Raw) -> Iterator[str]:
     if rollout := status.get("rollout"):
         yield f"canary    {rollout['canary']}   {rollout['phase']}, {rollout.get('weight', 0)} % of the traffic"
         yield f"          {rollout.get('message', '')}"
-        for metric in (rollout.get("decision") or {}).get("metrics") or ():
+        decision = rollout.get("decision") or {}
+        for metric in decision.get("metrics") or ():
             yield f"  {metric['metric']:<12} {metric.get('verdict', '')}: {metric.get('message', '')}"
+        for query in decision.get("queries") or ():
+            yield f"  {query['name']:<12} {query.get('verdict', '')}: {query.get('message', '')}"
     for record in status.get("rollouts") or ():
         when, why = record.get("finished", ""), record.get("message", "")
         yield f"earlier   {record['revision']} {record['outcome']} {when} {why}"

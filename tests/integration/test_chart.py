@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,15 @@ import pytest
 from kubernetes.aio import client
 
 from lab import build
-from pilotboat.engine.api import load_configuration
-from pilotboat.engine.kinds import CONFIG_MAP, GATEWAY_PARTS, HTTP_ROUTE, MODEL_DEPLOYMENT, PDB
+from pilotboat.api.analysis import Why
+from pilotboat.api.sources import SecretKey
+from pilotboat.engine import prometheus
+from pilotboat.engine.api import Api, load_configuration
+from pilotboat.engine.engine import utc
+from pilotboat.engine.kinds import CONFIG_MAP, GATEWAY_PARTS, HTTP_ROUTE, MODEL_DEPLOYMENT, PDB, Key
+from pilotboat.engine.metrics import Metrics
+from pilotboat.plan.types import Answer, Questions
+from standins.prometheus import Prometheus, vector
 from tests.integration import gateway_api
 from tests.integration.cluster import Cluster
 from tests.integration.nameserver import primary
@@ -45,6 +53,12 @@ def account(plane: Path) -> Iterator[str]:
 def with_dns(plane: Path) -> Iterator[str]:
     """The same where `dns.enabled` is set."""
     yield from installed(plane, "--set=dns.enabled=true")
+
+
+@pytest.fixture(scope="module")
+def with_tokens(plane: Path) -> Iterator[str]:
+    """The same where `prometheus.tokens` is set."""
+    yield from installed(plane, "--set=prometheus.tokens=true")
 
 
 def installed(plane: Path, *more: str) -> Iterator[str]:
@@ -121,3 +135,32 @@ async def test_shared_host_names_need_rights_that_only_dns_enabled_grants(
             await cluster.until(MODEL_DEPLOYMENT, lambda found: not found)
             assert (await server.client("chat.example.org").look()).beats == ()
             assert running.value("api_requests_total", code="403") == 0
+
+
+async def test_tokens_for_queries_need_a_right_that_only_prometheus_tokens_grants(
+    plane: Path, cluster: Cluster, limited: client.Configuration, with_tokens: str
+) -> None:
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "prom"}, "stringData": {"token": "shown"}}
+    await cluster.apply(body)
+    async with Prometheus(time.time, vector(1)).serving() as server:
+        asked = Questions(server.url, ("up",), 3600, SecretKey(name="prom"))
+        (barred,) = await looked(limited, cluster.namespace, asked)
+        assert barred.trouble
+        assert barred.trouble[0] is Why.NOT_PERMITTED
+        assert server.requests == []
+        (found,) = await looked(await as_account(plane, with_tokens), cluster.namespace, asked)
+        assert found.values == (1.0,)
+        assert [request.authorization for request in server.requests] == ["Bearer shown"]
+
+
+async def looked(configuration: client.Configuration, namespace: str, asked: Questions) -> tuple[Answer, ...]:
+    """What one look finds with these rights."""
+    key, done = Key("modeldeployments", namespace, "chat"), asyncio.Event()
+    async with Api(configuration) as api:
+        asker = prometheus.Prometheus(api, lambda keys: done.set(), Metrics().prometheus_queries, utc)
+        task = asyncio.create_task(asker.run())
+        asker.want(key, asked)
+        await asyncio.wait_for(done.wait(), 60)
+        task.cancel()
+        await asyncio.wait([task])
+        return asker.of(key)

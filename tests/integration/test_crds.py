@@ -233,6 +233,13 @@ def rollout(*weights: int, **changes: Any) -> Raw:
     return model(rollout=({"steps": [{"weight": weight} for weight in weights]} if weights else {}) | changes)
 
 
+QUERY = {"name": "wrong", "query": "up", "max": 1}
+
+
+def queried(**changes: Any) -> Raw:
+    return rollout(5, analysis={"prometheus": {"url": "https://prometheus:9090/base", "queries": [QUERY]} | changes})
+
+
 ROLLOUTS: dict[str, tuple[Raw, str, str]] = {
     "weights that stay": (rollout(5, 5), "steps", "the weights of the steps must rise"),
     "weights that fall": (rollout(50, 5), "steps", "the weights of the steps must rise"),
@@ -255,6 +262,28 @@ ROLLOUTS: dict[str, tuple[Raw, str, str]] = {
     ),
     "no revision": (rollout(rollbackTo="latest"), "rollbackTo", "8 digits as in status.revisions"),
     "an unknown surge": (rollout(5, surge="Maybe"), "surge", '"Auto", "Always", "Never"'),
+    "no query": (queried(queries=[]), "analysis.prometheus.queries", "should have at least 1 items"),
+    "two queries of a name": (
+        queried(queries=[QUERY, QUERY]),
+        *("analysis.prometheus.queries", "each query needs a name of its own"),
+    ),
+    "a query without a bound": (
+        queried(queries=[{"name": "wrong", "query": "up"}]),
+        *("analysis.prometheus.queries[0]", "give max, min or both"),
+    ),
+    "bounds that cross": (
+        queried(queries=[QUERY | {"min": 2}]),
+        *("analysis.prometheus.queries[0]", "min must not be above max"),
+    ),
+    "a name in capitals": (
+        queried(queries=[QUERY | {"name": "Wrong"}]),
+        *("analysis.prometheus.queries[0].name", "must be a name in lower case"),
+    ),
+    "a period too short": (
+        queried(periodSeconds=5),
+        *("analysis.prometheus.periodSeconds", "greater than or equal to 15"),
+    ),
+    "an address with a query": (queried(url="http://p/?a=b"), "analysis.prometheus.url", "without ? and #"),
     "steps past the gateway": (rollout(5) | {"traffic": "Direct"}, "steps", "rollout.steps need traffic: Gateway"),
     "analysis of nothing": (rollout(analysis={"minSamples": 10}), "analysis", f"analysis {IDLE}"),
     "a surge of nothing": (rollout(steps=[], surge="Never"), "surge", f"surge {IDLE}"),

@@ -13,6 +13,7 @@ from pilotboat.engine.gateways import key_of
 from pilotboat.engine.kinds import CHILDREN, MODEL_DEPLOYMENT, Key
 from pilotboat.engine.lookup import Lookup
 from pilotboat.engine.metrics import Metrics
+from pilotboat.engine.prometheus import Prometheus
 from pilotboat.engine.reconcile import Reconciler
 from pilotboat.engine.regions import Regions
 from pilotboat.engine.store import Store
@@ -43,10 +44,11 @@ async def parts(cluster: Cluster) -> Parts:
 
     evidence = EvidencePoller(store, lambda keys: None, Metrics().evidence_polls, utc)
     metrics = Metrics()
+    prometheus = Prometheus(cluster.api, lambda keys: None, metrics.prometheus_queries, utc)
     regions = Regions(store, cluster.api, lambda keys: None, lambda parent, events: None, metrics.regions, utc)
     reconciler = Reconciler(
         store,
-        Lookup(cluster.api, store, evidence, regions, clock),
+        Lookup(cluster.api, store, evidence, prometheus, regions, clock),
         Applier(cluster.api, store, take, clock),
         PLANNERS,
         SETTINGS,

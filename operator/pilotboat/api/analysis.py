@@ -17,6 +17,10 @@ PERIOD = 60
 """Seconds of the stratum in which canary and stable are compared."""
 
 
+MAX_QUERIES = 10
+"""Queries of the user's own in one judgement."""
+
+
 class Metric(StrEnum):
     """What is compared: each is a share of requests (or tokens) that were not good enough."""
 
@@ -55,6 +59,13 @@ class Why(StrEnum):
     """No bound was given, and stable has too little data to take one from."""
     MORE_TO_COME = "MoreToCome"
     """Promotion is not asked for before the last step."""
+    WITHIN_BOUND = "WithinBound"
+    """A query of the user's own keeps its bound: that alone promotes nothing."""
+    BEYOND_BOUND = "BeyondBound"
+    NO_ANSWER = "NoAnswer"
+    """A query gave nothing to hold against its bound: no series, no number, an old answer, or no answer at all."""
+    NOT_PERMITTED = "NotPermitted"
+    """A query could not be asked, for we may not read the Secret with its token."""
 
 
 class MetricState(Status):
@@ -142,6 +153,32 @@ class MetricRecord(Status):
     message: str
 
 
+class QueryRecord(Status):
+    """A query's part in a decision, and all that must be remembered of it."""
+
+    name: str
+    digest: str
+    """Of the query as it was asked and of its bounds: another query begins anew."""
+    verdict: Verdict
+    """Abort, Hold or Continue: a bound without an error bound of its own never promotes."""
+    why: Why
+    value: float | None = None
+    """Of the series that keeps its bounds least, where there was one."""
+    series: int = 0
+    """How many there were."""
+    min: float | None = None
+    max: float | None = None
+    failures: int = 0
+    """Looks beyond the bound since it was last kept; a look without an answer changes nothing."""
+    abort_at: int
+    """How many of them abort."""
+    failed: int | None = None
+    """Unix time of the last look that counts in `failures`."""
+    looked: str
+    """When this was seen."""
+    message: str
+
+
 class Decision(Status):
     """The record of one look at the evidence: for status, events and metrics."""
 
@@ -149,4 +186,5 @@ class Decision(Status):
     why: Why
     time: str
     metrics: Annotated[list[MetricRecord], Field(max_length=8)] = Field(default_factory=list)
+    queries: Annotated[list[QueryRecord], Field(max_length=MAX_QUERIES)] = Field(default_factory=list)
     message: str

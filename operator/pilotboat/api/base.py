@@ -145,17 +145,16 @@ ObjectName = Annotated[
 
 Key = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", min_length=64, max_length=64)]
-Url = Annotated[
-    str,
-    StringConstraints(max_length=2048),
-    *shaped(
-        Shape(
-            r"//[^/?#]*@", "credentials do not belong in an address: they would be readable in the spec", refused=True
-        ),
-        Shape(r"https?://[A-Za-z0-9._:\[\]-]+([/?#][!-~]*)?", "must be an http:// or https:// address"),
-    ),
-]
+_ADDRESS = (
+    Shape(r"//[^/?#]*@", "credentials do not belong in an address: they would be readable in the spec", refused=True),
+    Shape(r"https?://[A-Za-z0-9._:\[\]-]+([/?#][!-~]*)?", "must be an http:// or https:// address"),
+)
+_NO_QUERY = Shape(r"[?#]", "must be an address to which a path can be added: without ? and #", refused=True)
+Url = Annotated[str, StringConstraints(max_length=2048), *shaped(*_ADDRESS)]
 """An http(s) address without credentials: those belong into a Secret."""
+
+BaseUrl = Annotated[str, StringConstraints(max_length=2048), *shaped(*_ADDRESS, _NO_QUERY)]
+"""The same, of a server whose paths we know."""
 
 RelativePath = Annotated[
     str,

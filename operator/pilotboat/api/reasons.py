@@ -75,6 +75,7 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     INSUFFICIENT_SURGE_CAPACITY = "InsufficientSurgeCapacity"
     CANARY_ROLLED_BACK = "CanaryRolledBack"
+    PROMETHEUS_NOT_PERMITTED = "PrometheusNotPermitted"
     REVISION_NOT_FOUND = "RevisionNotFound"
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
     POD_REJECTED = "PodRejected"

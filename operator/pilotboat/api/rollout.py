@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from .analysis import AnalysisState, Decision
 from .base import Duration, Model, Shape, Status, TimeLimit, cel, seconds, shaped, validations
 from .outcomes import Outcomes, Result
+from .prometheus import Prometheus
 
 MAX_STEPS = 20
 
@@ -123,6 +124,7 @@ class Analysis(Model):
     quality: QualityGate | None = Field(None, description="Compare answers before the canary has users.")
     load: LoadGate | None = Field(None, description="Try a load before the canary has users.")
     probes: SyntheticProbes | None = Field(None, description="Requests of our own while users send too few.")
+    prometheus: Prometheus | None = Field(None, description="Queries of your own: they hold or give up, never promote.")
 
 
 class RolloutStep(Model):

@@ -129,6 +129,11 @@ RUNBOOKS: dict[Reason, Runbook] = {
         "The canary was given up for the reason in the message; the stable revision has all the traffic.",
         "Apply a revision that is better, or `pilotboat rollout retry NAME`.",
     ),
+    Reason.PROMETHEUS_NOT_PERMITTED: Runbook(
+        "The operator may not read the Secret that analysis.prometheus.tokenSecretRef names, so its queries are not "
+        "asked. The canary keeps its share and is not promoted.",
+        "Set prometheus.tokens=true in the chart's values, which grants it.",
+    ),
     Reason.REVISION_NOT_FOUND: Runbook(
         "spec.rollout.rollbackTo names a revision that is not kept.", "Take one of status.revisions."
     ),

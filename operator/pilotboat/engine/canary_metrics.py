@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client.core import GaugeMetricFamily
 from pydantic import ValidationError
 
-from pilotboat.api.analysis import MetricRecord
+from pilotboat.api.analysis import MetricRecord, QueryRecord
 from pilotboat.api.rollout import RolloutPhase, RolloutStatus
 
 from .kinds import MODEL_DEPLOYMENT, Key
@@ -31,6 +31,10 @@ class Canaries:
         self._over = _family("over", "Of these, failed or slower than the bound", "metric", "revision")
         self._evidence = _family("evidence", "That the canary is worse: 1 says nothing", "metric")
         self._abort_at = _family("abort_at", "The evidence at which it is given up", "metric")
+        self._query = _family("query_verdict", "1 for what a query said last", "query", "verdict", "why")
+        self._value = _family("query_value", "What it gave, where it gave a number", "query")
+        self._bound = _family("query_bound", "What the value must keep", "query", "bound")
+        self._failures = _family("query_failures", "Looks beyond the bound in a row", "query")
 
     def see(self, key: Key, parent: Mapping[str, Any]) -> None:
         """Take in a custom resource."""
@@ -48,10 +52,13 @@ class Canaries:
             self._verdict.add_metric([*who, state.decision.verdict, state.decision.why], 1)
             for record in state.decision.metrics:
                 self._metric(who, record)
+            for query in state.decision.queries:
+                self._queried(who, query)
 
     def families(self) -> Iterator[GaugeMetricFamily]:
         """What was seen."""
         yield from (self._phase, self._weight, self._verdict, self._judged, self._over, self._evidence, self._abort_at)
+        yield from (self._query, self._value, self._bound, self._failures)
 
     def _metric(self, who: list[str], record: MetricRecord) -> None:
         labels = [*who, record.metric]
@@ -61,6 +68,16 @@ class Canaries:
         self._over.add_metric([*labels, "stable"], record.stable_over)
         self._evidence.add_metric(labels, record.evidence)
         self._abort_at.add_metric(labels, record.abort_at)
+
+    def _queried(self, who: list[str], record: QueryRecord) -> None:
+        labels = [*who, record.name]
+        self._query.add_metric([*labels, record.verdict, record.why], 1)
+        self._failures.add_metric(labels, record.failures)
+        if record.value is not None:
+            self._value.add_metric(labels, record.value)
+        for side, bound in (("min", record.min), ("max", record.max)):
+            if bound is not None:
+                self._bound.add_metric([*labels, side], bound)
 
 
 def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:

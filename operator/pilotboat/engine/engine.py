@@ -24,6 +24,7 @@ from .health import Health
 from .kinds import Key, Kind
 from .lookup import Lookup
 from .metrics import Metrics
+from .prometheus import Prometheus
 from .queue import Queue
 from .reconcile import Reconciler, TryAgain
 from .regions import Regions
@@ -56,11 +57,12 @@ class Engine:
         self.queue = Queue()
         self.recorder = Recorder(api, utc, metrics.events_dropped.inc)
         self.evidence = EvidencePoller(self.store, self._wake, metrics.evidence_polls, utc)
+        self.prometheus = Prometheus(api, self._wake, metrics.prometheus_queries, utc)
         self.gateway_watch = GatewayWatch(api, self.store, metrics.gateway_marks)
         self.regions = Regions(self.store, api, self._wake, self._tell, metrics.regions, utc)
         self.reconciler = Reconciler(
             self.store,
-            Lookup(api, self.store, self.evidence, self.regions, time.monotonic),
+            Lookup(api, self.store, self.evidence, self.prometheus, self.regions, time.monotonic),
             Applier(api, self.store, self._take, time.monotonic),
             planners,
             settings,
@@ -106,6 +108,7 @@ class Engine:
             group.create_task(self.resync.run(), name="resync")
             group.create_task(self.recorder.run(), name="events")
             group.create_task(self.evidence.run(), name="evidence")
+            group.create_task(self.prometheus.run(), name="prometheus")
             group.create_task(self.gateway_watch.run(), name="gateways")
             group.create_task(self.regions.run(), name="regions")
             for number in range(self._workers):

@@ -1,4 +1,4 @@
-"""What can go wrong between us and the API server, or a name server.
+"""What can go wrong between us and the API server, a name server, or a Prometheus.
 
 EngineError
 ├── ApiError                 an answer that is no success; has status, reason, message
@@ -15,6 +15,8 @@ EngineError
 │   ├── DnsRefused           it will not: the key, the zone, its policy
 │   ├── DnsNotPermitted      the API server does not let us do what comes before it
 │   └── DnsOutpaced          somebody else changed what we had read
+├── QueryFailure             a user's Prometheus gave nothing that can be held against a bound
+│   └── QueryNotPermitted    the API server does not let us read the token for it
 ├── NameTaken                an object of the name we need is somebody else's
 └── ParentGone               the custom resource is gone, or was made anew under the same name
 
@@ -93,6 +95,14 @@ class DnsNotPermitted(DnsFailure):
 
 class DnsOutpaced(DnsFailure):
     """What was read is not so any more."""
+
+
+class QueryFailure(EngineError):
+    """A user's Prometheus gave nothing that can be held against a bound; the message says what and why, no token."""
+
+
+class QueryNotPermitted(QueryFailure):
+    """The API server does not let us read the token."""
 
 
 class NameTaken(EngineError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from pilotboat.plan.types import Observed, Planner, Ref, RegionState, Unread
+from pilotboat.plan.types import Answer, Observed, Planner, Questions, Ref, RegionState, Unread
 
 from .errors import Forbidden, NoSuchKind, NotFound
 from .evidence import Heard
@@ -35,6 +35,13 @@ class Witnesses(Protocol):
     def of(self, key: Key) -> list[Heard]: ...
 
 
+class Answers(Protocol):
+    """What of Prometheus is needed here."""
+
+    def want(self, key: Key, asked: Questions | None) -> None: ...
+    def of(self, key: Key) -> tuple[Answer, ...]: ...
+
+
 class Posts(Protocol):
     """What of Regions is needed here."""
 
@@ -46,11 +53,18 @@ class Lookup:
     """Builds Observed."""
 
     def __init__(
-        self, api: Reads, store: Store, evidence: Witnesses, regions: Posts, clock: Callable[[], float]
+        self,
+        api: Reads,
+        store: Store,
+        evidence: Witnesses,
+        prometheus: Answers,
+        regions: Posts,
+        clock: Callable[[], float],
     ) -> None:
         self._api = api
         self._store = store
         self._evidence = evidence
+        self._prometheus = prometheus
         self._regions = regions
         self._clock = clock
         self._foreign: dict[Ref, tuple[float, Raw | None]] = {}
@@ -62,6 +76,7 @@ class Lookup:
         references, unread = await self._read(refs)
         self._evidence.want(key, planner.wants_evidence(parent))
         heard = self._evidence.of(key)
+        self._prometheus.want(key, planner.asks(parent))
         self._regions.see(key, parent)
         return Observed(
             parent,
@@ -74,6 +89,7 @@ class Lookup:
             dns=self._regions.of(key),
             evidence=tuple(evidence for evidence, _ in heard),
             evidence_at=tuple(at for _, at in heard),
+            answers=self._prometheus.of(key),
         )
 
     def forget(self, key: Key) -> None:
@@ -81,6 +97,7 @@ class Lookup:
         self._regions.see(key, self._store.parent(key))
         self._store.watch(key, ())
         self._evidence.want(key, False)
+        self._prometheus.want(key, None)
 
     async def _read(self, refs: Iterable[Ref]) -> tuple[dict[Ref, Mapping[str, Any] | None], dict[Ref, Unread]]:
         """What is referred to, and what cannot be read where the kind is one that may be missing."""

@@ -49,6 +49,7 @@ class Metrics:
         self.events = self._counter("events", "News of passes, also of those dropped", "kind", "reason")
         self.events_dropped = self._counter("events_dropped", "Kubernetes Events that could not be posted")
         self.evidence_polls = self._counter("evidence_polls", "Requests to gateways for evidence", "result")
+        self.prometheus_queries = self._counter("prometheus_queries", "Queries asked of users' Prometheus", "result")
         self.gateway_marks = self._counter("gateway_marks", "Gateways taken out of Services or put back", "serving")
         self.recoveries = Recoveries(self.registry)
         self.regions = RegionMetrics(

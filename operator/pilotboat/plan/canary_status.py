@@ -6,7 +6,7 @@ Owns: the words and reasons of a rollout with steps. Must not know: how it is de
 from __future__ import annotations
 
 from ..api import conditions as kinds
-from ..api.analysis import Verdict
+from ..api.analysis import Verdict, Why
 from ..api.conditions import Condition
 from ..api.reasons import Reason
 from ..api.rollout import RolloutPhase, RolloutRecord, RolloutStatus
@@ -47,7 +47,10 @@ def canary_condition(state: RolloutStatus | None, generation: int) -> list[Condi
     if decision is None or not state.weight:
         return [told(False, Reason.STARTING, state.message).model_copy(update={"status": "Unknown"})]
     if decision.verdict is Verdict.HOLD:
-        return [told(False, Reason.CANARY_HOLDING, decision.message).model_copy(update={"status": "Unknown"})]
+        barred = next((query for query in decision.queries if query.why is Why.NOT_PERMITTED), None)
+        reason = Reason.PROMETHEUS_NOT_PERMITTED if barred else Reason.CANARY_HOLDING
+        message = barred.message if barred else decision.message
+        return [told(False, reason, message).model_copy(update={"status": "Unknown"})]
     return [told(True, Reason.SERVING, decision.message)]
 
 

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.rollout import RolloutPhase, RolloutRecord, RolloutStatus
-from . import build, diagnose, feedback, gates, http_route, judgement, outcome, progression, rollout
+from . import build, diagnose, feedback, gates, http_route, judgement, outcome, progression, queries, rollout
 from .build import Raw, dig, timestamp
 from .gates import Look
 from .outcome import Cause
@@ -129,10 +129,11 @@ def _seen(
         seen = replace(gates.while_thin(observed, spec, seen.state, settings), waiting=seen.waiting)
     told = feedback.look(seen.state, observed.evidence, now)
     asked = judgement.settings(spec.rollout.analysis)
-    if asked and (told.weight or not http_route.wanted(observed.parent)):  # pods count what gates send them, too
-        final = progression.final(told, spec.rollout, now)
-        told = judgement.look(told, asked, observed.evidence, final, now)
-    return replace(seen, state=told)
+    if not told.weight and http_route.wanted(observed.parent):  # pods count what gates send them, too
+        asked = None
+    answered = queries.look(told, spec.rollout.analysis.prometheus, observed, now)
+    final = progression.final(told, spec.rollout, now)
+    return replace(seen, state=judgement.look(told, asked, observed.evidence, answered, final, now))
 
 
 def _facts(

@@ -27,7 +27,7 @@ from ..api.runtime import (
     ServiceConfig,
 )
 from ..api.traffic import Traffic
-from . import build, diagnose, history, http_route, kept, pods, probe, recovery, rollout, routes, sources
+from . import build, diagnose, history, http_route, kept, pods, probe, queries, recovery, rollout, routes, sources
 from .build import Raw, dig
 from .course import Course, course, observed_by
 from .deployment_status import report
@@ -35,7 +35,7 @@ from .deployment_view import View
 from .outcome import Cause, invalid
 from .recovery import Recovery
 from .routes import SERVER
-from .types import Manifest, Observed, Plan, PlanSettings, Ref
+from .types import Manifest, Observed, Plan, PlanSettings, Questions, Ref
 
 LOOK_AGAIN = timedelta(seconds=10)
 """How soon a missing object that we do not watch is looked for again."""
@@ -66,6 +66,10 @@ class ModelDeploymentPlanner:
     def wants_evidence(self, parent: Raw) -> bool:
         """While a canary is judged by its traffic, or a node of ours is suspect."""
         return observed_by(parent) or recovery.wants_evidence(parent)
+
+    def asks(self, parent: Raw) -> Questions | None:
+        """Queries of the user's own, while a canary with traffic is judged."""
+        return queries.questions(parent)
 
     def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
         """The next step towards the spec; a spec that cannot be read or served changes nothing that runs."""

@@ -14,7 +14,7 @@ from ..api.conditions import Condition
 from ..api.dns import Dns, DnsStatus
 from . import build, dns_status, external_dns, outcome
 from .build import Raw, dig
-from .types import Manifest, Observed, Plan, Planner, PlanSettings, Ref
+from .types import Manifest, Observed, Plan, Planner, PlanSettings, Questions, Ref
 
 
 class WithDns:
@@ -30,6 +30,10 @@ class WithDns:
     def wants_evidence(self, parent: Raw) -> bool:
         """As the plain planner."""
         return self._inner.wants_evidence(parent)
+
+    def asks(self, parent: Raw) -> Questions | None:
+        """As the plain planner."""
+        return self._inner.asks(parent)
 
     def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
         """The plain plan with what is told of the host name, and the DNSEndpoint where that is asked for."""

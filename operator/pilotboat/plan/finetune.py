@@ -38,7 +38,7 @@ from .build import Raw, dig
 from .finetune_status import report
 from .finetune_view import TRAINER, View, finished, spent
 from .outcome import Cause
-from .types import Manifest, Observed, Plan, PlanSettings, Ref
+from .types import Manifest, Observed, Plan, PlanSettings, Questions, Ref
 
 TOKEN_DIR = "/var/run/pilotboat"
 TOKEN_SECONDS = 3600
@@ -63,6 +63,10 @@ class FineTuneJobPlanner:
     def wants_evidence(self, parent: Raw) -> bool:
         """Never: a job has no traffic."""
         return False
+
+    def asks(self, parent: Raw) -> Questions | None:
+        """Nothing."""
+        return None
 
     def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
         """The next step; once the job is over, nothing is made again and the record stays."""

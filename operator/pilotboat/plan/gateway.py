@@ -18,7 +18,7 @@ from . import build, diagnose, outcome, pods
 from .build import Raw, dig
 from .outcome import Cause
 from .pods import Json
-from .types import Manifest, Observed, Plan, PlanSettings, Ref
+from .types import Manifest, Observed, Plan, PlanSettings, Questions, Ref
 
 COMPONENT = "gateway"
 REPLICAS, MOST = 2, 3
@@ -52,6 +52,10 @@ class GatewayPlanner:
     def wants_evidence(self, parent: Raw) -> bool:
         """Never: a gateway judges nothing."""
         return False
+
+    def asks(self, parent: Raw) -> Questions | None:
+        """Nothing."""
+        return None
 
     def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
         """The gateway whole, or nothing of it where nobody uses it."""

@@ -210,14 +210,24 @@ def _phased(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) ->
     if step.approval and not state.approved:
         told = f"at {state.weight} %, waiting for somebody to approve: `pilotboat rollout approve NAME`"
         return _told(state, RolloutPhase.AWAITING_APPROVAL, told)
-    if state.step + 1 == len(spec.steps) and (why := _not_proven(state.decision, spec)):
+    if why := _unanswered(state.decision, spec) or _not_proven(state, spec):
         return _told(state, RolloutPhase.HOLDING, why)
     return _phased(_to_step(state, state.step + 1, now), spec, facts, now)
 
 
-def _not_proven(decision: Decision | None, spec: Rollout) -> str | None:
+def _unanswered(decision: Decision | None, spec: Rollout) -> str | None:
+    """Which query of the user's own keeps the share from rising; None where none does."""
+    if spec.analysis.prometheus is None:
+        return None
+    if decision is None or not decision.queries:
+        return "the queries of analysis.prometheus have not been asked yet"
+    return next((query.message for query in decision.queries if query.verdict is Verdict.HOLD), None)
+
+
+def _not_proven(state: RolloutStatus, spec: Rollout) -> str | None:
     """Why the last step does not end in a promotion yet; None where it does, or where nothing is to be proven."""
-    if judgement.settings(spec.analysis) is None:
+    decision = state.decision
+    if state.step + 1 < len(spec.steps) or judgement.settings(spec.analysis) is None:
         return None
     if decision is None:
         return "nothing is known of the canary's requests yet: it is neither promoted nor given up"

@@ -16,9 +16,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
+from ..api.analysis import Why
 from ..api.dns import DnsStatus
 from ..api.reasons import Reason
 from ..api.routing import Evidence
+from ..api.sources import SecretKey
 
 Manifest = dict[str, Any]
 """A full object we own whole, for server-side apply."""
@@ -114,6 +116,33 @@ class RegionState:
 
 
 @dataclass(frozen=True)
+class Questions:
+    """What a user's Prometheus is to be asked, again and again."""
+
+    url: str
+    queries: tuple[str, ...]
+    period: float
+    """Seconds between two looks."""
+    token: SecretKey | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a Prometheus said to one query in one look."""
+
+    query: str
+    """As it was asked."""
+    at: datetime
+    """By our own clock."""
+    values: tuple[float, ...] = ()
+    """One for each series; not every float is a number."""
+    stamp: float | None = None
+    """Unix time of the oldest of the values, by the clock of the Prometheus."""
+    trouble: tuple[Why, str] | None = None
+    """Why there is no answer, in words too: NoAnswer or NotPermitted."""
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything a plan may depend on, save the time and the settings. Raw objects; do not change them."""
 
@@ -138,6 +167,8 @@ class Observed:
     the gateway's name."""
     evidence_at: tuple[datetime, ...] = ()
     """When each of these came."""
+    answers: tuple[Answer, ...] = ()
+    """To what `Planner.asks` wants to be asked, the newest of each query; none before the first look is over."""
     rejected: Mapping[Ref, Rejection] = field(default_factory=dict)
     """What of this plan was refused; filled in the second call only (see the module's docstring)."""
 
@@ -193,6 +224,9 @@ class Planner(Protocol):
 
     def wants_evidence(self, parent: Mapping[str, Any]) -> bool:
         """Whether the gateways, or the pods, are to be asked again and again what they see of this parent's traffic."""
+
+    def asks(self, parent: Mapping[str, Any]) -> Questions | None:
+        """What is to be asked of a Prometheus from now on; None: nothing."""
 
     def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
         """What to do now: a function of its arguments alone."""

@@ -40,6 +40,12 @@ class Server:
         await self.trouble("get", ref)
         return copy.deepcopy(self.objects.get(ref))
 
+    async def find(self, kind: Kind, namespace: str, name: str) -> Raw:
+        found = await self.get(kind, namespace, name)
+        if found is None:
+            raise NotFound(404, "NotFound", name)
+        return found
+
     async def pages(self, kind: Kind, namespace: str | None, selector: str | None = None) -> AsyncIterator[list[Raw]]:
         await self.trouble("list", Ref(kind.api_version, kind.kind, namespace or "", ""))
         yield [copy.deepcopy(raw) for ref, raw in self.objects.items() if kind_of(ref.api_version, ref.kind) == kind]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pilotboat.api.analysis import Decision, Metric, MetricRecord, Verdict, Why
+from pilotboat.api.analysis import Decision, Metric, MetricRecord, QueryRecord, Verdict, Why
 from pilotboat.api.rollout import RolloutPhase, RolloutStatus
 from pilotboat.engine.kinds import MODEL_DEPLOYMENT
 from pilotboat.engine.metrics import Metrics
@@ -26,7 +26,22 @@ RECORD = MetricRecord(
     promote_at=-2.2,
     message="",
 )
-DECISION = Decision(verdict=Verdict.CONTINUE, why=Why.MORE_TO_COME, time="", message="", metrics=[RECORD])
+BEYOND = QueryRecord(
+    name="wrong",
+    digest="",
+    verdict=Verdict.HOLD,
+    why=Why.BEYOND_BOUND,
+    value=0.2,
+    max=0.05,
+    failures=2,
+    abort_at=3,
+    looked="",
+    message="",
+)
+EMPTY = BEYOND.model_copy(update={"name": "empty", "why": Why.NO_ANSWER, "value": None, "max": None, "min": 1.0})
+DECISION = Decision(
+    verdict=Verdict.CONTINUE, why=Why.MORE_TO_COME, time="", message="", metrics=[RECORD], queries=[BEYOND, EMPTY]
+)
 STATE = RolloutStatus(phase=RolloutPhase.PROGRESSING, stable="a", canary="b", weight=25, decision=DECISION)
 WHO = {"namespace": "ns", "name": "chat"}
 WHOLE = {
@@ -39,6 +54,13 @@ WHOLE = {
     ("over", ("metric", "errors"), ("revision", "stable")): 9,
     ("evidence", ("metric", "errors")): 2.5,
     ("abort_at", ("metric", "errors")): 150,
+    ("query_verdict", ("query", "wrong"), ("verdict", "Hold"), ("why", "BeyondBound")): 1,
+    ("query_value", ("query", "wrong")): 0.2,
+    ("query_bound", ("bound", "max"), ("query", "wrong")): 0.05,
+    ("query_failures", ("query", "wrong")): 2,
+    ("query_verdict", ("query", "empty"), ("verdict", "Hold"), ("why", "NoAnswer")): 1,
+    ("query_bound", ("bound", "min"), ("query", "empty")): 1,
+    ("query_failures", ("query", "empty")): 2,
 }
 
 

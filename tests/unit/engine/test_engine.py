@@ -18,7 +18,7 @@ from pilotboat.engine.health import STUCK
 from pilotboat.engine.kinds import MODEL_DEPLOYMENT, SERVICE, Key
 from pilotboat.engine.metrics import Metrics
 from pilotboat.engine.queue import JITTER, LONGEST_DELAY
-from pilotboat.plan.types import Event, Observed, Plan, PlanSettings, Ref, Refusal
+from pilotboat.plan.types import Event, Observed, Plan, PlanSettings, Questions, Ref, Refusal
 from tests.unit.engine.clock import run, wait
 from tests.unit.engine.objects import child, newer, owner, parent
 from tests.unit.engine.server import Server
@@ -40,6 +40,9 @@ class OneService:
 
     def wants_evidence(self, parent: Mapping[str, Any]) -> bool:
         return False
+
+    def asks(self, parent: Mapping[str, Any]) -> Questions | None:
+        return None
 
     def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
         meta = observed.parent["metadata"]

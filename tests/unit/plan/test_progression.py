@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotboat.api.analysis import Decision, Verdict, Why
+from pilotboat.api.analysis import Decision, QueryRecord, Verdict, Why
 from pilotboat.api.reasons import Reason
 from pilotboat.api.rollout import Action, Rollout, RolloutPhase, RolloutStatus, Verb
 from pilotboat.plan.outcome import Cause
@@ -101,6 +101,39 @@ def test_what_is_not_proven_is_held_and_not_given_up(decision: Decision | None, 
     assert life.after(86400).phase is RolloutPhase.HOLDING
     life.decision = PROMOTE
     assert finished(life.settle())
+
+
+PROMETHEUS = {"url": "http://prometheus", "queries": [{"name": "wrong", "query": "up", "min": 1}]}
+
+
+def asked(verdict: Verdict, of: Decision = PROMOTE) -> Decision:
+    """That decision with a query that says so beside it."""
+    why = {Verdict.HOLD: Why.NO_ANSWER, Verdict.CONTINUE: Why.WITHIN_BOUND}[verdict]
+    record = QueryRecord(name="wrong", digest="", verdict=verdict, why=why, abort_at=3, looked="", message="empty")
+    return of.model_copy(update={"queries": [record]})
+
+
+@pytest.mark.parametrize(
+    ("decision", "words"),
+    [(None, "have not been asked yet"), (PROMOTE, "not been asked"), (asked(Verdict.HOLD), "empty")],
+)
+def test_a_query_that_does_not_keep_its_bound_holds_every_step(decision: Decision | None, words: str) -> None:
+    steps = [{"weight": 10, "hold": "0s"}, {"weight": 50, "hold": "0s"}]
+    life = Life(rollout(steps=steps, analysis={"prometheus": PROMETHEUS}), decision=decision)
+    for step in (0, 1):
+        assert (life.settle().phase, life.state.step) == (RolloutPhase.HOLDING, step)
+        assert words in life.after(86400).message
+        life.decision = asked(Verdict.CONTINUE)
+        life.look()
+        life.decision = decision
+    assert finished(life.settle())
+
+
+def test_queries_that_keep_their_bounds_promote_nothing_that_the_statistics_hold() -> None:
+    life = Life(rollout(analysis={"prometheus": PROMETHEUS}), decision=asked(Verdict.CONTINUE, HOLD))
+    in_the_last_step(life)
+    assert life.after(86400).phase is RolloutPhase.HOLDING
+    assert life.state.step == 1
 
 
 def at_step_one(life: Life) -> None:
