@@ -94,7 +94,8 @@ class Driver:
         """Whether HAProxy, which may have been started anew, runs with what is on disk; True before anything is."""
         if self.matches:
             wanted = signature(self.saved.routes, self.saved.boards, self._settings)
-            self.matches = await self._found() == self._running and self._running.signature == wanted
+            found = await self._found()
+            self.matches = found is not None and found == self._running and found.signature == wanted
             return self.matches
         return True
 

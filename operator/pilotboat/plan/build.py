@@ -67,6 +67,7 @@ def child(
     name: str,
     body: Raw,
     annotations: Mapping[str, str] | None = None,
+    /,
     **extra: str,
 ) -> Manifest:
     """A child of the parent with its labels; `extra` are further labels, `body` everything but the metadata."""

@@ -75,7 +75,7 @@ def followed(fault: Fault, lost: Losses, observed: Observed, want: int, now: dat
     """The fault with what has become known of it since."""
     moved = fault.traffic_moved_at or _moved(fault, lost, observed)
     since = parsed(fault.detected_at) or now
-    new = [pod for pod in observed.pods if (at := parsed(made(pod))) and at >= since]
+    new = [pod for pod in observed.pods if (born := parsed(made(pod))) and born >= since]
     replaced = fault.replaced_at or min(map(made, new), default=None)
     changes: dict[str, object] = {"traffic_moved_at": moved, "replaced_at": replaced}
     # Kubernetes may call a lost replica ready for a minute: what is believed of it is that it does not serve.
