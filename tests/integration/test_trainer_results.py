@@ -117,12 +117,13 @@ def test_epochs_accumulation_and_packing(train: Trainer, base: Path) -> None:
 def test_packed_examples_do_not_see_each_other(train: Trainer, base: Path) -> None:
     """Without the attention kernel that packing was made for, too: each step's loss is as without packing."""
     lines = [json.dumps({"prompt": f"{letter * 9}=", "completion": f" {letter * 2}x"}) for letter in "abcd"]
+    exactly = {"maxSteps": 3, "precision": "fp32"}  # Auto is bf16 on some processors: two digits
     plain, packed = (
         train(
             base,
             lines,
             method={"type": "Full"},
-            training={"maxSteps": 3, "batchSize": 4, "maxLength": 128, "learningRate": 0.05, "packing": packing},
+            training={**exactly, "batchSize": 4, "maxLength": 128, "learningRate": 0.05, "packing": packing},
         )[1]
         for packing in (False, True)
     )
