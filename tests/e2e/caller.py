@@ -1,13 +1,16 @@
 """A pod that calls deployments from inside the cluster, as an application would: counted requests, load, long streams.
 
 Owns: the calls and how they are counted. Must not know: what they are to show.
+
+Calls run detached in the pod and leave their counts in a file there, which is fetched when they are done: so the API
+server and the pod's kubelet may fail meanwhile.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +18,7 @@ from typing import Any
 
 from tools.kube import Cluster
 
+CUT_OFF = "failed after the first token"
 SCRIPT = """
 import collections, http.client, json, os, sys, threading, time
 
@@ -22,12 +26,23 @@ wish = json.loads(sys.argv[1])
 body = json.dumps({"model": wish["name"], "messages": [{"role": "user", "content": wish["prompt"]}],
                    "max_tokens": wish["tokens"], "stream": wish["stream"]})
 counts, lock, left = collections.Counter(), threading.Lock(), iter(range(wish["count"]))
-end = time.monotonic() + wish["seconds"]
+began, wrong = time.monotonic(), []
+end = began + wish["seconds"]
 
 def call(connection):
     connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json", **wish["headers"]})
     answer = connection.getresponse()
-    text = answer.read()
+    text = b""
+    try:
+        while wish["stream"] and (piece := answer.read1()):
+            text += piece
+        text += answer.read()
+    except Exception as error:
+        if b"data: " not in text:
+            raise
+        connection.close()
+        wrong.append(f"broken at {time.monotonic() - began:.1f} s, after {len(text)} bytes: {error!r}")
+        return "CUT_OFF"
     whole = answer.status == 200 and (not wish["stream"] or b"data: [DONE]" in text)
     return (answer.getheader("X-Pilotboat-Revision") or "none") if whole else "failed " + str(answer.status)
 
@@ -38,12 +53,16 @@ def work():
             if next(left, None) is None:
                 return
         for attempt in range(1 + wish["again"]):
+            asked = time.monotonic()
             try:
                 told = call(connection)
                 break
             except Exception as error:
                 told = "failed " + type(error).__name__
                 connection.close()
+                wrong.append(f"asked at {asked - began:.1f} s, broken at {time.monotonic() - began:.1f} s: {error!r}")
+        if wish["fresh"]:
+            connection.close()
         with lock:
             counts[told] += 1
             if attempt:
@@ -53,7 +72,26 @@ def work():
 threads = [threading.Thread(target=work) for _ in range(wish["threads"])]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
-print(json.dumps(counts))
+with open(wish["out"] + ".part", "w") as out:
+    json.dump({"by": counts, "wrong": wrong[:100]}, out)
+os.rename(wish["out"] + ".part", wish["out"])
+""".replace("CUT_OFF", CUT_OFF)
+
+DETACHED = """
+import subprocess, sys
+
+with open(sys.argv[3], "w") as said:
+    command = [sys.executable, "-c", sys.argv[1], sys.argv[2]]
+    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
+"""
+
+FETCHED = """
+import os, sys, time
+
+out, limit = sys.argv[1], time.monotonic() + float(sys.argv[2])
+while not os.path.exists(out) and time.monotonic() < limit:
+    time.sleep(0.1)
+print(open(out).read() if os.path.exists(out) else "")
 """
 
 
@@ -83,6 +121,8 @@ class Counted:
     """How many requests each revision answered whole, and how many failed."""
 
     by: dict[str, int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    """The first broken connections, those that were asked again included: when, since the beginning, and how."""
 
     @property
     def failed(self) -> dict[str, int]:
@@ -127,31 +167,63 @@ class Caller:
         )
         self.cluster.run("wait", "pod/caller", "--for=condition=Ready", "--timeout=60s")
 
+    @property
+    def node(self) -> str:
+        """Where it runs, and what a fault had better spare."""
+        return str(self.cluster.get("pod", "caller")["spec"]["nodeName"])
+
     def ask(self, name: str, count: int, **more: Any) -> Counted:
         """So many requests, eight at a time."""
-        return Counted(json.loads(self.cluster.run(*self._command(name, count=count, **more))))
+        wish = _wish(name, count=count, **more)
+        self._begin(wish)
+        return self._end(wish)
 
     def feedback(self, name: str, count: int, outcomes: Mapping[str, str]) -> dict[str, int]:
         """So many requests, each followed by the outcome of its revision; how many were taken, by revision."""
         wish = json.dumps({"name": name, "count": count, "outcomes": outcomes})
-        taken: dict[str, int] = json.loads(self.cluster.run("exec", "caller", "--", "python3", "-c", FEEDBACK, wish))
+        taken: dict[str, int] = json.loads(self._python(FEEDBACK, wish))
         return taken
 
     @contextmanager
     def load(self, name: str, **more: Any) -> Iterator[Counted]:
         """Requests without end while the block runs; the counts are there after it."""
-        stop, counted = f"/tmp/stop-{time.monotonic_ns()}", Counted()
-        command = self.cluster.command(*self._command(name, stop=stop, **{"count": 10**9, "seconds": 600, **more}))
-        process = subprocess.Popen(command, env=self.cluster.env, stdout=subprocess.PIPE, text=True)
+        wish, counted = _wish(name, **{"count": 10**9, "seconds": 600, **more}), Counted()
+        self._begin(wish)
         try:
             yield counted
         finally:
-            self.cluster.run("exec", "caller", "--", "python3", "-c", f"open({stop!r}, 'w')")
-            output, _ = process.communicate(timeout=180)
-        counted.by.update(json.loads(output))
+            self._python("import sys; open(sys.argv[1], 'w')", wish["stop"])
+            found = self._end(wish)
+            counted.by.update(found.by)
+            counted.wrong += found.wrong
 
-    def _command(self, name: str, **wishes: Any) -> list[str]:
-        headers: Mapping[str, str] = wishes.pop("headers", {})
-        defaults = {"prompt": "hi", "tokens": 4, "stream": False, "threads": 8, "pause": 0, "seconds": 300, "again": 0}
-        wish = {"name": name, "host": name, "stop": "/tmp/never", "headers": headers, **defaults, **wishes}
-        return ["exec", "caller", "--", "python3", "-c", SCRIPT, json.dumps(wish)]
+    def _begin(self, wish: Mapping[str, Any]) -> None:
+        self._python(DETACHED, SCRIPT, json.dumps(wish), _log(wish))
+
+    def _end(self, wish: Mapping[str, Any]) -> Counted:
+        """Waits for it, in stretches: a long exec is one more thing that can break."""
+        deadline = time.monotonic() + wish["seconds"] + PATIENCE
+        while time.monotonic() < deadline:
+            if text := self._python(FETCHED, wish["out"], "20").strip():
+                return Counted(**json.loads(text))
+        said = self._python("import sys; print(open(sys.argv[1]).read())", _log(wish))
+        raise AssertionError(f"the caller left no counts; it said: {said}")
+
+    def _python(self, script: str, *arguments: str) -> str:
+        return self.cluster.run("exec", "caller", "--", "python3", "-c", script, *arguments)
+
+
+PATIENCE = 150
+"""Seconds that requests under way may take after the last was begun."""
+
+
+def _log(wish: Mapping[str, Any]) -> str:
+    return f"{wish['out']}.log"
+
+
+def _wish(name: str, **wishes: Any) -> dict[str, Any]:
+    """What SCRIPT is told. `again`: tries after a broken connection; `fresh`: a connection for each request."""
+    files = f"/tmp/{uuid.uuid4().hex}"
+    answer = {"prompt": "hi", "tokens": 4, "stream": False, "headers": {}}
+    how = {"threads": 8, "pause": 0, "seconds": 300, "again": 0, "fresh": False}
+    return {"name": name, "host": name, "stop": f"{files}.stop", "out": files, **answer, **how, **wishes}

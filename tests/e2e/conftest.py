@@ -20,7 +20,7 @@ import pytest
 from lab import faults, procs
 from lab.cluster import GPUS, settled
 from lab.kube import Client
-from lab.layout import current
+from lab.layout import Lab, current
 from tests.e2e.caller import Caller
 from tests.standins import tiny
 from tools import demo, host, hubpod, model, place
@@ -121,9 +121,7 @@ def whole_lab(request: pytest.FixtureRequest) -> None:
     """Before a test that breaks nodes: what an earlier one left broken would be taken for its own work."""
     lab = current()
     if request.node.get_closest_marker("alone") and lab.kubeconfig.exists():
-        for node in lab.nodes:
-            faults.power_on(node)
-            faults.mend(node)
+        faults.undo(lab)
         client = Client.load(lab.kubeconfig)
         procs.wait_until(lambda: settled(client, lab, GPUS), what="The lab, whole again", timeout=120)
 
@@ -152,6 +150,26 @@ def hub_pod(space: Space) -> dict[str, Any]:
     selector = f"-l{','.join(f'{key}={value}' for key, value in hubpod.LABELS.items())}"
     found = json.loads(space.cluster.run("get", "pods", f"-n{demo.DEMO}", selector, "-ojson"))["items"]
     return dict(next(pod for pod in found if not pod["metadata"].get("deletionTimestamp")))
+
+
+@pytest.fixture
+def lab() -> Lab:
+    """Where faults are made."""
+    return current()
+
+
+@pytest.fixture
+def chat(space: Space) -> str:
+    """Three replicas of the fake engine, one in each zone, behind the gateway."""
+    space.apply("ModelDeployment", "chat", spread())
+    space.wait(MDEP, "chat", "Ready", "180s")
+    return "chat"
+
+
+def spread(**more: Any) -> dict[str, Any]:
+    """Three replicas, one in each zone; a node or zone must be well for 20 seconds until it is trusted again."""
+    zones = {"spread": "Required", "failback": {"after": "20s", "stepHold": "5s"}}
+    return fake(**{"replicas": 3, "zones": zones, **more})
 
 
 def fake(**more: Any) -> dict[str, Any]:

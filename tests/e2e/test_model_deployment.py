@@ -9,6 +9,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
+from tests.e2e.caller import Caller
 from tests.e2e.conftest import MDEP, Space, fake
 from tools import demo
 from tools.host import ROOT
@@ -67,12 +68,15 @@ def test_a_changed_spec_rolls_without_losing_a_request(space: Space) -> None:
     assert counted["ok"] > 20, counted
 
 
-def test_a_broken_revision_leaves_the_old_one_serving_and_the_fix_goes_through(space: Space) -> None:
+def test_a_broken_revision_leaves_the_old_one_serving_and_the_fix_goes_through(space: Space, caller: Caller) -> None:
     space.apply("ModelDeployment", "bad", fake())
     space.wait(MDEP, "bad", "Ready")
-    space.apply("ModelDeployment", "bad", fake(engine={"type": "Fake", "image": "localhost/none:1"}))
-    message = space.reason(MDEP, "bad", "Ready", "ImagePullError")
+    old = space.status(MDEP, "bad")["currentRevision"]
+    with caller.load("bad", threads=2, pause=0.05) as load:
+        space.apply("ModelDeployment", "bad", fake(engine={"type": "Fake", "image": "localhost/none:1"}))
+        message = space.reason(MDEP, "bad", "Ready", "ImagePullError")
     assert "localhost/none:1" in message
+    assert load.by == {old: load.whole}, "stable keeps all its traffic"
     status = {c["type"]: c["status"] for c in space.status(MDEP, "bad")["conditions"]}
     assert (status["Available"], status["Ready"], status["Progressing"]) == ("True", "False", "False")
     space.apply("ModelDeployment", "bad", fake(inference={"maxLength": 512}))

@@ -9,38 +9,17 @@ from typing import Any
 import pytest
 
 from lab import faults
-from lab.layout import Lab, Node, current
+from lab.layout import Lab, Node
 from tests.e2e.caller import Caller
 from tests.e2e.conftest import MDEP, Space, fake
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
-HELD = "20s"
-"""How long a node or zone must be well again here."""
-
-
-@pytest.fixture
-def lab() -> Lab:
-    return current()
-
-
-@pytest.fixture
-def chat(space: Space) -> str:
-    """Three replicas, one in each zone, behind the gateway."""
-    zones = {"spread": "Required", "failback": {"after": HELD, "stepHold": "5s"}}
-    space.apply("ModelDeployment", "chat", fake(replicas=3, zones=zones))
-    space.wait(MDEP, "chat", "Ready", "180s")
-    return "chat"
-
-
-def at(caller: Caller) -> str:
-    """The caller's node."""
-    return str(caller.cluster.get("pod", "caller")["spec"]["nodeName"])
 
 
 @pytest.fixture
 def lost(lab: Lab, space: Space, chat: str, caller: Caller) -> Iterator[Node]:
     """The node to be lost, which is not the caller's, and whole again afterwards."""
-    chosen = next(node for node in lab.nodes if node.name != at(caller))
+    chosen = next(node for node in lab.nodes if node.name != caller.node)
     try:
         yield chosen
     finally:
@@ -117,7 +96,7 @@ def test_nodes_whose_agents_die_keep_their_replicas_because_these_serve(lab: Lab
     space.apply("ModelDeployment", "chat", fake(replicas=3, zones={"spread": "Required"}))
     space.wait(MDEP, "chat", "Ready", "180s")
     before = sorted(pod["metadata"]["name"] for pod in space.pods("chat"))
-    silent = [node for node in lab.nodes if node.name != at(caller)][:2]  # who calls is reached through its kubelet
+    silent = [node for node in lab.nodes if node.name != caller.node][:2]  # who calls is reached through its kubelet
     try:
         with caller.load("chat", threads=4, pause=0.05) as load:
             for node in silent:

@@ -8,7 +8,6 @@ twice at most, and how often is told; whatever fails for good fails the test.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
@@ -86,8 +85,7 @@ def test_a_fault_a_minute_costs_no_request_and_leaves_nothing(space: Space, call
     space.apply("ModelDeployment", "chat", fake(replicas=3, zones=zones))
     space.wait(MDEP, "chat", "Ready", "180s")
     before = space.children("chat")
-    home = json.loads(space.cluster.run("get", "pod", "caller", "-ojson"))["spec"]["nodeName"]
-    wrong = Faults(space, lab, home)
+    wrong = Faults(space, lab, caller.node)
     end, told, memory = time.monotonic() + 60 * MINUTES, list[str](), list[int]()
     with caller.load("chat", threads=THREADS, pause=0.1, seconds=60 * MINUTES + 600, again=2) as load:
         while time.monotonic() < end:

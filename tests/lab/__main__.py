@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab import bench, build, cluster, faults, images, plane
-from lab.layout import BadName, cache, current
+from lab.layout import BadName, Lab, cache, current
 from lab.oci import NotAnImage
 from tools.steps import StepFailed, record_if_asked, step
 
@@ -84,16 +84,35 @@ AGENTS = {
     "kubelet": (faults.stop_kubelet, faults.start_kubelet),
     "containerd": (faults.stop_containerd, faults.start_containerd),
 }
+CONTROL = "control"
+"""In a zone's place: the control plane."""
 
 
-def stop_agent(arguments: Arguments) -> None:
+def stop_program(arguments: Arguments) -> None:
+    end_or_begin(arguments, 0, faults.stop_central)
+
+
+def start_program(arguments: Arguments) -> None:
+    end_or_begin(arguments, 1, faults.start_central)
+
+
+def end_or_begin(arguments: Arguments, at: int, central: Callable[[Lab, str], None]) -> None:
+    belongs = plane.WHOLE if arguments.target == CONTROL else tuple(AGENTS)
+    if arguments.program not in belongs:
+        raise StepFailed(f"{arguments.target} has {', '.join(belongs)} to stop and start, no {arguments.program}.")
+    if arguments.target == CONTROL:
+        central(current(), arguments.program)
+        return
     for node in faults.named(current(), arguments.target):
-        AGENTS[arguments.agent][0](node)
+        AGENTS[arguments.program][at](node)
 
 
-def start_agent(arguments: Arguments) -> None:
-    for node in faults.named(current(), arguments.target):
-        AGENTS[arguments.agent][1](node)
+def pause(arguments: Arguments) -> None:
+    faults.pause(current(), arguments.program)
+
+
+def resume(arguments: Arguments) -> None:
+    faults.resume(current(), arguments.program)
 
 
 def bench_plane(arguments: Arguments) -> None:
@@ -160,16 +179,21 @@ def add_faults(add: Callable[[str, Callable[[Arguments], None], str], argparse.A
         add("heal", heal, "undo whatever was done to its links"),
         add("slow", slow, "give its links a rate such as 1mbit"),
         add("lose", lose, "lose so many of a hundred packets"),
-        add("stop", stop_agent, "kill its kubelet or containerd"),
-        add("start", start_agent, "start that again"),
+        add("stop", stop_program, "kill its kubelet or containerd, or a program of the control plane"),
+        add("start", start_program, "start that again"),
     ]
     for verb in verbs:
-        verb.add_argument("target", help=where, metavar="ZONE")
+        verb.add_argument("target", help=f"{where}; stop, start: or {CONTROL}", metavar="ZONE")
     verbs[0].add_argument("--way", choices=[str(way) for way in faults.Way], help="one way only, seen from the node")
     verbs[2].add_argument("rate", metavar="RATE")
     verbs[3].add_argument("percent", type=float, metavar="PERCENT")
     for verb in verbs[4:]:
-        verb.add_argument("agent", choices=sorted(AGENTS))
+        verb.add_argument("program", choices=sorted((*AGENTS, *plane.WHOLE)), metavar="PROGRAM")
+    for name, action, text in (
+        ("pause", pause, "let a program of the control plane stand still, such as etcd"),
+        ("resume", resume, "let it go on"),
+    ):
+        add(name, action, text).add_argument("program", choices=plane.WHOLE, metavar="PROGRAM")
 
 
 def main() -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from enum import StrEnum
 
-from lab import net, nodes, procs
+from lab import net, nodes, plane, procs
 from lab.layout import BadName, Lab, Node
 
 
@@ -123,6 +124,34 @@ def start_containerd(node: Node) -> None:
         nodes.start_containerd(node)
 
 
+def stop_central(lab: Lab, program: str) -> None:
+    """One of the control plane's programs dies, and everything that has a connection to it is told so."""
+    plane.in_namespace(lab).processes.stop(program, grace=0)
+
+
+def start_central(lab: Lab, program: str) -> None:
+    """Ends when the API server answers, where it runs: who needs it can do nothing before."""
+    control = plane.in_namespace(lab)
+    if not control.processes.running(program):
+        plane.launch(control, program)
+    if control.processes.running("kube-apiserver"):
+        plane.wait_ready(control, lab.kubeconfig)
+
+
+def pause(lab: Lab, program: str) -> None:
+    """One of the control plane's programs stands still: its connections stay, and nobody is answered."""
+    _signal(lab, program, signal.SIGSTOP)
+
+
+def resume(lab: Lab, program: str) -> None:
+    _signal(lab, program, signal.SIGCONT)
+
+
+def _signal(lab: Lab, program: str, number: signal.Signals) -> None:
+    if identity := plane.in_namespace(lab).processes.get(program):
+        procs.send(identity, number)
+
+
 def power_off(node: Node) -> None:
     """Everything on the node dies at once: agents, runtime and every container."""
     cut(node)
@@ -139,3 +168,13 @@ def kill_container(node: Node, pid: int) -> None:
     """Kills one process of a container, by its PID on this machine, as the kernel would for want of memory."""
     if identity := procs.identify(pid):
         procs.end([identity], grace=0)
+
+
+def undo(lab: Lab) -> None:
+    """Undoes every fault above, whatever was done; may be run at any time. Does not wait for nodes to be Ready."""
+    for program in plane.WHOLE:
+        resume(lab, program)
+        start_central(lab, program)
+    for node in lab.nodes:
+        mend(node)
+        nodes.start(node)

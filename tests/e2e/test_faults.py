@@ -1,0 +1,194 @@
+"""The control plane, a node's runtime and links at fault, with a caller that never stops: nothing is lost or made anew.
+
+Every request has a connection and a look-up of its own, as the worst of applications do, and none is asked again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from lab import faults
+from lab.kube import Client
+from lab.layout import Lab, Node
+from lab.procs import wait_until
+from tests.e2e.caller import CUT_OFF, Caller, Counted
+from tests.e2e.conftest import MDEP, Space, spread
+
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+CALLS: dict[str, Any] = {"threads": 4, "pause": 0.05, "fresh": True}
+BOTH = "app.kubernetes.io/instance in (chat,pilotboat-gateway)"
+
+
+@contextmanager
+def undone(lab: Lab, space: Space) -> Iterator[None]:
+    """Whatever becomes of the test, the lab is whole again, and that before the caller's counts are fetched."""
+    try:
+        yield
+    finally:
+        faults.undo(lab)
+        space.cluster.run("wait", "nodes", "--all", "--for=condition=Ready", "--timeout=180s")
+
+
+@pytest.fixture
+def patient(lab: Lab) -> Iterator[None]:
+    """Kubernetes does not call nodes unheard of while it is itself away: that would take all pods out of all Services.
+
+    See docs/reliability.md for what comes of an API server that is away for longer than nodes may be silent.
+    """
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LAB_NODE_GRACE", "120")
+        begin_anew(lab, "kube-controller-manager")
+        yield
+    begin_anew(lab, "kube-controller-manager")
+
+
+def begin_anew(lab: Lab, program: str) -> None:
+    faults.stop_central(lab, program)
+    faults.start_central(lab, program)
+
+
+def lasts(seconds: float) -> None:
+    """How long a fault lasts is part of the fault: no condition tells its end."""
+    time.sleep(seconds)
+
+
+def made(space: Space) -> dict[str, tuple[str, int]]:
+    """Everything that belongs to the deployment and its gateway: its identity, and how often its containers began."""
+    kinds = "pods,deployments,replicasets,services,configmaps,poddisruptionbudgets"
+    found = json.loads(space.cluster.run("get", kinds, f"--selector={BOTH}", "-ojson"))["items"]
+    return {f"{each['kind']} {each['metadata']['name']}": (each["metadata"]["uid"], begun(each)) for each in found}
+
+
+def begun(each: dict[str, Any]) -> int:
+    return sum(c["restartCount"] for c in each.get("status", {}).get("containerStatuses", ()))
+
+
+def kept(before: dict[str, tuple[str, int]]) -> dict[str, tuple[str, int]]:
+    """All but gateways: Kubernetes ends one in peace that was 15 seconds on a node which it could not hear."""
+    return {name: was for name, was in before.items() if not name.startswith("Pod pilotboat-gateway-")}
+
+
+def aside(lab: Lab, caller: Caller) -> Node:
+    """A node to be hit: with a replica and a gateway, but not the caller's."""
+    return next(node for node in lab.nodes if node.name != caller.node)
+
+
+def on(space: Space, node: Node) -> list[str]:
+    """Replicas on a node."""
+    return [pod["metadata"]["uid"] for pod in space.pods("chat") if pod["spec"].get("nodeName") == node.name]
+
+
+def told(load: Counted, least: int, streams: int = 0) -> None:
+    """Every request was answered at the first attempt, and there were enough of them to mean something.
+
+    `streams`: how many may have ended after their first token, from where nobody can ask elsewhere.
+    """
+    cut_off = load.failed.get(CUT_OFF, 0)
+    print(f"{load.whole} requests whole, {load.failed or 'none'} lost", flush=True)
+    assert load.failed.keys() <= {CUT_OFF}, load.wrong
+    assert cut_off <= streams, load.wrong
+    assert load.whole >= least
+
+
+def leads(space: Space) -> str:
+    """When the operator last said that it leads."""
+    lease = json.loads(space.cluster.run("get", "lease", "pilotboat", "-npilotboat-system", "-ojson"))
+    return str(lease["spec"]["renewTime"])
+
+
+def led(space: Space, since: str) -> None:
+    """Until some replica of the operator leads, by a later word than that."""
+    wait_until(lambda: leads(space) > since, what="A leader's word", timeout=90)
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_etcd_that_stands_still_costs_nothing(lab: Lab, space: Space, chat: str, caller: Caller) -> None:
+    before = made(space)
+    with caller.load(chat, **CALLS) as load:
+        with undone(lab, space):
+            faults.pause(lab, "etcd")
+            lasts(20)
+            assert not Client.load(lab.kubeconfig).ready()
+        led(space, leads(space))
+        space.cluster.run("scale", MDEP, chat, "--replicas=4")
+        space.cluster.run("wait", f"{MDEP}/{chat}", "--for=jsonpath={.status.readyReplicas}=4", "--timeout=90s")
+        space.wait(MDEP, chat, "Ready", "90s")
+    assert before.items() <= made(space).items(), "somebody was made anew"
+    told(load, 200)
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_api_server_that_is_gone_for_a_minute_costs_nothing(
+    lab: Lab, space: Space, chat: str, caller: Caller
+) -> None:
+    before, revision = made(space), space.status(MDEP, chat)["currentRevision"]
+    with caller.load(chat, **CALLS) as load:
+        with undone(lab, space):
+            faults.stop_central(lab, "kube-apiserver")
+            lasts(60)
+        led(space, leads(space))
+        space.wait(MDEP, chat, "Ready", "60s")
+        assert made(space) == before
+        space.apply("ModelDeployment", chat, spread(inference={"maxLength": 1024}))
+        space.cluster.run("wait", f"{MDEP}/{chat}", "--for=jsonpath={.status.observedGeneration}=2", "--timeout=60s")
+        space.wait(MDEP, chat, "Ready", "180s")
+    assert space.status(MDEP, chat)["currentRevision"] != revision
+    told(load, 500)
+
+
+def test_a_runtime_that_dies_takes_no_container_with_it(lab: Lab, space: Space, chat: str, caller: Caller) -> None:
+    """Its node is not Ready and its pods are called unready, but they serve: nobody stands in for them."""
+    node, before = aside(lab, caller), made(space)
+    with caller.load(chat, **CALLS) as load:
+        with undone(lab, space):
+            faults.stop_containerd(node)
+            space.cluster.run("wait", f"node/{node.name}", "--for=condition=Ready=False", "--timeout=120s")
+            field = f"--for=jsonpath={{.status.recovery.nodes[0].name}}={node.name}"
+            space.cluster.run("wait", f"{MDEP}/{chat}", field, "--timeout=60s")
+            assert "standIns" not in space.status(MDEP, chat)["recovery"]
+        space.wait(MDEP, chat, "Ready", "90s")
+    assert kept(before).items() <= made(space).items()
+    told(load, 200)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [lambda node: faults.slow(node, "64kbit"), lambda node: faults.lose(node, 10)],
+    ids=["slow", "lossy"],
+)
+def test_a_bad_link_costs_time_and_no_request(
+    lab: Lab, space: Space, chat: str, caller: Caller, fault: Callable[[Node], None]
+) -> None:
+    """A replica whose probes come too late is as good as dead: streams that it had begun may end with it."""
+    node, before = aside(lab, caller), made(space)
+    with caller.load(chat, stream=True, tokens=20, **CALLS) as load:
+        with undone(lab, space):
+            fault(node)
+            lasts(30)
+        space.wait(MDEP, chat, "Ready", "90s")
+        space.reason(MDEP, chat, "ZonesHealthy", "ZonesUp", "120s")
+    assert kept(before).items() <= made(space).items()
+    told(load, 200, streams=load.whole // 100)
+
+
+@pytest.mark.parametrize("way", list(faults.Way))
+def test_a_link_that_carries_one_way_only_is_as_good_as_cut(
+    lab: Lab, space: Space, chat: str, caller: Caller, way: faults.Way
+) -> None:
+    node = aside(lab, caller)
+    before = on(space, node)
+    with caller.load(chat, **CALLS) as load:
+        with undone(lab, space):
+            faults.cut_one_way(node, way)
+            space.reason(MDEP, chat, "ZonesHealthy", "ZoneLost", "120s")
+            space.wait(MDEP, chat, "Ready", "120s")
+        space.reason(MDEP, chat, "ZonesHealthy", "ZonesUp", "180s")
+        space.cluster.run("wait", f"{MDEP}/{chat}", "--for=jsonpath={.status.replicas}=3", "--timeout=120s")
+    assert on(space, node) == before
+    told(load, 200)
