@@ -3,7 +3,7 @@
 Owns: the order of the stages and what each needs. Must not know: what is tested. Standard library only.
 
     python3 -m tools.test            everything
-    python3 -m tools.test soak       SOAK_MINUTES of faults, one a minute, on the lab
+    python3 -m tools.test soak       faults that take long, and SOAK_MINUTES of faults, one a minute, on the lab
     python3 -m tools.test check      lint, types, layers, generated files, unit tests: no cluster, no images
 """
 
@@ -65,15 +65,17 @@ def whole() -> None:
     place.the_lab("default")
     # Each has a namespace of its own, and waits more than it computes; but whoever breaks nodes has them alone.
     stage("End-to-end tests side by side", "pytest", "tests/e2e", "-q", "-m", "not alone", "-n3")
-    stage("End-to-end tests that break things", "pytest", "tests/e2e", "-q", "-m", "alone")
+    stage("End-to-end tests that break things", "pytest", "tests/e2e", "-q", "-m", "alone and not long")
     if os.environ.get("KEEP_LAB") is None:
         place.end_lab()
 
 
 def soak() -> None:
-    """Faults without end, for as long as SOAK_MINUTES says."""
+    """Faults without end, for as long as SOAK_MINUTES says; and before them, one by one, those that take long."""
+    os.environ.setdefault("LAB_NODE_GRACE", GRACE)
     place.prepare_lab()
     place.the_lab("default")
+    stage("Faults that take long", "pytest", "tests/e2e", "-q", "-s", "-m", "long")
     stage("Soak on the lab", "pytest", "tests/e2e/test_soak.py", "-q", "-s")
 
 

@@ -27,6 +27,8 @@ from tools import demo, host, hubpod, model, place
 from tools.kube import Cluster
 from tools.steps import step
 
+PATIENCE = "300s"
+"""How long a condition is waited for: no promise, for other tests run beside it on the same cores."""
 MDEP, FTJ = "modeldeployments.pilotboat.dev", "finetunejobs.pilotboat.dev"
 
 
@@ -41,11 +43,11 @@ class Space:
         raw = {"apiVersion": "pilotboat.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
         self.cluster.apply(json.dumps(raw), "--force-conflicts")
 
-    def wait(self, kind: str, name: str, condition: str, timeout: str = "120s") -> None:
+    def wait(self, kind: str, name: str, condition: str, timeout: str = PATIENCE) -> None:
         """Until a condition such as Ready or Ready=False holds."""
         self.cluster.run("wait", f"{kind}/{name}", f"--for=condition={condition}", f"--timeout={timeout}")
 
-    def reason(self, kind: str, name: str, condition: str, reason: str, timeout: str = "120s") -> str:
+    def reason(self, kind: str, name: str, condition: str, reason: str, timeout: str = PATIENCE) -> str:
         """Until that condition shows that reason; its message."""
         path = f'{{.status.conditions[?(@.type=="{condition}")].reason}}'
         try:
@@ -61,7 +63,7 @@ class Space:
         found: dict[str, Any] = self.cluster.get(kind, name).get("status", {})
         return found
 
-    def gone(self, target: str, timeout: str = "120s") -> None:
+    def gone(self, target: str, timeout: str = PATIENCE) -> None:
         """Until an object (or those of a selector) is deleted."""
         self.cluster.run("wait", *target.split(), "--for=delete", f"--timeout={timeout}")
 

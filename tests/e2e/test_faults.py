@@ -123,6 +123,7 @@ def test_an_etcd_that_stands_still_costs_nothing(lab: Lab, space: Space, chat: s
     told(load, 200)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("patient")
 def test_an_api_server_that_is_gone_for_a_minute_costs_nothing(
     lab: Lab, space: Space, chat: str, caller: Caller
@@ -157,6 +158,7 @@ def test_a_runtime_that_dies_takes_no_container_with_it(lab: Lab, space: Space, 
     told(load, 200)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "fault",
     [lambda node: faults.slow(node, "64kbit"), lambda node: faults.lose(node, 10)],
@@ -177,7 +179,7 @@ def test_a_bad_link_costs_time_and_no_request(
     told(load, 200, streams=load.whole // 100)
 
 
-@pytest.mark.parametrize("way", list(faults.Way))
+@pytest.mark.parametrize("way", [faults.Way.IN, pytest.param(faults.Way.OUT, marks=pytest.mark.long)])
 def test_a_link_that_carries_one_way_only_is_as_good_as_cut(
     lab: Lab, space: Space, chat: str, caller: Caller, way: faults.Way
 ) -> None:

@@ -48,7 +48,7 @@ def test_a_job_trains_and_a_deployment_serves_what_it_made(space: Space) -> None
     space.apply("ModelDeployment", "tuned", served)
     space.reason(MDEP, "tuned", "ArtifactReady", "WaitingForFineTuneJob")
     give_rows(space)
-    space.wait(FTJ, "small", "Complete", "300s")
+    space.wait(FTJ, "small", "Complete", "600s")
     status = space.status(FTJ, "small")
     assert status["phase"] == "Complete"
     assert status["trainerStatus"]["progressPercentage"] == 100
@@ -57,7 +57,7 @@ def test_a_job_trains_and_a_deployment_serves_what_it_made(space: Space) -> None
     assert status["output"]["type"] == "Adapter"
     assert all(len(digest) == 64 for digest in status["output"]["digests"].values())
     assert "Complete" in space.cluster.run("get", "ftj", "small")
-    space.wait(MDEP, "tuned", "Ready", "180s")
+    space.wait(MDEP, "tuned", "Ready")
     with space.url("tuned") as url:
         client = OpenAI(base_url=url, api_key="none", max_retries=0)
         messages: Any = [{"role": "user", "content": "number 7?"}]
@@ -71,7 +71,7 @@ def test_a_broken_line_is_named_by_its_number(space: Space) -> None:
     lines[16] = '{"messages": [{"role": "user", "content": '
     give_rows(space, "\n".join(lines))
     space.apply("FineTuneJob", "broken", job())
-    message = space.reason(FTJ, "broken", "Failed", "InvalidDataset", "180s")
+    message = space.reason(FTJ, "broken", "Failed", "InvalidDataset")
     assert "17" in message
     assert space.status(FTJ, "broken")["phase"] == "Failed"
     assert len(space.pods("broken")) == 1, "wrong input is not retried"
@@ -79,23 +79,24 @@ def test_a_broken_line_is_named_by_its_number(space: Space) -> None:
 
 def test_suspended_and_resumed_it_continues(space: Space) -> None:
     give_rows(space)
-    space.apply("FineTuneJob", "pause", job(training={"maxSteps": 400, "batchSize": 4, "maxLength": 64}))
-    space.reason(FTJ, "pause", "Checkpointed", "CheckpointSaved", "180s")
+    training = {"maxSteps": 60, "batchSize": 4, "maxLength": 64, "gradientAccumulationSteps": 8}
+    space.apply("FineTuneJob", "pause", job(training=training))
+    space.reason(FTJ, "pause", "Checkpointed", "CheckpointSaved")
     space.cluster.run("patch", FTJ, "pause", "--type=merge", '-p={"spec":{"suspend":true}}')
     space.wait(FTJ, "pause", "Suspended")
     space.gone("pod -lapp.kubernetes.io/instance=pause")
     step = space.status(FTJ, "pause")["progress"]["lastCheckpoint"]["step"]
     space.cluster.run("patch", FTJ, "pause", "--type=merge", '-p={"spec":{"suspend":false}}')
-    space.wait(FTJ, "pause", "Complete", "300s")
+    space.wait(FTJ, "pause", "Complete", "600s")
     status = space.status(FTJ, "pause")
-    assert status["progress"]["step"] == 400
+    assert status["progress"]["step"] == 60
     assert status["progress"]["lastCheckpoint"]["step"] >= step
 
 
 def test_deleted_half_way_nothing_is_left(space: Space) -> None:
     give_rows(space)
     space.apply("FineTuneJob", "half", job(training={"maxSteps": 4000, "batchSize": 4, "maxLength": 64}))
-    space.wait(FTJ, "half", "Running", "180s")
-    space.cluster.run("delete", FTJ, "half", "--timeout=60s")
-    space.gone("job,configmap,persistentvolumeclaim,pod -lapp.kubernetes.io/instance=half", "150s")
+    space.wait(FTJ, "half", "Running")
+    space.cluster.run("delete", FTJ, "half", "--timeout=300s")
+    space.gone("job,configmap,persistentvolumeclaim,pod -lapp.kubernetes.io/instance=half")
     assert space.children("half") == []

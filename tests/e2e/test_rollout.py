@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from lab import procs
 from tests.e2e.caller import Caller
-from tests.e2e.conftest import MDEP, Space, fake
+from tests.e2e.conftest import MDEP, PATIENCE, Space, fake
 from tools.kube import Cluster
 
 pytestmark = pytest.mark.e2e
@@ -29,11 +30,11 @@ def canary(steps: list[dict[str, Any]], tokens: int = 4, engine: dict[str, Any] 
 def serve(space: Space, name: str, spec: dict[str, Any]) -> str:
     """Apply and wait until it is rolled out whole; its revision."""
     space.apply("ModelDeployment", name, spec)
-    space.wait(MDEP, name, "Ready", "180s")
+    space.wait(MDEP, name, "Ready")
     return str(space.status(MDEP, name)["currentRevision"])
 
 
-def until(space: Space, name: str, path: str, value: object, timeout: str = "120s") -> None:
+def until(space: Space, name: str, path: str, value: object, timeout: str = PATIENCE) -> None:
     """Until a field of status.rollout has that value."""
     try:
         space.cluster.run(
@@ -71,7 +72,7 @@ def test_traffic_is_split_exactly_and_no_request_is_lost(space: Space, caller: C
         until(space, "exact", "phase", "AwaitingApproval")
         assert caller.ask("exact", 2000).by == pytest.approx({old: 1000, new: 1000}, abs=EXACT)
         act(space, "exact", "Promote", "2")
-        space.wait(MDEP, "exact", "Ready", "180s")
+        space.wait(MDEP, "exact", "Ready")
         assert caller.ask("exact", 200).by == {new: 200}
     assert streams.failed == {}
     assert streams.whole >= 1
@@ -90,15 +91,15 @@ def test_a_bad_canary_is_given_up_and_stable_keeps_everything(
     old = serve(space, "bad", canary(steps))
     space.apply("ModelDeployment", "bad", canary(steps, tokens=5, engine=engine))
     with caller.load("bad", threads=4, pause=0.05):
-        until(space, "bad", "phase", "Aborted", "240s")
+        until(space, "bad", "phase", "Aborted")
     assert words in space.status(MDEP, "bad")["rollout"]["message"]
-    assert caller.ask("bad", 100).by == {old: 100}
+    procs.wait_until(lambda: caller.ask("bad", 100).by == {old: 100}, what="Everything from stable", timeout=60)
     assert "CanaryRolledBack" in {reason for reason, _ in space.events("bad")}
     assert space.reason(MDEP, "bad", "Ready", "CanaryRolledBack")
     space.apply("ModelDeployment", "bad", canary([{"weight": 100, "hold": "1s", "approval": True}], tokens=6))
     until(space, "bad", "phase", "AwaitingApproval")
     act(space, "bad", "Promote")
-    space.wait(MDEP, "bad", "Ready", "180s")
+    space.wait(MDEP, "bad", "Ready")
 
 
 def test_a_third_revision_in_the_middle_leaves_stable_whole(space: Space, caller: Caller) -> None:
@@ -109,12 +110,12 @@ def test_a_third_revision_in_the_middle_leaves_stable_whole(space: Space, caller
         until(space, "third", "phase", "AwaitingApproval")
         second = space.status(MDEP, "third")["updateRevision"]
         space.apply("ModelDeployment", "third", canary(steps, tokens=6))
-        space.cluster.run("wait", f"deployment/third-{second}", "--for=jsonpath={.spec.replicas}=0", "--timeout=60s")
+        space.cluster.run("wait", f"deployment/third-{second}", "--for=jsonpath={.spec.replicas}=0", "--timeout=300s")
         until(space, "third", "phase", "AwaitingApproval")
         third = space.status(MDEP, "third")["updateRevision"]
         assert caller.ask("third", 1000).by == pytest.approx({old: 800, third: 200}, abs=SHARED)
         space.apply("ModelDeployment", "third", canary(steps))
-        space.wait(MDEP, "third", "Ready", "180s")
+        space.wait(MDEP, "third", "Ready")
         assert caller.ask("third", 100).by == {old: 100}
     assert load.failed == {}
 
@@ -129,7 +130,7 @@ def test_without_a_spare_gpu_one_is_borrowed(space: Space, caller: Caller) -> No
     old = serve(space, "full", canary(steps, **gpu))
     with caller.load("full", threads=2, pause=0.05) as load:
         space.apply("ModelDeployment", "full", canary(steps, tokens=5, **gpu))
-        until(space, "full", "phase", "AwaitingApproval", "180s")
+        until(space, "full", "phase", "AwaitingApproval")
         rollout = space.status(MDEP, "full")["rollout"]
         assert (rollout["borrowing"], rollout["weight"]) == (True, 10)
         new = rollout["canary"]
@@ -138,9 +139,9 @@ def test_without_a_spare_gpu_one_is_borrowed(space: Space, caller: Caller) -> No
         until(space, "full", "phase", "Aborted")
         assert caller.ask("full", 100).by == {old: 100}
         act(space, "full", "Retry", "2")
-        until(space, "full", "phase", "AwaitingApproval", "180s")
+        until(space, "full", "phase", "AwaitingApproval")
         act(space, "full", "Promote", "3")
-        space.wait(MDEP, "full", "Ready", "240s")
+        space.wait(MDEP, "full", "Ready")
     assert load.failed == {}
 
 
@@ -151,14 +152,14 @@ def test_a_canary_is_tried_before_it_has_users(space: Space, caller: Caller) -> 
     gates = {"rollout": {"analysis": {"quality": {"maxTokens": 8}, "load": load}}}
     old = serve(space, "tried", canary(steps, tokens=8, **gates))
     space.apply("ModelDeployment", "tried", canary(steps, tokens=8, engine={"text": "something else"}, **gates))
-    until(space, "tried", "phase", "Aborted", "180s")
+    until(space, "tried", "phase", "Aborted")
     assert "quality gate: 0 of" in space.status(MDEP, "tried")["rollout"]["message"]
     space.apply("ModelDeployment", "tried", canary(steps, tokens=9, **gates))
-    until(space, "tried", "phase", "AwaitingApproval", "240s")
+    until(space, "tried", "phase", "AwaitingApproval")
     rollout = space.status(MDEP, "tried")["rollout"]
     assert [(gate["gate"], gate["passed"]) for gate in rollout["gates"]] == [("quality", True), ("load", True)]
     assert set(caller.ask("tried", 100).by) == {old, rollout["canary"]}
-    space.gone("job -lapp.kubernetes.io/instance=tried", "60s")
+    space.gone("job -lapp.kubernetes.io/instance=tried")
 
 
 def test_outcomes_that_applications_post_are_told_by_revision(space: Space, caller: Caller, installed: Cluster) -> None:
@@ -169,7 +170,7 @@ def test_outcomes_that_applications_post_are_told_by_revision(space: Space, call
     new = space.status(MDEP, "ab")["rollout"]["canary"]
     taken = caller.feedback("ab", 60, {old: "rejected", new: "accepted"})
     assert sum(taken.values()) == 60
-    until(space, "ab", "outcomes.canary.posts.accepted", taken[new], "180s")
+    until(space, "ab", "outcomes.canary.posts.accepted", taken[new])
     command = [sys.executable, "-m", "pilotboat", "ab", "ab", "-n", space.cluster.namespace]
     shown = subprocess.run(
         [*command, f"--kubeconfig={installed.kubeconfig}"], capture_output=True, text=True, check=True
@@ -190,10 +191,10 @@ def test_the_real_model_is_replaced_by_steps_without_a_lost_request(space: Space
     old = serve(space, "real", {**spec, "inference": {"maxLength": 512}})
     with caller.load("real", threads=1, pause=0.2, tokens=8) as load:
         space.apply("ModelDeployment", "real", {**spec, "inference": {"maxLength": 640}})
-        until(space, "real", "phase", "AwaitingApproval", "240s")
+        until(space, "real", "phase", "AwaitingApproval")
         new = space.status(MDEP, "real")["rollout"]["canary"]
         assert set(caller.ask("real", 20, threads=2).by) == {old, new}
         act(space, "real", "Promote")
-        space.wait(MDEP, "real", "Ready", "180s")
+        space.wait(MDEP, "real", "Ready")
     assert load.failed == {}
     assert {old, new} <= set(load.by)
