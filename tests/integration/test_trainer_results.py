@@ -117,7 +117,7 @@ def test_epochs_accumulation_and_packing(train: Trainer, base: Path) -> None:
 def test_packed_examples_do_not_see_each_other(train: Trainer, base: Path) -> None:
     """Without the attention kernel that packing was made for, too: each step's loss is as without packing."""
     lines = [json.dumps({"prompt": f"{letter * 9}=", "completion": f" {letter * 2}x"}) for letter in "abcd"]
-    exactly = {"maxSteps": 3, "precision": "fp32"}  # Auto is bf16 on some processors: two digits
+    exactly = {"maxSteps": 3, "precision": "fp32"}  # Auto is bf16 on some processors
     plain, packed = (
         train(
             base,

@@ -65,13 +65,12 @@ def choose(precision: TrainingPrecision, method: MethodType) -> Device:
 def _auto(cuda: bool) -> TrainingPrecision:
     if cuda:
         return TrainingPrecision.BF16 if torch.cuda.is_bf16_supported() else TrainingPrecision.FP16
-    return TrainingPrecision.BF16 if _cpu_has_bf16() else TrainingPrecision.FP32
+    return TrainingPrecision.BF16 if _cpu_multiplies_bf16() else TrainingPrecision.FP32
 
 
-def _cpu_has_bf16() -> bool:
-    """Without AVX512-BF16 or AMX, bf16 on a CPU is emulated: docs/training.md has what was measured."""
+def _cpu_multiplies_bf16() -> bool:
+    """AMX alone: without it bf16 is emulated, or slower than fp32. docs/training.md has what was measured."""
     try:
-        flags = CPUINFO.read_text()
+        return "amx_bf16" in CPUINFO.read_text()
     except OSError:
         return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
