@@ -4,7 +4,7 @@ VENV_PYTHON = .venv/bin/python
 # Not named LAB, which is the environment's word for which lab is meant.
 RUN_LAB = PYTHONPATH=tests $(PYTHON) -m lab
 
-.PHONY: demo demo-down test check soak images gen bench bench-canary bench-gateway bench-recovery bench-regions lab lab-down kubeconfig venv requirements
+.PHONY: demo demo-down test check soak images gen bench bench-abort bench-canary bench-gateway bench-recovery bench-regions lab lab-down kubeconfig venv requirements
 
 demo: ; @$(PYTHON) -m tools.demo
 demo-down: ; @$(PYTHON) -m tools.demo down
@@ -16,6 +16,7 @@ check: venv ; @$(PYTHON) -m tools.test check
 images: ; @$(PYTHON) -m tools.images build
 gen: venv ; @$(VENV_PYTHON) -m tools.gen
 bench: ; @$(PYTHON) -m tools.bench
+bench-abort: ; @$(PYTHON) -m tools.bench abort
 bench-canary: ; @$(PYTHON) -m tools.bench canary
 bench-gateway: ; @$(PYTHON) -m tools.bench gateway
 bench-recovery: ; @$(PYTHON) -m tools.bench recovery

@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from lab import build
 
-BENCHMARKS = ("scale", "canary", "gateway", "recovery", "regions")
-ON_A_CONTROL_PLANE = frozenset({"scale", "gateway", "recovery"})
+BENCHMARKS = ("scale", "canary", "gateway", "abort", "recovery", "regions")
+ON_A_CONTROL_PLANE = frozenset({"scale", "gateway", "abort", "recovery"})
 """Those that need Kubernetes' programs, and so a build of them."""
 PATHS = ("tests", "operator", "images/server", "images/gateway", ".")
 
