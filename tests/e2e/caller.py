@@ -2,6 +2,7 @@
 
 Owns: the calls and how they are counted. Must not know: what they are to show.
 
+A gateway may hear of replicas a moment after Ready is told (docs/status.md): calls begin when the first is answered.
 Calls run detached in the pod and leave their counts in a file there, which is fetched when they are done: so the API
 server and the pod's kubelet may fail meanwhile.
 """
@@ -69,6 +70,19 @@ def work():
                 counts["asked again"] += attempt
         time.sleep(wish["pause"])
 
+def heard():
+    connection = http.client.HTTPConnection(wish["host"], 8080, timeout=10)
+    try:
+        connection.request("GET", "/v1/models", headers=wish["headers"])
+        return connection.getresponse().status != 503
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+patience = time.monotonic() + 60
+while time.monotonic() < patience and not heard():
+    time.sleep(0.2)
 threads = [threading.Thread(target=work) for _ in range(wish["threads"])]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from lab import faults, procs
@@ -85,9 +86,12 @@ class Space:
 
     @contextlib.contextmanager
     def url(self, name: str) -> Iterator[str]:
-        """A deployment's endpoint, from this process."""
+        """A deployment's endpoint, from this process, once the gateway there has heard of its replicas as well."""
         with self.cluster.forwarded(f"service/{name}", 8080) as port:
-            yield f"http://127.0.0.1:{port}/v1"
+            url = f"http://127.0.0.1:{port}/v1"
+            heard = f"What the gateway hears of {name}"
+            procs.wait_until(lambda: httpx.get(f"{url}/models").status_code != 503, what=heard, timeout=60)
+            yield url
 
 
 @pytest.fixture(scope="session")

@@ -30,21 +30,27 @@ def judge(state: AnalysisState, open_minute: Stratum | None, settings: Settings,
     """
     now_open = open_minute if open_minute and state.warmed >= settings.warmup else Stratum(state.cursor + PERIOD)
     records = [_record(metric, state, now_open, settings, final) for metric in settings.metrics]
-    verdict, why = _whole(state, open_minute, records, settings, now)
+    newest = latest(state.latest, open_minute) if open_minute else state.latest
+    verdict, why = _whole(state, open_minute, newest, records, settings, now)
     return Decision(
         verdict=verdict,
         why=why,
         time=datetime.fromtimestamp(int(now), UTC).isoformat().replace("+00:00", "Z"),
         metrics=records,
-        message=words.whole(verdict, why, records, state),
+        message=words.whole(verdict, why, records, newest),
     )
 
 
 def _whole(
-    state: AnalysisState, open_minute: Stratum | None, records: Sequence[MetricRecord], settings: Settings, now: float
+    state: AnalysisState,
+    open_minute: Stratum | None,
+    newest: Sequence[Latest],
+    records: Sequence[MetricRecord],
+    settings: Settings,
+    now: float,
 ) -> tuple[Verdict, Why]:
     """The metrics' verdicts as one: the worst of them."""
-    if _failing(latest(state.latest, open_minute) if open_minute else state.latest):
+    if _failing(newest):
         return Verdict.ABORT, Why.FAILING
     if any(record.verdict is Verdict.ABORT for record in records):
         return Verdict.ABORT, Why.WORSE

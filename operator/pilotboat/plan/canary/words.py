@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ...api.analysis import AnalysisState, Metric, MetricRecord, Verdict, Why
+from ...api.analysis import Latest, Metric, MetricRecord, Verdict, Why
 
 NAMES = {Metric.ERRORS: "errors", Metric.FIRST_TOKEN: "time to first token", Metric.PER_TOKEN: "time per token"}
 CAUSES = {
@@ -47,10 +47,10 @@ def metric(which: Metric, why: Why, seen: Seen, bound: float | None, evidence: f
     )
 
 
-def whole(verdict: Verdict, why: Why, records: Sequence[MetricRecord], state: AnalysisState) -> str:
+def whole(verdict: Verdict, why: Why, records: Sequence[MetricRecord], newest: Sequence[Latest]) -> str:
     """The decision in one sentence; where one metric made it, in that metric's."""
     told = next((record.message for record in records if (record.verdict, record.why) == (verdict, why)), "")
     if why is Why.FAILING:
-        failed, of = sum(each.errors for each in state.latest), sum(each.requests for each in state.latest)
-        return f"{WHOLE[why]} ({failed} of {of} in whole minutes)"
+        failed, of = sum(each.errors for each in newest), sum(each.requests for each in newest)
+        return f"{WHOLE[why]}: errors in {failed} of {of}"
     return WHOLE.get(why, told)

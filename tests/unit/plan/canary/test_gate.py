@@ -115,7 +115,9 @@ def test_warm_up_is_not_judged_but_the_hard_stop_is_awake() -> None:
     state = absorb(FRESH, [*cold, *warm], settings)
     assert state.errors.canary == 600
     assert looked([*cold, *warm], settings=settings).verdict is Verdict.PROMOTE
-    assert looked(minutes(tally(30, 20), STABLE, 1), settings=settings).why is Why.FAILING
+    found = looked(minutes(tally(30, 20), STABLE, 1), settings=settings)
+    assert found.why is Why.FAILING
+    assert found.message.endswith("errors in 20 of 30")
 
 
 @given(strata(), st.integers(0, 12), tallies())
