@@ -65,8 +65,8 @@ def whole() -> None:
     host.need("haproxy", "haproxy")
     host.need("knotd", "knot")
     place.the_lab("default")
-    # All of them wait more than they compute.
-    place.in_parallel(integration, end_to_end)
+    stage("End-to-end tests side by side", "pytest", "tests/e2e", "-q", "-m", "not alone", "-n3")
+    place.in_parallel(integration, alone)  # both wait more than they compute
     if os.environ.get("KEEP_LAB") is None:
         place.end_lab()
 
@@ -76,9 +76,8 @@ def integration() -> None:
     beside("Integration tests", "pytest", "tests/integration", "-q", "-n2", "--dist=loadfile")
 
 
-def end_to_end() -> None:
-    """Each in a namespace of its own, side by side; then, one after the other, those that break nodes."""
-    beside("End-to-end tests side by side", "pytest", "tests/e2e", "-q", "-m", "not alone", "-n3")
+def alone() -> None:
+    """One after the other: each breaks nodes, or the operator, or takes all there is."""
     beside("End-to-end tests that break things", "pytest", "tests/e2e", "-q", "-m", "alone and not long")
 
 
