@@ -72,8 +72,8 @@ def whole() -> None:
 
 
 def integration() -> None:
-    """Two at a time, and each file at one place, for its servers."""
-    beside("Integration tests", "pytest", "tests/integration", "-q", "-n2", "--dist=loadfile")
+    """Three at a time, and each file at one place, for its servers."""
+    beside("Integration tests", "pytest", "tests/integration", "-q", "-n3", "--dist=loadfile")
 
 
 def alone() -> None:

@@ -136,12 +136,19 @@ def step_of(checkpoint: Path) -> int:
 
 
 def test_of_two_pods_at_once_the_later_one_publishes(base: Path, uninterrupted: Training, tmp_path: Path) -> None:
-    """The first is on a node that is cut off: it trains on, and finds out by itself."""
+    """The first is on a node that is cut off: it trains on, and finds out by itself.
+
+    It stands still while the second starts, which takes longer than a quick machine takes for all the steps.
+    """
     job = Training(tmp_path, base, **SETTINGS)
     first = job.start({"PILOTBOAT_TERMINATION_LOG": str(tmp_path / "first")})
     until(first, job.checkpoints)
-    code, output = job.run()
-    assert code == 0, output
+    first.send_signal(signal.SIGSTOP)
+    second = job.start()
+    until(second, (job.output / "checkpoints" / "writer-00002").exists)
+    first.send_signal(signal.SIGCONT)
+    output, _ = second.communicate(timeout=900)
+    assert second.returncode == 0, output
     said, _ = first.communicate(timeout=300)
     assert first.returncode == 75, said
     assert json.loads((tmp_path / "first").read_text())["reason"] == "Superseded"
