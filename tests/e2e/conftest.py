@@ -84,13 +84,18 @@ class Space:
         raw = json.loads(self.cluster.run("get", "events", f"--field-selector=involvedObject.name={name}", "-ojson"))
         return [(item["reason"], item["message"]) for item in raw["items"]]
 
+    def told(self, name: str, *reasons: str) -> None:
+        """Until there are events of these reasons: they follow the status that they are about."""
+        seen = f"Events {', '.join(reasons)} about {name}"
+        procs.wait_until(lambda: set(reasons) <= {reason for reason, _ in self.events(name)}, what=seen, timeout=120)
+
     @contextlib.contextmanager
     def url(self, name: str) -> Iterator[str]:
         """A deployment's endpoint, from this process, once the gateway there has heard of its replicas as well."""
         with self.cluster.forwarded(f"service/{name}", 8080) as port:
             url = f"http://127.0.0.1:{port}/v1"
             heard = f"What the gateway hears of {name}"
-            procs.wait_until(lambda: httpx.get(f"{url}/models").status_code != 503, what=heard, timeout=60)
+            procs.wait_until(lambda: httpx.get(f"{url}/models").status_code != 503, what=heard, timeout=120)
             yield url
 
 

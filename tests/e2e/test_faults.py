@@ -32,7 +32,7 @@ def undone(lab: Lab, space: Space) -> Iterator[None]:
         yield
     finally:
         faults.undo(lab)
-        space.cluster.run("wait", "nodes", "--all", "--for=condition=Ready", "--timeout=180s")
+        space.cluster.run("wait", "nodes", "--all", "--for=condition=Ready", "--timeout=300s")
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ def test_an_etcd_that_stands_still_costs_nothing(lab: Lab, space: Space, chat: s
             assert not Client.load(lab.kubeconfig).ready()
         led(space, leads(space))
         space.cluster.run("scale", MDEP, chat, "--replicas=4")
-        space.cluster.run("wait", f"{MDEP}/{chat}", "--for=jsonpath={.status.readyReplicas}=4", "--timeout=90s")
-        space.wait(MDEP, chat, "Ready", "90s")
+        space.cluster.run("wait", f"{MDEP}/{chat}", "--for=jsonpath={.status.readyReplicas}=4", "--timeout=300s")
+        space.wait(MDEP, chat, "Ready", "300s")
     assert before.items() <= made(space).items(), "somebody was made anew"
     told(load, 200)
 
@@ -134,11 +134,11 @@ def test_an_api_server_that_is_gone_for_a_minute_costs_nothing(
             faults.stop_central(lab, "kube-apiserver")
             lasts(60)
         led(space, leads(space))
-        space.wait(MDEP, chat, "Ready", "60s")
+        space.wait(MDEP, chat, "Ready", "300s")
         assert made(space) == before
         space.apply("ModelDeployment", chat, spread(inference={"maxLength": 1024}))
-        space.cluster.run("wait", f"{MDEP}/{chat}", "--for=jsonpath={.status.observedGeneration}=2", "--timeout=60s")
-        space.wait(MDEP, chat, "Ready", "180s")
+        space.cluster.run("wait", f"{MDEP}/{chat}", "--for=jsonpath={.status.observedGeneration}=2", "--timeout=300s")
+        space.wait(MDEP, chat, "Ready", "300s")
     assert space.status(MDEP, chat)["currentRevision"] != revision
     told(load, 500)
 
@@ -149,11 +149,11 @@ def test_a_runtime_that_dies_takes_no_container_with_it(lab: Lab, space: Space, 
     with caller.load(chat, **CALLS) as load:
         with undone(lab, space):
             faults.stop_containerd(node)
-            space.cluster.run("wait", f"node/{node.name}", "--for=condition=Ready=False", "--timeout=120s")
+            space.cluster.run("wait", f"node/{node.name}", "--for=condition=Ready=False", "--timeout=300s")
             field = f"--for=jsonpath={{.status.recovery.nodes[0].name}}={node.name}"
-            space.cluster.run("wait", f"{MDEP}/{chat}", field, "--timeout=60s")
+            space.cluster.run("wait", f"{MDEP}/{chat}", field, "--timeout=300s")
             assert "standIns" not in space.status(MDEP, chat)["recovery"]
-        space.wait(MDEP, chat, "Ready", "90s")
+        space.wait(MDEP, chat, "Ready", "300s")
     assert kept(before).items() <= made(space).items()
     told(load, 200)
 
@@ -173,8 +173,8 @@ def test_a_bad_link_costs_time_and_no_request(
         with undone(lab, space):
             fault(node)
             lasts(30)
-        space.wait(MDEP, chat, "Ready", "90s")
-        space.reason(MDEP, chat, "ZonesHealthy", "ZonesUp", "120s")
+        space.wait(MDEP, chat, "Ready", "300s")
+        space.reason(MDEP, chat, "ZonesHealthy", "ZonesUp", "300s")
     assert kept(before).items() <= made(space).items()
     told(load, 200, streams=load.whole // 100)
 
@@ -188,9 +188,9 @@ def test_a_link_that_carries_one_way_only_is_as_good_as_cut(
     with caller.load(chat, **CALLS) as load:
         with undone(lab, space):
             faults.cut_one_way(node, way)
-            space.reason(MDEP, chat, "ZonesHealthy", "ZoneLost", "120s")
-            space.wait(MDEP, chat, "Ready", "120s")
-        space.reason(MDEP, chat, "ZonesHealthy", "ZonesUp", "180s")
-        space.cluster.run("wait", f"{MDEP}/{chat}", "--for=jsonpath={.status.replicas}=3", "--timeout=120s")
+            space.reason(MDEP, chat, "ZonesHealthy", "ZoneLost", "300s")
+            space.wait(MDEP, chat, "Ready", "300s")
+        space.reason(MDEP, chat, "ZonesHealthy", "ZonesUp", "300s")
+        space.cluster.run("wait", f"{MDEP}/{chat}", "--for=jsonpath={.status.replicas}=3", "--timeout=300s")
     assert on(space, node) == before
     told(load, 200)

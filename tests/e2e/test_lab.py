@@ -46,7 +46,7 @@ class Kubectl:
         found: dict[str, Any] = json.loads(self(*arguments, "-o", "json"))
         return found
 
-    def until(self, condition: str, *what: str, timeout: str = "60s") -> None:
+    def until(self, condition: str, *what: str, timeout: str = "300s") -> None:
         self("wait", f"--for={condition}", f"--timeout={timeout}", *what)
 
 

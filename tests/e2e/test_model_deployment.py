@@ -136,7 +136,7 @@ def test_gpus_are_asked_for_and_given(space: Space) -> None:
 def test_bad_input_is_named(space: Space, changes: dict[str, object], condition: str, reason: str, words: str) -> None:
     space.apply("ModelDeployment", "bad", fake(**changes))
     assert words.lower() in space.reason(MDEP, "bad", condition, reason).lower()
-    assert reason in {seen for seen, _ in space.events("bad")}
+    space.told("bad", reason)
     space.cluster.run("delete", MDEP, "bad", "--timeout=300s")
     space.gone("deployment,service,configmap,pod -lapp.kubernetes.io/instance=bad")
 

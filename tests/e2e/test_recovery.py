@@ -24,7 +24,7 @@ def lost(lab: Lab, space: Space, chat: str, caller: Caller) -> Iterator[Node]:
         yield chosen
     finally:
         faults.power_on(chosen)
-        space.cluster.run("wait", f"node/{chosen.name}", "--for=condition=Ready", "--timeout=120s")
+        space.cluster.run("wait", f"node/{chosen.name}", "--for=condition=Ready", "--timeout=300s")
 
 
 def on(space: Space, node: Node) -> list[str]:
@@ -32,7 +32,7 @@ def on(space: Space, node: Node) -> list[str]:
     return [pod["metadata"]["name"] for pod in space.pods("chat") if pod["spec"].get("nodeName") == node.name]
 
 
-def field(space: Space, path: str, value: str, timeout: str = "180s") -> None:
+def field(space: Space, path: str, value: str, timeout: str = "300s") -> None:
     """Until a field of the status has that value."""
     try:
         space.cluster.run("wait", f"{MDEP}/chat", f"--for=jsonpath={path}={value}", f"--timeout={timeout}")
@@ -52,19 +52,18 @@ def test_a_dead_node_costs_no_request_and_gets_a_replacement_elsewhere(
     with caller.load("chat", threads=4, pause=0.05) as load:
         faults.power_off(lost)
         field(space, "{.status.recovery.nodes[0].counted}", "true")
-        space.wait(MDEP, "chat", "Ready=False", "60s")
-        space.wait(MDEP, "chat", "Ready", "180s")
+        space.wait(MDEP, "chat", "Ready=False", "300s")
+        space.wait(MDEP, "chat", "Ready", "300s")
     assert load.failed == {}
     assert on(space, lost) == before, "nothing is deleted on suspicion"
     fault = told(space)
     assert fault["subject"] in (f"node {lost.name}", f"zone {lost.zone}")
     assert fault["trafficMovedAt"] <= fault["replacedAt"] <= fault["readyAt"]
-    reasons = [reason for reason, _ in space.events("chat")]
-    assert {"NodeLost", "Recovered"} <= set(reasons)
+    space.told("chat", "NodeLost", "Recovered")
     faults.power_on(lost)
     field(space, "{.status.replicas}", "3")
-    space.cluster.run("wait", f"{MDEP}/chat", "--for=jsonpath={.status.recovery.nodes}", "--timeout=60s")
-    space.wait(MDEP, "chat", "Ready", "180s")
+    space.cluster.run("wait", f"{MDEP}/chat", "--for=jsonpath={.status.recovery.nodes}", "--timeout=300s")
+    space.wait(MDEP, "chat", "Ready", "300s")
 
 
 def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
@@ -74,15 +73,15 @@ def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
     before = on(space, lost)
     with caller.load("chat", threads=4, pause=0.05) as load:
         faults.partition(lab, lost.zone)
-        space.reason(MDEP, "chat", "ZonesHealthy", "ZoneLost", "180s")
+        space.reason(MDEP, "chat", "ZonesHealthy", "ZoneLost", "300s")
         route = json.loads(space.cluster.run("get", "configmap", "chat-route", "-ojson"))["data"]["route.json"]
         assert json.loads(route)["zones"] == {lost.zone: 0}
-        space.wait(MDEP, "chat", "Ready", "180s")
+        space.wait(MDEP, "chat", "Ready", "300s")
         faults.heal(lab, lost.zone)
-        space.reason(MDEP, "chat", "ZonesHealthy", "ZoneReturning", "120s")
-        space.reason(MDEP, "chat", "ZonesHealthy", "ZonesUp", "180s")
-        field(space, "{.status.recovery.nodes[0].counted}", "false", "120s")
-        space.wait(MDEP, "chat", "Ready", "120s")
+        space.reason(MDEP, "chat", "ZonesHealthy", "ZoneReturning", "300s")
+        space.reason(MDEP, "chat", "ZonesHealthy", "ZonesUp", "300s")
+        field(space, "{.status.recovery.nodes[0].counted}", "false", "300s")
+        space.wait(MDEP, "chat", "Ready", "300s")
     assert load.failed == {}
     assert on(space, lost) == before
     assert len(space.pods("chat")) == 3
@@ -94,7 +93,7 @@ def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
 def test_nodes_whose_agents_die_keep_their_replicas_because_these_serve(lab: Lab, space: Space, caller: Caller) -> None:
     """Two of three, so most of the world looks bad: nothing is made, nothing is deleted, nobody's traffic moves."""
     space.apply("ModelDeployment", "chat", fake(replicas=3, zones={"spread": "Required"}))
-    space.wait(MDEP, "chat", "Ready", "180s")
+    space.wait(MDEP, "chat", "Ready", "300s")
     before = sorted(pod["metadata"]["name"] for pod in space.pods("chat"))
     silent = [node for node in lab.nodes if node.name != caller.node][:2]  # who calls is reached through its kubelet
     try:
@@ -102,7 +101,7 @@ def test_nodes_whose_agents_die_keep_their_replicas_because_these_serve(lab: Lab
             for node in silent:
                 faults.stop_kubelet(node)
             for node in silent:
-                space.cluster.run("wait", f"node/{node.name}", "--for=condition=Ready=Unknown", "--timeout=120s")
+                space.cluster.run("wait", f"node/{node.name}", "--for=condition=Ready=Unknown", "--timeout=300s")
             field(space, "{.status.recovery.nodes[1].name}", silent[1].name)
             route = json.loads(space.cluster.run("get", "configmap", "chat-route", "-ojson"))["data"]["route.json"]
             assert json.loads(route)["zones"] == {}
@@ -110,7 +109,7 @@ def test_nodes_whose_agents_die_keep_their_replicas_because_these_serve(lab: Lab
     finally:
         for node in silent:
             faults.start_kubelet(node)
-        space.cluster.run("wait", "nodes", "--all", "--for=condition=Ready", "--timeout=120s")
-    space.wait(MDEP, "chat", "Ready", "120s")
+        space.cluster.run("wait", "nodes", "--all", "--for=condition=Ready", "--timeout=300s")
+    space.wait(MDEP, "chat", "Ready", "300s")
     assert load.failed == {}
     assert sorted(pod["metadata"]["name"] for pod in space.pods("chat")) == before
