@@ -76,10 +76,10 @@ async def test_a_region_that_leaves_hands_over_and_the_last_takes_all_away(serve
     second.start()
     await server.until(host, EAST)
     await asyncio.sleep(2 * EVERY)
-    first.kill()
+    await first.end()
     assert await first.region.leave()
     assert await server.ask(host) == [WEST]
-    second.kill()
+    await second.end()
     async with asyncio.timeout(30):
         while not await second.region.leave():  # noqa: ASYNC110 -- a turn at a time
             await asyncio.sleep(EVERY)

@@ -26,6 +26,7 @@ class Writer:
     healthy: bool = True
     decisions: list[Decision] = field(default_factory=list)
     task: asyncio.Task[None] | None = None
+    over: bool = False
 
     @classmethod
     def of(cls, server: Primary, hostname: str, me: Me, port: int | None = None) -> Writer:
@@ -39,8 +40,14 @@ class Writer:
         assert self.task
         self.task.cancel()
 
+    async def end(self) -> None:
+        """After its turn: one that leaves takes no turns any more, and what it has sent has been answered."""
+        assert self.task
+        self.over = True
+        await self.task
+
     async def _run(self) -> None:
-        while True:
+        while not self.over:
             with suppress(DnsFailure):
                 self.decisions.append(await self.region.turn(self.healthy))
             await asyncio.sleep(EVERY)
