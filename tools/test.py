@@ -12,21 +12,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 
 from tools import host, place, venv
 from tools.host import ROOT
-from tools.steps import Step, StepFailed, step, tail
+from tools.steps import StepFailed, step, timings
 
 SOURCES = ("operator", "images", "tests", "tools")
 TYPED = ("operator", "images/server", "images/trainer", "images/fetch", "images/gateway", "tools", "tests/lab")
 
 GRACE = "20"
 """Seconds until the lab misses a silent node: Kubernetes' own 50 would be waited for again and again."""
-
-took: list[tuple[str, float]] = []
-"""Every stage that has ended, and its seconds."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,8 +39,9 @@ def main(argv: Sequence[str]) -> int:
         print(f"\n{failure}", file=sys.stderr)
         return 1
     finally:
-        for title, seconds in took:
-            print(f"  {title:<62} {seconds:7.1f} s", flush=True)
+        for timing in timings():
+            if timing.depth == 0:
+                print(f"  {timing.title:<62} {timing.seconds:7.1f} s", flush=True)
     return 0
 
 
@@ -65,20 +62,12 @@ def whole() -> None:
     host.need("haproxy", "haproxy")
     host.need("knotd", "knot")
     place.the_lab("default")
+    # Most of them wait more than they compute: three at a time, the files of the second each at one place, for its servers.
     stage("End-to-end tests side by side", "pytest", "tests/e2e", "-q", "-m", "not alone", "-n3")
-    place.in_parallel(integration, alone)  # both wait more than they compute
+    stage("Integration tests", "pytest", "tests/integration", "-q", "-n3", "--dist=loadfile")
+    stage("End-to-end tests that break things", "pytest", "tests/e2e", "-q", "-m", "alone and not long")
     if os.environ.get("KEEP_LAB") is None:
         place.end_lab()
-
-
-def integration() -> None:
-    """Three at a time, and each file at one place, for its servers."""
-    beside("Integration tests", "pytest", "tests/integration", "-q", "-n3", "--dist=loadfile")
-
-
-def alone() -> None:
-    """One after the other: each breaks nodes, or the operator, or takes all there is."""
-    beside("End-to-end tests that break things", "pytest", "tests/e2e", "-q", "-m", "alone and not long")
 
 
 def soak() -> None:
@@ -92,31 +81,10 @@ def soak() -> None:
 
 def stage(title: str, program: str, *args: str) -> None:
     """One program of `.venv`, its output shown as it comes."""
-    with step(title) as shown:
-        code = subprocess.run(command(program, *args), cwd=ROOT, check=False).returncode
-    ended(shown, code)
-
-
-def beside(title: str, program: str, *args: str) -> None:
-    """A stage with others beside it: its output is shown whole when it is over, and its last line until then."""
-    log = host.cache("logs") / f"{title.lower().replace(' ', '-')}.log"
-    with step(title) as shown, log.open("w") as out:
-        process = subprocess.Popen(command(program, *args), cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
-        while process.poll() is None:
-            shown.detail(tail(log, 1)[-60:])
-            time.sleep(1)
-    print(f"\n{title}:\n{log.read_text(errors='replace')}", flush=True)
-    ended(shown, process.returncode)
-
-
-def ended(stage: Step, code: int) -> None:
-    took.append((stage.title, stage.elapsed))
-    if code:
-        raise StepFailed(f"{stage.title} failed with status {code}: its output is above")
-
-
-def command(program: str, *args: str) -> list[str]:
-    return [str(venv.VENV / "bin" / program), *args]
+    with step(title):
+        done = subprocess.run([str(venv.VENV / "bin" / program), *args], cwd=ROOT, check=False)
+        if done.returncode:
+            raise StepFailed(f"{title} failed: {program} ended with {done.returncode}")
 
 
 if __name__ == "__main__":
