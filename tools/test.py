@@ -62,7 +62,7 @@ def whole() -> None:
     host.need("haproxy", "haproxy")
     host.need("knotd", "knot")
     place.the_lab("default")
-    # Most of them wait more than they compute: three at a time, the files of the second each at one place, for its servers.
+    # They wait more than they compute, so three at a time; an integration test's file stays together, for its servers.
     stage("End-to-end tests side by side", "pytest", "tests/e2e", "-q", "-m", "not alone", "-n3")
     stage("Integration tests", "pytest", "tests/integration", "-q", "-n3", "--dist=loadfile")
     stage("End-to-end tests that break things", "pytest", "tests/e2e", "-q", "-m", "alone and not long")
