@@ -112,6 +112,8 @@ async def last_of_new(address: str, ends: Callable[[], object]) -> float:
 async def ours(cluster: Cluster, rounds: int) -> list[float]:
     """Aborts of a canary with half of the traffic."""
     apply(cluster, OLD)
+    until(cluster, "jsonpath={.status.rollout.phase}=AwaitingApproval")
+    act(cluster, "Promote", "p")
     until(cluster, "condition=Ready")
     address = _address(cluster, NAME)
     apply(cluster, NEW)
