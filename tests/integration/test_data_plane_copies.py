@@ -175,7 +175,7 @@ async def test_a_canary_that_hangs_costs_callers_nothing_and_gets_no_more_than_t
             return len(canary.asked) + await pod.metric("copies_total") == 3 * MOST_COPIES
 
         await until(settled)
-        assert 1 <= len(canary.asked) <= most
+        assert most >= len(canary.asked) >= 1
         assert set(await fates(pod)) == {"dropped"}
         reloads = await pod.metric("reloads_total")
         await copying(pod, 100, room=room, max_queued=7)
