@@ -72,11 +72,12 @@ def test_a_broken_revision_leaves_the_old_one_serving_and_the_fix_goes_through(s
     space.apply("ModelDeployment", "bad", fake())
     space.wait(MDEP, "bad", "Ready")
     old = space.status(MDEP, "bad")["currentRevision"]
-    with caller.load("bad", threads=2, pause=0.05) as load:
+    # A connection that rests may be closed by HAProxy's reload just as it is used: then once more, as clients do.
+    with caller.load("bad", threads=2, pause=0.05, again=1) as load:
         space.apply("ModelDeployment", "bad", fake(engine={"type": "Fake", "image": "localhost/none:1"}))
         message = space.reason(MDEP, "bad", "Ready", "ImagePullError")
     assert "localhost/none:1" in message
-    assert load.by == {old: load.whole}, "stable keeps all its traffic"
+    assert (load.failed, load.by[old]) == ({}, load.whole), "stable keeps all its traffic"
     status = {c["type"]: c["status"] for c in space.status(MDEP, "bad")["conditions"]}
     assert (status["Available"], status["Ready"], status["Progressing"]) == ("True", "False", "False")
     space.apply("ModelDeployment", "bad", fake(inference={"maxLength": 512}))
