@@ -118,7 +118,7 @@ def test_an_etcd_that_stands_still_costs_nothing(lab: Lab, space: Space, chat: s
         led(space, leads(space))
         space.cluster.run("scale", MDEP, chat, "--replicas=4")
         space.cluster.run("wait", f"{MDEP}/{chat}", "--for=jsonpath={.status.readyReplicas}=4", "--timeout=300s")
-        space.wait(MDEP, chat, "Ready", "300s")
+        space.wait(MDEP, chat, "Ready")
     assert before.items() <= made(space).items(), "somebody was made anew"
     told(load, 200)
 
@@ -134,11 +134,11 @@ def test_an_api_server_that_is_gone_for_a_minute_costs_nothing(
             faults.stop_central(lab, "kube-apiserver")
             lasts(60)
         led(space, leads(space))
-        space.wait(MDEP, chat, "Ready", "300s")
+        space.wait(MDEP, chat, "Ready")
         assert made(space) == before
         space.apply("ModelDeployment", chat, spread(inference={"maxLength": 1024}))
         space.cluster.run("wait", f"{MDEP}/{chat}", "--for=jsonpath={.status.observedGeneration}=2", "--timeout=300s")
-        space.wait(MDEP, chat, "Ready", "300s")
+        space.wait(MDEP, chat, "Ready")
     assert space.status(MDEP, chat)["currentRevision"] != revision
     told(load, 500)
 
@@ -153,7 +153,7 @@ def test_a_runtime_that_dies_takes_no_container_with_it(lab: Lab, space: Space, 
             field = f"--for=jsonpath={{.status.recovery.nodes[0].name}}={node.name}"
             space.cluster.run("wait", f"{MDEP}/{chat}", field, "--timeout=300s")
             assert "standIns" not in space.status(MDEP, chat)["recovery"]
-        space.wait(MDEP, chat, "Ready", "300s")
+        space.wait(MDEP, chat, "Ready")
     assert kept(before).items() <= made(space).items()
     told(load, 200)
 
@@ -173,8 +173,8 @@ def test_a_bad_link_costs_time_and_no_request(
         with undone(lab, space):
             fault(node)
             lasts(30)
-        space.wait(MDEP, chat, "Ready", "300s")
-        space.reason(MDEP, chat, "ZonesHealthy", "ZonesUp", "300s")
+        space.wait(MDEP, chat, "Ready")
+        space.reason(MDEP, chat, "ZonesHealthy", "ZonesUp")
     assert kept(before).items() <= made(space).items()
     told(load, 200, streams=load.whole // 100)
 
@@ -188,9 +188,9 @@ def test_a_link_that_carries_one_way_only_is_as_good_as_cut(
     with caller.load(chat, **CALLS) as load:
         with undone(lab, space):
             faults.cut_one_way(node, way)
-            space.reason(MDEP, chat, "ZonesHealthy", "ZoneLost", "300s")
-            space.wait(MDEP, chat, "Ready", "300s")
-        space.reason(MDEP, chat, "ZonesHealthy", "ZonesUp", "300s")
+            space.reason(MDEP, chat, "ZonesHealthy", "ZoneLost")
+            space.wait(MDEP, chat, "Ready")
+        space.reason(MDEP, chat, "ZonesHealthy", "ZonesUp")
         space.cluster.run("wait", f"{MDEP}/{chat}", "--for=jsonpath={.status.replicas}=3", "--timeout=300s")
     assert on(space, node) == before
     told(load, 200)

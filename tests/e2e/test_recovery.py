@@ -11,7 +11,7 @@ import pytest
 from lab import faults
 from lab.layout import Lab, Node
 from tests.e2e.caller import Caller
-from tests.e2e.conftest import MDEP, Space, fake
+from tests.e2e.conftest import MDEP, PATIENCE, Space, fake
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
@@ -32,7 +32,7 @@ def on(space: Space, node: Node) -> list[str]:
     return [pod["metadata"]["name"] for pod in space.pods("chat") if pod["spec"].get("nodeName") == node.name]
 
 
-def field(space: Space, path: str, value: str, timeout: str = "300s") -> None:
+def field(space: Space, path: str, value: str, timeout: str = PATIENCE) -> None:
     """Until a field of the status has that value."""
     try:
         space.cluster.run("wait", f"{MDEP}/chat", f"--for=jsonpath={path}={value}", f"--timeout={timeout}")
@@ -52,8 +52,8 @@ def test_a_dead_node_costs_no_request_and_gets_a_replacement_elsewhere(
     with caller.load("chat", threads=4, pause=0.05) as load:
         faults.power_off(lost)
         field(space, "{.status.recovery.nodes[0].counted}", "true")
-        space.wait(MDEP, "chat", "Ready=False", "300s")
-        space.wait(MDEP, "chat", "Ready", "300s")
+        space.wait(MDEP, "chat", "Ready=False")
+        space.wait(MDEP, "chat", "Ready")
     assert load.failed == {}
     assert on(space, lost) == before, "nothing is deleted on suspicion"
     fault = told(space)
@@ -63,7 +63,7 @@ def test_a_dead_node_costs_no_request_and_gets_a_replacement_elsewhere(
     faults.power_on(lost)
     field(space, "{.status.replicas}", "3")
     space.cluster.run("wait", f"{MDEP}/chat", "--for=jsonpath={.status.recovery.nodes}", "--timeout=300s")
-    space.wait(MDEP, "chat", "Ready", "300s")
+    space.wait(MDEP, "chat", "Ready")
 
 
 def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
@@ -73,15 +73,15 @@ def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
     before = on(space, lost)
     with caller.load("chat", threads=4, pause=0.05) as load:
         faults.partition(lab, lost.zone)
-        space.reason(MDEP, "chat", "ZonesHealthy", "ZoneLost", "300s")
+        space.reason(MDEP, "chat", "ZonesHealthy", "ZoneLost")
         route = json.loads(space.cluster.run("get", "configmap", "chat-route", "-ojson"))["data"]["route.json"]
         assert json.loads(route)["zones"] == {lost.zone: 0}
-        space.wait(MDEP, "chat", "Ready", "300s")
+        space.wait(MDEP, "chat", "Ready")
         faults.heal(lab, lost.zone)
-        space.reason(MDEP, "chat", "ZonesHealthy", "ZoneReturning", "300s")
-        space.reason(MDEP, "chat", "ZonesHealthy", "ZonesUp", "300s")
-        field(space, "{.status.recovery.nodes[0].counted}", "false", "300s")
-        space.wait(MDEP, "chat", "Ready", "300s")
+        space.reason(MDEP, "chat", "ZonesHealthy", "ZoneReturning")
+        space.reason(MDEP, "chat", "ZonesHealthy", "ZonesUp")
+        field(space, "{.status.recovery.nodes[0].counted}", "false")
+        space.wait(MDEP, "chat", "Ready")
     assert load.failed == {}
     assert on(space, lost) == before
     assert len(space.pods("chat")) == 3
@@ -93,7 +93,7 @@ def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
 def test_nodes_whose_agents_die_keep_their_replicas_because_these_serve(lab: Lab, space: Space, caller: Caller) -> None:
     """Two of three, so most of the world looks bad: nothing is made, nothing is deleted, nobody's traffic moves."""
     space.apply("ModelDeployment", "chat", fake(replicas=3, zones={"spread": "Required"}))
-    space.wait(MDEP, "chat", "Ready", "300s")
+    space.wait(MDEP, "chat", "Ready")
     before = sorted(pod["metadata"]["name"] for pod in space.pods("chat"))
     silent = [node for node in lab.nodes if node.name != caller.node][:2]  # who calls is reached through its kubelet
     try:
@@ -110,6 +110,6 @@ def test_nodes_whose_agents_die_keep_their_replicas_because_these_serve(lab: Lab
         for node in silent:
             faults.start_kubelet(node)
         space.cluster.run("wait", "nodes", "--all", "--for=condition=Ready", "--timeout=300s")
-    space.wait(MDEP, "chat", "Ready", "300s")
+    space.wait(MDEP, "chat", "Ready")
     assert load.failed == {}
     assert sorted(pod["metadata"]["name"] for pod in space.pods("chat")) == before

@@ -36,7 +36,7 @@ PATHS = os.pathsep.join(str(ROOT / path) for path in ("tests", "operator", "."))
 def deployed(space: Space) -> Iterator[Space]:
     engine = {"type": "Fake", "fake": {"tokens": 20, "delay": 0.05}}
     space.apply("ModelDeployment", NAME, fake(replicas=3, engine=engine, zones={"spread": "Required"}))
-    space.wait(MDEP, NAME, "Ready", "300s")
+    space.wait(MDEP, NAME, "Ready")
     yield space
     for node in current().nodes:
         faults.mend(node)

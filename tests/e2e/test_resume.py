@@ -37,13 +37,13 @@ def running(space: Space, name: str) -> dict[str, Any]:
 def test_a_node_that_is_cut_off_costs_no_more_than_a_few_steps(space: Space) -> None:
     give_rows(space)
     space.apply("FineTuneJob", "moved", job(**LONG, podTemplate=beside_the_hub(space)))
-    space.reason(FTJ, "moved", "Checkpointed", "CheckpointSaved", "300s")
+    space.reason(FTJ, "moved", "Checkpointed", "CheckpointSaved")
     pod = running(space, "moved")
     node = next(node for node in layout.current().nodes if node.name == pod["spec"]["nodeName"])
     with contextlib.ExitStack() as undo:
         undo.callback(faults.restore, node)
         faults.cut(node)  # its trainer goes on, and so does its volume
-        space.reason(FTJ, "moved", "Running", "Resumed", "300s")
+        space.reason(FTJ, "moved", "Running", "Resumed")
         before = space.status(FTJ, "moved")["progress"]
         space.wait(FTJ, "moved", "Complete", "600s")
     status = space.status(FTJ, "moved")
@@ -56,16 +56,16 @@ def test_a_node_that_is_cut_off_costs_no_more_than_a_few_steps(space: Space) -> 
     assert 0 < before["resumedFromStep"] == status["progress"]["resumedFromStep"]
     assert "restarts" not in status, "a lost node is no failure"
     space.told("moved", "NodeLost", "Resumed")
-    space.gone(f"pod/{pod['metadata']['name']}", "300s")
+    space.gone(f"pod/{pod['metadata']['name']}")
 
 
 def test_a_pod_that_is_deleted_saves_and_another_goes_on(space: Space) -> None:
     give_rows(space)
     space.apply("FineTuneJob", "drained", job(**{**LONG, "training": {**LONG["training"], "maxSteps": 60}}))
-    space.reason(FTJ, "drained", "Checkpointed", "CheckpointSaved", "300s")
+    space.reason(FTJ, "drained", "Checkpointed", "CheckpointSaved")
     pod = running(space, "drained")
     space.cluster.run("delete", "pod", pod["metadata"]["name"], "--wait=false")
-    space.reason(FTJ, "drained", "Running", "Resumed", "300s")
+    space.reason(FTJ, "drained", "Running", "Resumed")
     space.wait(FTJ, "drained", "Complete", "600s")
     status = space.status(FTJ, "drained")
     assert status["progress"]["step"] == 60

@@ -83,14 +83,14 @@ def test_a_fault_a_minute_costs_no_request_and_leaves_nothing(space: Space, call
     lab = current()
     zones = {"spread": "Required", "failback": {"after": "20s", "steps": [50], "stepHold": "5s"}}
     space.apply("ModelDeployment", "chat", fake(replicas=3, zones=zones))
-    space.wait(MDEP, "chat", "Ready", "300s")
+    space.wait(MDEP, "chat", "Ready")
     before = space.children("chat")
     wrong = Faults(space, lab, caller.node)
     end, told, memory = time.monotonic() + 60 * MINUTES, list[str](), list[int]()
     with caller.load("chat", threads=THREADS, pause=0.1, seconds=60 * MINUTES + 600, again=2) as load:
         while time.monotonic() < end:
             told.append(wrong.one())
-            space.wait(MDEP, "chat", "Ready", "300s")
+            space.wait(MDEP, "chat", "Ready")
             memory.append(operators(lab))
             print(f"{len(told)} faults, the last {told[-1]}; operators hold {memory[-1] >> 20} MiB", flush=True)
     print(f"{load.whole} requests, {load.again} of them asked again", flush=True)

@@ -72,7 +72,8 @@ def _uses_devices(spec: ModelDeploymentSpec) -> bool:
 
 def _without_device_faults(observed: Observed) -> Observed:
     """For replicas that use no device, a device that is out of order is no reason to suspect a node."""
-    return replace(observed, nodes={name: replace(node, fault=None) for name, node in observed.nodes.items()})
+    nodes = {name: replace(node, fault=None) if node.fault else node for name, node in observed.nodes.items()}
+    return replace(observed, nodes=nodes)
 
 
 def wants_evidence(parent: Raw) -> bool:
