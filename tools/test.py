@@ -63,9 +63,12 @@ def whole() -> None:
     host.need("knotd", "knot")
     place.the_lab("default")
     # They wait more than they compute, so three at a time; an integration test's file stays together, for its servers.
-    stage("End-to-end tests side by side", "pytest", "tests/e2e", "-q", "-m", "not alone", "-n3")
-    stage("Integration tests", "pytest", "tests/integration", "-q", "-n3", "--dist=loadfile")
-    stage("End-to-end tests that break things", "pytest", "tests/e2e", "-q", "-m", "alone and not long")
+    # None needs what another leaves, so one that fails hides nothing of the next: a run on a new machine is dear.
+    every(
+        ("End-to-end tests side by side", "pytest", "tests/e2e", "-q", "-m", "not alone", "-n3"),
+        ("Integration tests", "pytest", "tests/integration", "-q", "-n3", "--dist=loadfile"),
+        ("End-to-end tests that break things", "pytest", "tests/e2e", "-q", "-m", "alone and not long"),
+    )
     if os.environ.get("KEEP_LAB") is None:
         place.end_lab()
 
@@ -77,6 +80,18 @@ def soak() -> None:
     place.the_lab("default")
     stage("Faults that take long", "pytest", "tests/e2e", "-q", "-s", "-m", "long")
     stage("Soak on the lab", "pytest", "tests/e2e/test_soak.py", "-q", "-s")
+
+
+def every(*stages: tuple[str, ...]) -> None:
+    """All of them, whatever becomes of the ones before; raises StepFailed with all that failed."""
+    failures = []
+    for each in stages:
+        try:
+            stage(*each)
+        except StepFailed as failure:
+            failures.append(str(failure))
+    if failures:
+        raise StepFailed("\n".join(failures))
 
 
 def stage(title: str, program: str, *args: str) -> None:
