@@ -148,7 +148,7 @@ def test_without_a_spare_gpu_one_is_borrowed(space: Space, caller: Caller) -> No
 def test_a_canary_is_tried_before_it_has_users(space: Space, caller: Caller) -> None:
     """Probes as real Jobs: another answer is given up unseen; one that is the same and bears the load gets traffic."""
     steps = [{"weight": 50, **MANUAL}]
-    load = {"qps": 10, "duration": "12s", "maxFirstTokenMilliseconds": 5000, "maxErrorsPercent": 1, "maxTokens": 4}
+    load = {"qps": 10, "duration": "12s", "maxFirstTokenMilliseconds": 60000, "maxErrorsPercent": 1, "maxTokens": 4}
     gates = {"rollout": {"analysis": {"quality": {"maxTokens": 8}, "load": load}}}
     old = serve(space, "tried", canary(steps, tokens=8, **gates))
     space.apply("ModelDeployment", "tried", canary(steps, tokens=8, engine={"text": "something else"}, **gates))
