@@ -105,3 +105,18 @@ def test_a_whole_training_posts_its_way_and_only_once(server: Receiver, tmp_path
     names = {metric["name"] for metric in last["trainerStatus"]["metrics"]}
     assert names == {"loss", "learning_rate", "grad_norm", "mean_token_accuracy", "tokens_per_second"}
     assert last["trainerStatus"]["estimatedRemainingSeconds"] == 0
+
+
+def test_a_pod_that_finds_the_job_finished_says_so(server: Receiver, tmp_path: Path) -> None:
+    """The one that finished it was cut off: without this word the record would stay at its last one."""
+    job = Training(tmp_path / "job", tiny.make(tmp_path / "base"), training={"maxSteps": 2, "learningRate": 0.01})
+    code, output = job.run()
+    assert code == 0, output
+    with server:
+        code, output = job.run(server.environment)
+    assert code == 0, output
+    (told,) = [ProgressPost.model_validate(each.body) for each in server.posts]
+    assert told.trainer_status is not None
+    assert told.progress is not None
+    assert told.trainer_status.progress_percentage == 100
+    assert (told.progress.step, told.progress.total_steps) == (2, 2)

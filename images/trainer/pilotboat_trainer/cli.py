@@ -7,6 +7,7 @@ after the data set was read whole: a broken line is reported in a second, not af
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import traceback
@@ -19,7 +20,7 @@ from pydantic import ValidationError
 from pilotboat.api.reasons import Reason
 from pilotboat.api.runtime import CONFIG_DIR, TerminationReport, TrainerConfig, TrainerResult
 
-from . import dataset, output, poster, report
+from . import dataset, output, poster, progress, report
 from .errors import InvalidConfig, TrainerError
 from .signals import Stop
 from .threads import cpu_threads
@@ -64,16 +65,15 @@ def _run(config: TrainerConfig, stop: Stop) -> TrainerResult:
     fingerprint = output.fingerprint(config, examples)
     if done := place.finished(fingerprint):
         print("trainer: finished by an earlier pod; its result is whole", flush=True)
+        with contextlib.closing(poster.from_environment()) as posts:
+            posts.post(progress.over(done))
         return done
     threads = cpu_threads(config.cpu_threads)
     _environment(threads)
     from . import train  # torch and all that comes with it
 
-    posts = poster.from_environment()
-    try:
+    with contextlib.closing(poster.from_environment()) as posts:
         return train.train(train.Job(config, examples, place, place.begin(fingerprint), posts, stop, threads))
-    finally:
-        posts.close()
 
 
 def _environment(threads: int) -> None:

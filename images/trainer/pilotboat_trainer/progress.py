@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pilotboat.api.finetune_job import Checkpoint, Metric, Progress, TrainerStatus
-from pilotboat.api.runtime import ProgressPost
+from pilotboat.api.runtime import ProgressPost, TrainerResult
 
 MAX_STRING = 64
 """Characters of a metric's name and value that KEP-2779 allows."""
 
+STAMP = "%Y-%m-%dT%H:%M:%SZ"
 NAMES = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "tokens_per_second")
 
 
@@ -66,7 +67,7 @@ class Tracker:
 
     def post(self, now: float) -> ProgressPost:
         """The body of a POST."""
-        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        stamp = datetime.now(UTC).strftime(STAMP)
         status = TrainerStatus(
             progress_percentage=self.percentage(),
             estimated_remaining_seconds=self.remaining(now),
@@ -93,6 +94,17 @@ class Tracker:
         parts += [f"{label} {_short(self.metrics[name])}" for name, label in _SHOWN.items() if name in self.metrics]
         left = self.remaining(now)
         return ", ".join([*parts, f"{self.tokens_per_second(now):.0f} tokens/s", f"{_duration(left)} left"])
+
+
+def over(result: TrainerResult) -> ProgressPost:
+    """What a pod tells that finds the job finished: the one that finished it may have been cut off from the operator.
+
+    No loss: the result's is that of all steps, and what is told here is that of the last ones."""
+    stamp = datetime.now(UTC).strftime(STAMP)
+    return ProgressPost(
+        trainer_status=TrainerStatus(progress_percentage=100, estimated_remaining_seconds=0, last_updated_time=stamp),
+        progress=Progress(step=result.steps, total_steps=result.steps, pod=os.environ.get("HOSTNAME")),
+    )
 
 
 _SHOWN = {"loss": "loss", "grad_norm": "grad norm", "mean_token_accuracy": "accuracy"}
