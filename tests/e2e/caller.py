@@ -192,6 +192,12 @@ class Caller:
         self._begin(wish)
         return self._end(wish)
 
+    def page(self, url: str) -> str:
+        """What is answered there, to one request from inside the cluster."""
+        return self._python(
+            "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())", url
+        )
+
     def feedback(self, name: str, count: int, outcomes: Mapping[str, str]) -> dict[str, int]:
         """So many requests, each followed by the outcome of its revision; how many were taken, by revision."""
         wish = json.dumps({"name": name, "count": count, "outcomes": outcomes})

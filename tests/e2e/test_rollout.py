@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from lab import procs
+from pilotboat.api import labels
+from pilotboat.api.routing import AGENT_PORT
 from tests.e2e.caller import Caller
 from tests.e2e.conftest import MDEP, PATIENCE, Space, fake
 from tools.kube import Cluster
@@ -160,6 +163,54 @@ def test_a_canary_is_tried_before_it_has_users(space: Space, caller: Caller) -> 
     assert [(gate["gate"], gate["passed"]) for gate in rollout["gates"]] == [("quality", True), ("load", True)]
     assert set(caller.ask("tried", 100).by) == {old, rollout["canary"]}
     space.gone("job -lapp.kubernetes.io/instance=tried")
+
+
+def test_real_prompts_reach_a_canary_before_its_users_do(space: Space, caller: Caller) -> None:
+    """What stable answers is copied, by the image's own HAProxy: no caller notices, and after an abort none is."""
+    steps = [{"weight": 5, **MANUAL}]
+    mirrored = {"routing": {"mirror": {"percent": 100}}}
+    old = serve(space, "copied", canary(steps, **mirrored))
+    space.apply("ModelDeployment", "copied", canary(steps, tokens=5, **mirrored))
+    until(space, "copied", "phase", "AwaitingApproval")
+    new = space.status(MDEP, "copied")["rollout"]["canary"]
+    seen = caller.ask("copied", 400)
+    assert seen.by == pytest.approx({old: 380, new: 20}, abs=EXACT)
+    procs.wait_until(lambda: sum(copies(space, caller).values()) >= seen.by[old], what="All copies", timeout=60)
+    fates = copies(space, caller)
+    assert fates["answered"] > 0
+    assert fates["failed"] == 0
+    act(space, "copied", "Abort")
+    until(space, "copied", "phase", "Aborted")
+
+    def alone() -> bool:
+        before = copies(space, caller)
+        return caller.ask("copied", 100).by == {old: 100} and copies(space, caller) == before
+
+    procs.wait_until(alone, what="Requests without copies", timeout=60)
+
+
+def copies(space: Space, caller: Caller) -> Counter[str]:
+    """What became of the copies of requests, by all gateways of the namespace."""
+    raw = json.loads(space.cluster.run("get", "pods", f"-l{labels.COMPONENT}=gateway", "-ojson"))["items"]
+    told: Counter[str] = Counter()
+    for pod in raw:
+        for line in caller.page(f"http://{pod['status']['podIP']}:{AGENT_PORT}/metrics").splitlines():
+            if line.startswith("pilotboat_gateway_copies_total{"):
+                told[line.partition('fate="')[2].partition('"')[0]] += int(float(line.rpartition(" ")[2]))
+    return told
+
+
+@pytest.mark.alone
+@pytest.mark.long
+def test_requests_of_our_own_find_what_no_user_is_there_to_find(space: Space) -> None:
+    """Nobody calls: rounds of three minutes of probes are all the evidence there is, and enough."""
+    probed = {"rollout": {"analysis": {"probes": {"perMinute": 60}}}}
+    steps = [{"weight": 50, "hold": "10s"}]
+    serve(space, "probed", canary(steps, **probed))
+    space.apply("ModelDeployment", "probed", canary(steps, tokens=5, engine={"failRatio": 0.5}, **probed))
+    until(space, "probed", "phase", "Aborted", "900s")
+    assert "errors" in space.status(MDEP, "probed")["rollout"]["message"]
+    space.gone("job -lapp.kubernetes.io/instance=probed")
 
 
 def test_outcomes_that_applications_post_are_told_by_revision(space: Space, caller: Caller, installed: Cluster) -> None:
