@@ -68,11 +68,14 @@ def _threat(pod: Raw, nodes: Mapping[str, Node]) -> tuple[str, timedelta] | None
 
 
 def record(parent: Raw, pods: Iterable[Raw], nodes: Mapping[str, Node], now: datetime) -> list[Attempt]:
-    """The last pods: those there are as they are, earlier ones as they were told before."""
+    """The last pods: those there are as they are, earlier ones as they were told before.
+
+    Times have no fractions: of two that began in the same second, the one that was told before came before."""
     told = {attempt.pod: attempt for attempt in outcome.read_all(Attempt, dig(parent, "status", "attempts"))}
     there = {attempt.pod: attempt for attempt in (_attempt(pod, nodes, now) for pod in pods)}
-    gone = {name: _gone(attempt, now) for name, attempt in told.items() if name not in there}
-    ordered = sorted({**gone, **there}.values(), key=lambda attempt: (attempt.start_time or "", attempt.pod))
+    earlier = {name: there.get(name) or _gone(attempt, now) for name, attempt in told.items()}
+    later = {name: there[name] for name in sorted(there.keys() - told.keys())}
+    ordered = sorted({**earlier, **later}.values(), key=lambda attempt: attempt.start_time or "")
     return ordered[-MAX_ATTEMPTS:]
 
 

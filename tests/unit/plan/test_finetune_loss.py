@@ -220,6 +220,15 @@ def test_status_remembers_the_last_ten_pods() -> None:
     assert {attempt["reason"] for attempt in told} == {"ContainerFailed"}
 
 
+def test_of_pods_that_began_in_the_same_second_the_one_that_was_told_first_came_first() -> None:
+    first, second = ran(1, "boom", "qa-z").made(ago(60)), pod("qa-a").serving().made(ago(60))
+    status = passed(batch(), [first]).status
+    for _ in range(2):  # and it stays so
+        status = passed(batch(), [second, first], status).status
+        assert status is not None
+        assert [(a["pod"], a.get("reason")) for a in status["attempts"]] == [("qa-z", "ContainerFailed"), ("qa-a", None)]
+
+
 def test_a_pod_that_vanished_is_told_as_deleted_once() -> None:
     status = passed(batch(), [pod().serving()]).status
     gone = passed(batch(), [], status).status
