@@ -226,7 +226,10 @@ def test_of_pods_that_began_in_the_same_second_the_one_that_was_told_first_came_
     for _ in range(2):  # and it stays so
         status = passed(batch(), [second, first], status).status
         assert status is not None
-        assert [(a["pod"], a.get("reason")) for a in status["attempts"]] == [("qa-z", "ContainerFailed"), ("qa-a", None)]
+        assert [(a["pod"], a.get("reason")) for a in status["attempts"]] == [
+            ("qa-z", "ContainerFailed"),
+            ("qa-a", None),
+        ]
 
 
 def test_a_pod_that_vanished_is_told_as_deleted_once() -> None:
