@@ -24,6 +24,7 @@ global
 defaults
     mode http
     timeout connect 1s
+    timeout check 5s
     timeout client 1m
     timeout server 1m
     option abortonclose
@@ -130,7 +131,7 @@ async def test_weight_0_alone_takes_a_server_out_and_a_new_process_needs_no_help
             await becomes(proxy.server, ("UP", 0))
             assert (await callers.get("/v1/models")).status_code == 503
         async with agentcheck.listening("127.0.0.1", agent, lambda: None):
-            assert (await proxy.server()) == ("UP", 0)  # no word, no change
+            await becomes(proxy.server, ("UP", 0))  # no word, no change
         async with agentcheck.listening("127.0.0.1", agent, lambda: 80):
             await becomes(proxy.server, ("UP", 80))
             assert (await callers.get("/v1/models")).status_code == 200

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import Any
 
 from pilotboat.api import labels
 from pilotboat.engine.gateways import OWNERS
 from pilotboat.engine.kinds import BY_PLURAL, GATEWAY_PARTS, MODEL_DEPLOYMENT, POD
+from pilotboat.plan import ports
 from pilotboat.plan.gateway import REPLICAS
 from tests.integration.cluster import Cluster
 from tests.integration.proxy import Call, Proxy
@@ -18,12 +20,23 @@ COUNT = 50
 GATEWAY = {kind.plural for kind in GATEWAY_PARTS}
 
 
-def model_deployment(number: int) -> Raw:
+def names(namespace: str) -> list[str]:
+    """Whose hashes come to different ports: of two at once that meet on one, the younger is written twice."""
+    found: dict[int, str] = {}
+    for number in itertools.count():
+        name = f"m{number:02}"
+        found.setdefault(ports.preferred(namespace, name), name)
+        if len(found) == COUNT:
+            return list(found.values())
+    raise AssertionError("there are more ports than that")
+
+
+def model_deployment(name: str) -> Raw:
     source = {"huggingFace": {"repo": "google/gemma-3-270m-it"}}
     return {
         "apiVersion": labels.API_VERSION,
         "kind": "ModelDeployment",
-        "metadata": {"name": f"m{number:02}"},
+        "metadata": {"name": name},
         "spec": {"model": {"source": source}, "replicas": 1},
     }
 
@@ -59,11 +72,12 @@ async def serve(cluster: Cluster, count: int) -> None:
 
 async def brought_up(cluster: Cluster, running: Running) -> None:
     """The gateway first, as it is for all but the first of a namespace: whoever comes before it is up moves to it."""
-    await cluster.apply(model_deployment(0))
+    first, *others = names(cluster.namespace)
+    await cluster.apply(model_deployment(first))
     await serve(cluster, 1 + REPLICAS)
     await cluster.until(MODEL_DEPLOYMENT, lambda found: "Routed" in str(found))
-    for number in range(1, COUNT):
-        await cluster.apply(model_deployment(number))
+    for name in others:
+        await cluster.apply(model_deployment(name))
     await serve(cluster, COUNT + REPLICAS)
     await cluster.until(MODEL_DEPLOYMENT, ready)
     await running.idle()

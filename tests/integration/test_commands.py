@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lab import procs
 from lab.kube import Client
 from pilotboat import cli
 from pilotboat.api.labels import API_VERSION
@@ -137,6 +138,14 @@ def reader(shop: Shop, folder: Path) -> Path:
     shop.client.call("POST", f"{core}/serviceaccounts", meta)
     shop.client.call("POST", f"{rbac}/roles", meta | {"rules": [rule]})
     shop.client.call("POST", f"{rbac}/rolebindings", meta | {"roleRef": role, "subjects": [subject]})
+    verb = {"group": "pilotboat.dev", "resource": "modeldeployments", "verb": "get", "namespace": shop.namespace}
+    spec = {"user": f"system:serviceaccount:{shop.namespace}:reader", "resourceAttributes": verb}
+    reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    procs.wait_until(  # the API server reads its own rules a moment after they are written
+        lambda: shop.client.call("POST", reviews, {"spec": spec})["status"]["allowed"],
+        what="The right to look",
+        timeout=60,
+    )
     token = shop.client.call("POST", f"{core}/serviceaccounts/reader/token", {"spec": {}})["status"]["token"]
     config = json.loads(shop.kubeconfig.read_text())
     config["users"][0]["user"] = {"token": token}

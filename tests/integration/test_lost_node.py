@@ -84,6 +84,7 @@ async def test_a_lost_pod_is_replaced_and_never_killed_by_force(cluster: Cluster
             (theirs["metadata"]["name"], None, None),
         ]
         assert not {"Complete", "Failed"} & {c["type"] for c in told["status"]["conditions"]}
+        await running.engine.recorder.flushed()
         assert len(await cluster.events("NodeLost")) == 1
 
 

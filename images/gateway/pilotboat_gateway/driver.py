@@ -92,12 +92,14 @@ class Driver:
 
     async def still_matches(self) -> bool:
         """Whether HAProxy, which may have been started anew, runs with what is on disk; True before anything is."""
-        if self.matches:
-            wanted = signature(self.saved.routes, self.saved.boards, self._settings)
-            found = await self._found()
-            self.matches = found is not None and found == self._running and found.signature == wanted
-            return self.matches
-        return True
+        if not self.matches:
+            return True
+        wanted = signature(self.saved.routes, self.saved.boards, self._settings)
+        found = await self._found()
+        if not self.matches:  # a change began meanwhile, and says itself when it is done
+            return True
+        self.matches = found is not None and found == self._running and found.signature == wanted
+        return self.matches
 
     def pods(self) -> list[Pod]:
         """Everybody who takes requests."""
