@@ -22,6 +22,7 @@ from lab import faults, procs
 from lab.cluster import GPUS, settled
 from lab.kube import Client
 from lab.layout import Lab, current
+from pilotboat.api import labels
 from tests.e2e.caller import Caller
 from tests.standins import tiny
 from tools import demo, host, hubpod, model, place
@@ -94,8 +95,14 @@ class Space:
         """A deployment's endpoint, from this process, once the gateway there has heard of its replicas as well."""
         with self.cluster.forwarded(f"service/{name}", 8080) as port:
             url = f"http://127.0.0.1:{port}/v1"
-            heard = f"What the gateway hears of {name}"
-            procs.wait_until(lambda: httpx.get(f"{url}/models").status_code != 503, what=heard, timeout=120)
+
+            def heard() -> bool:
+                try:
+                    return httpx.get(f"{url}/models", timeout=30).status_code != 503
+                except httpx.HTTPError:
+                    return False
+
+            procs.wait_until(heard, what=f"What the gateway hears of {name}", timeout=120)
             yield url
 
 
@@ -171,9 +178,10 @@ def lab() -> Lab:
 
 @pytest.fixture
 def chat(space: Space) -> str:
-    """Three replicas of the fake engine, one in each zone, behind the gateway."""
+    """Three replicas of the fake engine, one in each zone, behind a gateway in each: Ready asks for one of these."""
     space.apply("ModelDeployment", "chat", spread())
-    space.wait(MDEP, "chat", "Ready", "180s")
+    space.wait(MDEP, "chat", "Ready")
+    space.cluster.run("rollout", "status", f"deployment/{labels.GATEWAY}", f"--timeout={PATIENCE}")
     return "chat"
 
 
@@ -189,5 +197,6 @@ def fake(**more: Any) -> dict[str, Any]:
         "model": {"source": {"huggingFace": {"repo": "demo/tiny", "files": ["config.json"]}}},
         "engine": {"type": "Fake"},
         "service": {"workers": 1},
+        "podTemplate": {"resources": {"requests": {"cpu": "50m"}}},  # so that no model beside it starves it
         **more,
     }

@@ -42,8 +42,8 @@ def test_replicas_spread_over_zones_and_have_a_budget(space: Space) -> None:
     space.apply("ModelDeployment", "spread", fake(replicas=3))
     space.wait(MDEP, "spread", "Ready")
     assert len({pod["spec"]["nodeName"] for pod in space.pods("spread")}) == 3
-    budget = space.cluster.get("poddisruptionbudget", "spread")
-    assert budget["status"]["disruptionsAllowed"] == 1
+    allowed = "--for=jsonpath={.status.disruptionsAllowed}=1"
+    space.cluster.run("wait", "poddisruptionbudget/spread", allowed, "--timeout=300s")
     space.cluster.run("scale", MDEP, "spread", "--replicas=1")
     space.wait(MDEP, "spread", "Ready")
     space.gone("poddisruptionbudget/spread")
@@ -151,8 +151,9 @@ def test_a_missing_secret_that_appears_is_taken(space: Space) -> None:
     space.wait(MDEP, "keys", "Ready")
     body = {"model": "keys", "messages": [{"role": "user", "content": "hi"}]}
     with space.url("keys") as url:
-        assert httpx.post(f"{url}/chat/completions", json=body).status_code == 401
-        answer = httpx.post(f"{url}/chat/completions", json=body, headers={"Authorization": "Bearer sesame"})
+        assert httpx.post(f"{url}/chat/completions", json=body, timeout=60).status_code == 401
+        key = {"Authorization": "Bearer sesame"}
+        answer = httpx.post(f"{url}/chat/completions", json=body, headers=key, timeout=60)
         assert answer.status_code == 200
     assert "sesame" not in json.dumps(space.cluster.get(MDEP, "keys"))
 

@@ -62,13 +62,13 @@ def test_a_node_that_is_cut_off_costs_no_more_than_a_few_steps(space: Space) -> 
 
 def test_a_pod_that_is_deleted_saves_and_another_goes_on(space: Space) -> None:
     give_rows(space)
-    space.apply("FineTuneJob", "drained", job(**{**LONG, "training": {**LONG["training"], "maxSteps": 60}}))
+    space.apply("FineTuneJob", "drained", job(**{**LONG, "training": {**LONG["training"], "maxSteps": 240}}))
     space.reason(FTJ, "drained", "Checkpointed", "CheckpointSaved")
     pod = running(space, "drained")
     space.cluster.run("delete", "pod", pod["metadata"]["name"], "--wait=false")
     space.reason(FTJ, "drained", "Running", "Resumed")
     space.wait(FTJ, "drained", "Complete", "600s")
     status = space.status(FTJ, "drained")
-    assert status["progress"]["step"] == 60
+    assert status["progress"]["step"] == 240
     assert status["attempts"][0]["reason"] == "CheckpointSaved"
     assert "restarts" not in status, "it was told to go"
