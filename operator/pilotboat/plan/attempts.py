@@ -28,6 +28,7 @@ OVERDUE = timedelta(seconds=30)
 """From the end of a pod's own grace period: kubelet ends containers by force then, and says so."""
 
 MAX_MESSAGE = 300
+ENDED = ("Failed", "Succeeded")
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,13 @@ class Loss:
     message: str
 
 
-def lost(pod: Raw, nodes: Mapping[str, Node], now: datetime) -> Loss | None:
-    """Whether nobody will say how that pod ends, and since when."""
+def lost(pod: Raw, nodes: Mapping[str, Node], now: datetime, known: Mapping[str, Attempt]) -> Loss | None:
+    """Whether nobody will say how that pod ends, and since when. One that was given up and asked to go stays lost."""
+    if dig(pod, "status", "phase") in ENDED:
+        return None
+    before = known.get(pod["metadata"]["name"])
+    if before and before.reason == Reason.NODE_LOST and dig(pod, "metadata", "deletionTimestamp"):
+        return Loss(before.pod, before.end_time or build.timestamp(now), before.message or "")
     threat = _threat(pod, nodes)
     if threat is None or now < datetime.fromisoformat(threat[0]) + threat[1]:
         return None
@@ -57,7 +63,7 @@ def look_again(pods: Iterable[Raw], nodes: Mapping[str, Node], now: datetime) ->
 
 def _threat(pod: Raw, nodes: Mapping[str, Node]) -> tuple[str, timedelta] | None:
     """Since when there is something wrong, and how long that may last."""
-    if dig(pod, "status", "phase") in ("Failed", "Succeeded") or not dig(pod, "spec", "nodeName"):
+    if dig(pod, "status", "phase") in ENDED or not dig(pod, "spec", "nodeName"):
         return None
     if ending := dig(pod, "metadata", "deletionTimestamp"):
         return ending, OVERDUE
@@ -67,40 +73,45 @@ def _threat(pod: Raw, nodes: Mapping[str, Node]) -> tuple[str, timedelta] | None
     return (since, PATIENCE) if since else None
 
 
+def told(parent: Raw) -> dict[str, Attempt]:
+    """What status says already, by pod."""
+    return {attempt.pod: attempt for attempt in outcome.read_all(Attempt, dig(parent, "status", "attempts"))}
+
+
 def record(parent: Raw, pods: Iterable[Raw], nodes: Mapping[str, Node], now: datetime) -> list[Attempt]:
     """The last pods: those there are as they are, earlier ones as they were told before.
 
     Times have no fractions: of two that began in the same second, the one that was told before came before."""
-    told = {attempt.pod: attempt for attempt in outcome.read_all(Attempt, dig(parent, "status", "attempts"))}
-    there = {attempt.pod: attempt for attempt in (_attempt(pod, nodes, now) for pod in pods)}
-    earlier = {name: there.get(name) or _gone(attempt, now) for name, attempt in told.items()}
-    later = {name: there[name] for name in sorted(there.keys() - told.keys())}
+    known = told(parent)
+    there = {attempt.pod: attempt for attempt in (_attempt(pod, nodes, now, known) for pod in pods)}
+    earlier = {name: there.get(name) or _gone(attempt, now) for name, attempt in known.items()}
+    later = {name: there[name] for name in sorted(there.keys() - known.keys())}
     ordered = sorted({**earlier, **later}.values(), key=lambda attempt: attempt.start_time or "")
     return ordered[-MAX_ATTEMPTS:]
 
 
-def last_loss(told: Iterable[Attempt]) -> Cause | None:
+def last_loss(known: Iterable[Attempt]) -> Cause | None:
     """Why the latest pod of all is no more, where its node was lost."""
-    latest = list(told)[-1:]
+    latest = list(known)[-1:]
     return next((Cause(Reason.NODE_LOST, a.message or "") for a in latest if a.reason == Reason.NODE_LOST), None)
 
 
 def is_told(parent: Mapping[str, object], loss: Loss) -> bool:
     """Whether status says already that this pod is lost."""
-    told = dig(parent, "status", "attempts") or ()
-    return any(raw.get("pod") == loss.pod and raw.get("reason") == Reason.NODE_LOST for raw in told)
+    known = dig(parent, "status", "attempts") or ()
+    return any(raw.get("pod") == loss.pod and raw.get("reason") == Reason.NODE_LOST for raw in known)
 
 
-def _attempt(pod: Raw, nodes: Mapping[str, Node], now: datetime) -> Attempt:
+def _attempt(pod: Raw, nodes: Mapping[str, Node], now: datetime, known: Mapping[str, Attempt]) -> Attempt:
     meta = pod["metadata"]
     made = Attempt(
         pod=meta["name"],
         node=dig(pod, "spec", "nodeName"),
         start_time=meta.get("creationTimestamp") or dig(pod, "status", "startTime"),
     )
-    if loss := lost(pod, nodes, now):
+    if loss := lost(pod, nodes, now, known):
         return _ended(made, loss.since, Cause(Reason.NODE_LOST, loss.message))
-    if dig(pod, "status", "phase") not in ("Failed", "Succeeded"):
+    if dig(pod, "status", "phase") not in ENDED:
         return made
     endings = list(diagnose.endings(pod))
     last = max(endings, key=lambda ended: (ended.exit_code != 0, ended.finished_at), default=None)

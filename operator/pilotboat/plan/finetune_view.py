@@ -72,7 +72,7 @@ class View:
         return next((loss for pod in self.unfinished if (loss := self._lost(pod))), None)
 
     def _lost(self, pod: Raw) -> attempts.Loss | None:
-        return attempts.lost(pod, self.observed.nodes, self.now)
+        return attempts.lost(pod, self.observed.nodes, self.now, attempts.told(self.parent))
 
     @property
     def trains(self) -> str | None:

@@ -232,6 +232,21 @@ def test_of_pods_that_began_in_the_same_second_the_one_that_was_told_first_came_
         ]
 
 
+def test_a_lost_pod_that_was_asked_to_go_stays_lost_until_its_own_end_is_heard_of() -> None:
+    """Its Job may still be there when the pod is being deleted already."""
+    lost = passed(batch(), [unheard(15)]).status
+    assert lost is not None
+    told = passed(batch(), [unheard(15).leaving()], lost).status
+    assert told is not None
+    assert told["attempts"] == lost["attempts"]
+    gone = passed(batch(), [], told).status
+    assert gone is not None
+    assert gone["attempts"] == lost["attempts"]
+    heard = passed(batch(), [ran(0, "Trained").leaving()], told).status
+    assert heard is not None
+    assert [attempt["reason"] for attempt in heard["attempts"]] != ["NodeLost"]
+
+
 def test_a_pod_that_vanished_is_told_as_deleted_once() -> None:
     status = passed(batch(), [pod().serving()]).status
     gone = passed(batch(), [], status).status
@@ -340,5 +355,5 @@ def test_an_existing_claim_for_checkpoints_is_looked_for_and_never_made() -> Non
 def test_a_pod_without_a_node_is_not_lost() -> None:
     """Waiting for a place is no loss, however long it lasts."""
     waiting = pod().unschedulable("0/3 nodes are available")
-    assert attempts.lost(waiting.raw, {}, NOW) is None
+    assert attempts.lost(waiting.raw, {}, NOW, {}) is None
     assert says(passed(batch(), [ran(0, GOOD).condition("Ready", "False", since=ago(99))]), "Running")[1] == "Trained"
