@@ -125,6 +125,13 @@ class Primary:
             return None
         return sorted(str(item) for rrset in answer.answer for item in rrset)
 
+    async def answer(self, name: str, kind: str = "A") -> list[str]:
+        """As `ask`, and again where there is none: a busy machine is late."""
+        async with asyncio.timeout(PATIENCE):
+            while (found := await self.ask(name, kind)) is None:  # which waits itself
+                pass
+        return found
+
     async def until(self, name: str, *addresses: str, limit: float = PATIENCE) -> float:
         """Seconds until the name has exactly these addresses."""
         began, found = time.monotonic(), None

@@ -47,7 +47,7 @@ async def test_who_returns_from_a_cut_reads_before_it_writes(server: Primary) ->
         async with asyncio.timeout(60):
             while len(first.decisions) < made + 6:  # noqa: ASYNC110 -- it takes turns of its own
                 await asyncio.sleep(0.05)
-        assert await server.ask(host) == [WEST]
+        assert await server.answer(host) == [WEST]
         assert all(decision.act is Act.NOTHING for decision in first.decisions[made:])
         first.kill()
         second.kill()
@@ -78,7 +78,7 @@ async def test_a_region_that_leaves_hands_over_and_the_last_takes_all_away(serve
     await asyncio.sleep(2 * EVERY)
     await first.end()
     assert await first.region.leave()
-    assert await server.ask(host) == [WEST]
+    assert await server.answer(host) == [WEST]
     await second.end()
     async with asyncio.timeout(30):
         while not await second.region.leave():  # noqa: ASYNC110 -- a turn at a time
@@ -92,7 +92,7 @@ async def test_records_of_both_families_are_answered(server: Primary) -> None:
     me = replace(east(), targets=(EAST, "2001:db8::1"))
     writer = Writer.of(server, host, me).start()
     await server.until(host, EAST)
-    assert await server.ask(host, "AAAA") == ["2001:db8::1"]
+    assert await server.answer(host, "AAAA") == ["2001:db8::1"]
     writer.kill()
 
 

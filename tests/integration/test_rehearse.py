@@ -122,17 +122,19 @@ def fates(load: Load) -> set[Fate]:
 
 async def test_killing_the_engine_ends_the_container_and_every_request_is_accounted_for(server: Server) -> None:
     load = server.load(requestsPerSecond=2, streams=3)
+    long = server.load(requestsPerSecond=0, streams=1, maxTokens=1000, prompt="fake:tokens=1000", timeout=120)
     await load.probe()
-    async with load.running():
+    async with load.running(), long.running():
         await until(lambda: sum(each.fate is Fate.WHOLE for each in load.records) >= 10)
         assert fates(load) == {Fate.WHOLE}
         async with faults.standing(fault("killProcess"), server.hit, server.subject):
             await until(lambda: any("refused" in each.error for each in load.records))
-    assert not is_alive(server.pid)
-    assert fates(load) == {Fate.WHOLE, Fate.LOST, Fate.CUT}
-    cut = [each for each in load.records if each.fate is Fate.CUT]
+    await until(lambda: not is_alive(server.pid))
+    records = [*load.records, *long.records]
+    assert {each.fate for each in records} == {Fate.WHOLE, Fate.LOST, Fate.CUT}
+    cut = [each for each in records if each.fate is Fate.CUT]
     assert all(each.first is not None and each.first < each.ended for each in cut)
-    lost = [each for each in load.records if each.fate is Fate.LOST]
+    lost = [each for each in records if each.fate is Fate.LOST]
     assert all(each.first is None for each in lost)
 
 

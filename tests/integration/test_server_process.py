@@ -19,7 +19,7 @@ from tests.integration.serverproc import ServerProcess, gone, is_alive, server_p
 
 FAKE: dict[str, Any] = {"model": {"path": "/none", "name": "m"}, "engine": {"type": "Fake"}}
 THREE = FAKE | {"service": {"workers": 3}, "inference": {"batchSize": 8}}
-PACED = "fake:delay=0.01 fake:tokens=150"
+PACED = "fake:delay=0.03 fake:tokens=150"
 
 
 def ask(text: str) -> list[dict[str, str]]:

@@ -146,6 +146,10 @@ async def container(command: Sequence[str | Path]) -> AsyncIterator[int]:
 async def _first_child(pid: int) -> int:
     path = Path(f"/proc/{pid}/task/{pid}/children")
     async with asyncio.timeout(20):
-        while not (found := path.read_text().split()):  # noqa: ASYNC110, ASYNC240 -- another process makes it
-            await asyncio.sleep(0)
+        while not (found := path.read_text().split()) or _name(found[0]) != "sh":  # noqa: ASYNC110, ASYNC240
+            await asyncio.sleep(0)  # another process makes it, and becomes the shell when /proc is its own
     return int(found[0])
+
+
+def _name(pid: str) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
