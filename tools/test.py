@@ -26,7 +26,7 @@ GRACE = "20"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the stages; the first that fails ends it with its status."""
+    """Run the stages; 1 where any failed. Of the checks the first failure is the last stage, of the tests none is."""
     try:
         venv.update()
         if "soak" in argv:

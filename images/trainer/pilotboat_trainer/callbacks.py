@@ -19,7 +19,7 @@ from pilotboat.api.finetune_job import Checkpoint
 from .checkpoints import Checkpoints, Found
 from .errors import Diverged
 from .poster import Poster
-from .progress import Tracker
+from .progress import Tracker, stamp
 from .signals import Stop
 from .writers import Writer
 
@@ -115,4 +115,4 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # the library is untyped
 def _checkpoint(path: Path, step: int) -> Checkpoint:
     moment = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     name = "/".join(path.parts[-3:])
-    return Checkpoint(step=step, path=name, time=moment.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    return Checkpoint(step=step, path=name, time=stamp(moment))

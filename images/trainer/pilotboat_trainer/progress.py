@@ -20,7 +20,6 @@ from pilotboat.api.runtime import ProgressPost, TrainerResult
 MAX_STRING = 64
 """Characters of a metric's name and value that KEP-2779 allows."""
 
-STAMP = "%Y-%m-%dT%H:%M:%SZ"
 NAMES = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "tokens_per_second")
 
 
@@ -67,12 +66,11 @@ class Tracker:
 
     def post(self, now: float) -> ProgressPost:
         """The body of a POST."""
-        stamp = datetime.now(UTC).strftime(STAMP)
         status = TrainerStatus(
             progress_percentage=self.percentage(),
             estimated_remaining_seconds=self.remaining(now),
             metrics=[Metric(name=name, value=_short(self.metrics[name])) for name in NAMES if name in self.metrics],
-            last_updated_time=stamp,
+            last_updated_time=stamp(datetime.now(UTC)),
         )
         loss = self.metrics.get("loss")
         progress = Progress(
@@ -100,11 +98,16 @@ def over(result: TrainerResult) -> ProgressPost:
     """What a pod tells that finds the job finished: the one that finished it may have been cut off from the operator.
 
     No loss: the result's is that of all steps, and what is told here is that of the last ones."""
-    stamp = datetime.now(UTC).strftime(STAMP)
+    now = stamp(datetime.now(UTC))
     return ProgressPost(
-        trainer_status=TrainerStatus(progress_percentage=100, estimated_remaining_seconds=0, last_updated_time=stamp),
+        trainer_status=TrainerStatus(progress_percentage=100, estimated_remaining_seconds=0, last_updated_time=now),
         progress=Progress(step=result.steps, total_steps=result.steps, pod=os.environ.get("HOSTNAME")),
     )
+
+
+def stamp(moment: datetime) -> str:
+    """A moment in UTC as Kubernetes writes it."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 _SHOWN = {"loss": "loss", "grad_norm": "grad norm", "mean_token_accuracy": "accuracy"}

@@ -42,15 +42,14 @@ class Loss:
 
 def lost(pod: Raw, nodes: Mapping[str, Node], now: datetime, known: Mapping[str, Attempt]) -> Loss | None:
     """Whether nobody will say how that pod ends, and since when. One that was given up and asked to go stays lost."""
-    if dig(pod, "status", "phase") in ENDED:
-        return None
-    before = known.get(pod["metadata"]["name"])
-    if before and before.reason == Reason.NODE_LOST and dig(pod, "metadata", "deletionTimestamp"):
-        return Loss(before.pod, before.end_time or build.timestamp(now), before.message or "")
     threat = _threat(pod, nodes)
-    if threat is None or now < datetime.fromisoformat(threat[0]) + threat[1]:
+    if threat is None:
         return None
     name, node = pod["metadata"]["name"], dig(pod, "spec", "nodeName")
+    if is_told(known, name) and dig(pod, "metadata", "deletionTimestamp"):
+        return Loss(name, known[name].end_time or threat[0], known[name].message or "")
+    if now < datetime.fromisoformat(threat[0]) + threat[1]:
+        return None
     return Loss(name, threat[0], f"node {node} with pod {name} is not heard of since {threat[0]}")
 
 
@@ -78,11 +77,12 @@ def told(parent: Raw) -> dict[str, Attempt]:
     return {attempt.pod: attempt for attempt in outcome.read_all(Attempt, dig(parent, "status", "attempts"))}
 
 
-def record(parent: Raw, pods: Iterable[Raw], nodes: Mapping[str, Node], now: datetime) -> list[Attempt]:
+def record(
+    known: Mapping[str, Attempt], pods: Iterable[Raw], nodes: Mapping[str, Node], now: datetime
+) -> list[Attempt]:
     """The last pods: those there are as they are, earlier ones as they were told before.
 
     Times have no fractions: of two that began in the same second, the one that was told before came before."""
-    known = told(parent)
     there = {attempt.pod: attempt for attempt in (_attempt(pod, nodes, now, known) for pod in pods)}
     earlier = {name: there.get(name) or _gone(attempt, now) for name, attempt in known.items()}
     later = {name: there[name] for name in sorted(there.keys() - known.keys())}
@@ -96,10 +96,9 @@ def last_loss(known: Iterable[Attempt]) -> Cause | None:
     return next((Cause(Reason.NODE_LOST, a.message or "") for a in latest if a.reason == Reason.NODE_LOST), None)
 
 
-def is_told(parent: Mapping[str, object], loss: Loss) -> bool:
+def is_told(known: Mapping[str, Attempt], pod: str) -> bool:
     """Whether status says already that this pod is lost."""
-    known = dig(parent, "status", "attempts") or ()
-    return any(raw.get("pod") == loss.pod and raw.get("reason") == Reason.NODE_LOST for raw in known)
+    return pod in known and known[pod].reason == Reason.NODE_LOST
 
 
 def _attempt(pod: Raw, nodes: Mapping[str, Node], now: datetime, known: Mapping[str, Attempt]) -> Attempt:

@@ -109,7 +109,7 @@ def checkpoints_claim(spec: FineTuneJobSpec, name: str) -> str | None:
 def _replaced(view: View, loss: attempts.Loss) -> tuple[Ref, ...]:
     """The Job whose pod is lost, once status has it, and the failures that its successor begins with."""
     parent = view.parent
-    told = attempts.is_told(parent, loss) and (dig(parent, "status", "restarts") or 0) == view.failures
+    told = attempts.is_told(view.told, loss.pod) and (dig(parent, "status", "restarts") or 0) == view.failures
     return (Ref("batch/v1", "Job", parent["metadata"]["namespace"], parent["metadata"]["name"]),) if told else ()
 
 

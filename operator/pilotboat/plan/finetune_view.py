@@ -72,7 +72,7 @@ class View:
         return next((loss for pod in self.unfinished if (loss := self._lost(pod))), None)
 
     def _lost(self, pod: Raw) -> attempts.Loss | None:
-        return attempts.lost(pod, self.observed.nodes, self.now, attempts.told(self.parent))
+        return attempts.lost(pod, self.observed.nodes, self.now, self.told)
 
     @property
     def trains(self) -> str | None:
@@ -87,9 +87,14 @@ class View:
         return sorted(c["metadata"]["name"] for c in claims if dig(c, "spec", "accessModes") == ["ReadWriteOnce"])
 
     @cached_property
+    def told(self) -> dict[str, Attempt]:
+        """The attempts that status has already, by pod."""
+        return attempts.told(self.parent)
+
+    @cached_property
     def attempts(self) -> list[Attempt]:
         """The last pods, of earlier Jobs too."""
-        return attempts.record(self.parent, self.pods, self.observed.nodes, self.now)
+        return attempts.record(self.told, self.pods, self.observed.nodes, self.now)
 
     @property
     def failures(self) -> int:
