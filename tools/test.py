@@ -59,7 +59,6 @@ def whole() -> None:
     """What needs a real API server, the images and the lab."""
     os.environ.setdefault("LAB_NODE_GRACE", GRACE)
     place.prepare_lab()
-    host.need("haproxy", "haproxy")
     host.need("knotd", "knot")
     place.the_lab("default")
     # They wait more than they compute, so three at a time; an integration test's file stays together, for its servers.

@@ -24,7 +24,6 @@ from lab import plane
 from pilotboat.engine.api import load_configuration
 from tests.integration.cluster import namespace_of
 from tests.integration.gatewayproc import PORT, Gateway, addresses, gateway, replicas, serving
-from tools.host import need
 from tools.steps import StepFailed, step
 
 STREAMS = (1, 4, 16, 64, 256)
@@ -184,7 +183,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="each way, in turns")
     parser.add_argument("--changes", type=int, default=50, help="of weights, and of endpoints")
     options = parser.parse_args(argv)
-    need("haproxy", "haproxy")
     try:
         kubeconfig = plane.start("bench-gateway", components=plane.API)
         with tempfile.TemporaryDirectory() as folder:

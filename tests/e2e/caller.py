@@ -30,7 +30,7 @@ counts, lock, left = collections.Counter(), threading.Lock(), iter(range(wish["c
 began, wrong = time.monotonic(), []
 end = began + wish["seconds"]
 
-def call(connection):
+def call(connection, asked):
     connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json", **wish["headers"]})
     answer = connection.getresponse()
     text = b""
@@ -44,8 +44,10 @@ def call(connection):
         connection.close()
         wrong.append(f"broken at {time.monotonic() - began:.1f} s, after {len(text)} bytes: {error!r}")
         return "CUT_OFF"
-    whole = answer.status == 200 and (not wish["stream"] or b"data: [DONE]" in text)
-    return (answer.getheader("X-Pilotboat-Revision") or "none") if whole else "failed " + str(answer.status)
+    if answer.status == 200 and (not wish["stream"] or b"data: [DONE]" in text):
+        return answer.getheader("X-Pilotboat-Revision") or "none"
+    wrong.append(f"asked at {asked - began:.2f} s, {answer.status} at {time.monotonic() - began:.2f} s: {text[:300]!r}")
+    return "failed " + str(answer.status)
 
 def work():
     connection = http.client.HTTPConnection(wish["host"], 8080, timeout=120)
@@ -56,7 +58,7 @@ def work():
         for attempt in range(1 + wish["again"]):
             asked = time.monotonic()
             try:
-                told = call(connection)
+                told = call(connection, asked)
                 break
             except Exception as error:
                 told = "failed " + type(error).__name__
@@ -136,7 +138,7 @@ class Counted:
 
     by: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
-    """The first broken connections, those that were asked again included: when, since the beginning, and how."""
+    """The first that failed, those that were asked again included: when, since the beginning, and how."""
 
     @property
     def failed(self) -> dict[str, int]:

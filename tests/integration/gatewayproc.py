@@ -6,6 +6,7 @@ Replicas stand on addresses of their own on the loopback device, because an Endp
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import subprocess
@@ -26,12 +27,19 @@ from pilotboat.api.routing import Evidence, Lane, Route
 from pilotboat.engine.kinds import Kind
 from pilotboat_gateway.runtime import servers
 from tests.integration.cluster import PATIENCE, Cluster
+from tools.images import borrow
 
 ROOT = Path(__file__).parents[2]
 PORT = 8080
 SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 PATHS = [str(ROOT / part) for part in ("operator", "images/server", "images/gateway")]
 Raw = dict[str, Any]
+
+
+@functools.cache
+def shipped() -> str:
+    """PATH with the HAProxy of the gateway's image before this machine's own: another version does other things."""
+    return f"{borrow('gateway', '/usr/sbin/haproxy')}{os.pathsep}{os.environ['PATH']}"
 
 
 def network() -> str:
@@ -281,6 +289,7 @@ async def gateway(cluster: Cluster, kubeconfig: Path, **environ: str) -> AsyncIt
             "PILOTBOAT_AGENT_PORT": str(agent_port),
             "KUBECONFIG": str(kubeconfig),
             "PYTHONPATH": os.pathsep.join(PATHS),
+            "PATH": shipped(),
             **environ,
         }
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE)) as http:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -13,10 +13,8 @@ import httpx
 import pytest
 
 from pilotboat_server import agentcheck
+from tests.integration.gatewayproc import shipped
 from tests.unit.server.harness import Running, config, serving, until
-
-HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-pytestmark = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
 
 CONFIG = """
 global
@@ -78,10 +76,11 @@ def free_port() -> int:
 
 @contextlib.asynccontextmanager
 async def haproxy(folder: Path, http: int, agent: int) -> AsyncIterator[HAProxy]:
-    assert HAPROXY is not None
     path, front, file = folder / "s", free_port(), folder / "haproxy.cfg"
     file.write_text(CONFIG.format(socket=path, front=front, http=http, agent=agent))
-    process = await asyncio.create_subprocess_exec(HAPROXY, "-db", "-q", "-f", str(file))
+    process = await asyncio.create_subprocess_exec(
+        "haproxy", "-db", "-q", "-f", str(file), env={**os.environ, "PATH": shipped()}
+    )
     try:
         await until(path.exists)
         yield HAProxy(path, front)

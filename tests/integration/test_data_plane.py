@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -142,20 +143,72 @@ async def more_than(pod: Gateway, metric: str, value: float) -> bool:
     return await pod.metric(metric) > value
 
 
-async def test_a_stopped_replica_costs_no_request_and_is_out_until_it_answers(
+async def test_a_stopped_replica_is_out_until_it_answers_and_what_it_has_waits_for_it(
     pod: Gateway, net: str, tmp_path: Path
 ) -> None:
     with replica(tmp_path, f"{net}.5") as process:
-        await serving(f"{net}.5")
-        await pod.endpoints(STABLE, f"{net}.1", f"{net}.5")
-        await pod.uses(f"{net}.5")
-        os.killpg(process.pid, signal.SIGSTOP)
-        answers = await asyncio.gather(*(said(pod, "fake:tokens=2") for _ in range(40)))
-        assert [status for status, _ in answers] == [200] * 40
-        assert await pod.metric("servers_up") == 2
+        asked = await stopped(pod, process, f"{net}.5")
+        assert set(await pod.models(20)) == {STABLE}, "others are asked meanwhile"
         os.killpg(process.pid, signal.SIGCONT)
         await until(lambda: more_than(pod, "servers_up", 2))
+        assert [status for status, _ in await asyncio.gather(*asked)] == [200] * 40
         assert await pod.metric("errors_total") == 0
+
+
+async def test_a_stopped_replica_costs_no_request_once_its_container_is_ended(
+    pod: Gateway, net: str, tmp_path: Path
+) -> None:
+    """As its kubelet does after failed probes of liveness."""
+    with replica(tmp_path, f"{net}.5") as process:
+        asked = await stopped(pod, process, f"{net}.5")
+        os.killpg(process.pid, signal.SIGKILL)
+        assert [status for status, _ in await asyncio.gather(*asked)] == [200] * 40
+        assert await pod.metric("errors_total") == 0
+
+
+async def stopped(pod: Gateway, process: subprocess.Popen[bytes], address: str) -> list[asyncio.Task[tuple[int, str]]]:
+    """Forty requests are asked of replicas one of which has just stopped; until that is found out."""
+    await serving(address)
+    await pod.endpoints(STABLE, f"{address.rpartition('.')[0]}.1", address)
+    await pod.uses(address)
+    await pod.answered_by({STABLE})
+    os.killpg(process.pid, signal.SIGSTOP)
+    asked = [asyncio.create_task(said(pod, "fake:tokens=2")) for _ in range(40)]
+
+    async def out() -> bool:
+        return await pod.metric("servers_up") == 2
+
+    await until(out)
+    return asked
+
+
+@pytest.mark.parametrize("first", [0, 12], ids=["unheard", "heard"])
+async def test_a_host_that_falls_silent_costs_no_request(pod: Gateway, net: str, tmp_path: Path, first: int) -> None:
+    """Whether it has acknowledged a request or not; connections to it rest, and take the next requests."""
+    with replica(tmp_path, f"{net}.7"):
+        await serving(f"{net}.7")
+        await pod.endpoints(STABLE, f"{net}.1", f"{net}.7")
+        await pod.uses(f"{net}.7")
+        await pod.models(40)
+        waiting = [asyncio.create_task(said(pod, f"fake:first={first}")) for _ in range(8 if first else 0)]
+        await until(lambda: under_way(pod, len(waiting)))
+        with silent(f"{net}.7"):
+            waiting += [asyncio.create_task(said(pod, "fake:tokens=2")) for _ in range(8)]
+            assert [status for status, _ in await asyncio.gather(*waiting)] == [200] * len(waiting)
+        assert await pod.metric("errors_total") == 0
+
+
+@contextmanager
+def silent(address: str) -> Iterator[None]:
+    """As where a node's power is gone: nothing is answered, and nobody is told."""
+    rules = [("-s", address), ("-d", address)]
+    for rule in rules:
+        subprocess.run(["iptables", "-w", "-I", "INPUT", "-i", "lo", *rule, "-j", "DROP"], check=True)
+    try:
+        yield
+    finally:
+        for rule in rules:
+            subprocess.run(["iptables", "-w", "-D", "INPUT", "-i", "lo", *rule, "-j", "DROP"], check=True)
 
 
 async def test_a_lane_whose_only_replica_dies_hands_its_requests_to_the_others(

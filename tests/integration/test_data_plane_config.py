@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from pilotboat_gateway import config
 from pilotboat_gateway.settings import Settings
+from tests.integration.gatewayproc import shipped
 from tests.unit.gateway.test_config import made, seats
 
 
@@ -29,6 +31,8 @@ def test_haproxy_takes_it(tmp_path: Path, more: dict[str, Any]) -> None:
     boards = seats(routes, a=[1, 2], b=[3])
     settings.map.write_text(config.map_text(config.lanes_map(routes, boards)))
     settings.config.write_text(config.render(routes, boards, settings))
-    done = subprocess.run(["haproxy", "-c", "-f", settings.config], capture_output=True, text=True, check=False)
+    environ = {**os.environ, "PATH": shipped()}
+    command = ["haproxy", "-c", "-f", str(settings.config)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr

@@ -79,6 +79,23 @@ class Engine:
         else:
             run([*self.command, "push", ref, f"docker://{destination}"], log=log)
 
+    def output(self, ref: str, script: str, *arguments: str) -> bytes:
+        """What a shell script says inside a built image, arguments from $0 on. Raises StepFailed where it fails."""
+        shell = ("sh", "-c", script, *arguments)
+        if self.name != "buildah":
+            return self._said("run", "--rm", "--network=none", "--entrypoint", shell[0], ref, *shell[1:])
+        container = self._said("from", "--pull=never", ref).decode().strip()
+        try:
+            return self._said("run", "--isolation", "chroot", container, "--", *shell)
+        finally:
+            self._said("rm", container)
+
+    def _said(self, *arguments: str) -> bytes:
+        done = subprocess.run([*self.command, *arguments], capture_output=True)
+        if done.returncode:
+            raise StepFailed(f"{self.name} {arguments[0]} failed: {done.stderr.decode(errors='replace').strip()}")
+        return done.stdout
+
     def remove(self, refs: Iterable[str]) -> None:
         """References that are no longer wanted; in a store of ours, what has no name goes too. What is in use stays."""
         for ref in refs:

@@ -25,8 +25,13 @@ STEP = 367
 Of all such steps the one with which any stretch of requests is nearest to its shares: within three of each."""
 LUA = Path(__file__).with_name("copy.lua")
 SPILL_SERVER = "spill"
+SPILL_LIMIT = 100_000
+"""More than can come: a server without a limit is never asked to take from a queue."""
 VACANT = "127.0.0.1:1"
 LONGEST = 24 * 3600
+SILENT = "5s"
+"""How long a replica's host may owe an acknowledgement. More than two probes of keep-alive take (template.py), or one
+lost probe would end a wait for a first token."""
 TRIES = 4
 """Replicas that one request may be given to: a caller is waited for as long as all of them may take."""
 
@@ -217,20 +222,24 @@ def _backend(route: Route, board: Board, lane: int, settings: Settings) -> str:
         f"  http-request return {full} if {busy}{{ var(txn.waiting) -m int ge {route.max_queued} }}",
         f"  http-response set-header x-pilotboat-revision %[var(txn.revision)] if !{{ srv_name {SPILL_SERVER} }}",
         f"  http-response set-header x-request-id %[var(txn.id)] if !{{ srv_name {SPILL_SERVER} }}",
-        "  default-server inter 2s fastinter 1300ms downinter 1s fall 3 rise 1 weight 100"
+        "  default-server inter 2s fastinter 500ms downinter 1s fall 3 rise 1 weight 100"
         " observe layer4 error-limit 1 on-error sudden-death agent-inter 2s"
         f" agent-port {route.agent_port} slowstart {seconds(route.slow_start)}s",
         *(_server(at, seat, route.server_limit) for at, seat in enumerate(board.slots[lane].seats)),
-        f"  server {SPILL_SERVER} unix@{settings.spill(route.port)} backup",
+        f"  server {SPILL_SERVER} unix@{settings.spill(route.port)} backup maxconn {SPILL_LIMIT}",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _server(at: int, seat: Seat | None, limit: int) -> str:
-    """Who drains is left out: after a start there are no streams of his."""
+    """Who drains is left out: after a start there are no streams of his.
+
+    `tcp-ut`: a request that a dead node never acknowledged fails after so long and is asked elsewhere, as keep-alive
+    probes see to where it was acknowledged. HAProxy ignores it in a `default-server`."""
     sits = seat is not None and not seat.draining
     place = place_of(seat) if seat and sits else VACANT
-    return f"  server {server(at)} {place} check agent-check maxconn {limit}" + ("" if sits else " disabled")
+    line = f"  server {server(at)} {place} check agent-check maxconn {limit} tcp-ut {SILENT}"
+    return line + ("" if sits else " disabled")
 
 
 def place_of(seat: Seat) -> str:

@@ -16,7 +16,18 @@ from pathlib import Path
 from pilotboat.api.routing import Route
 
 from . import runtime, table
-from .config import LEAVING, SPILL_SERVER, backend, lanes_map, map_text, place_of, render, server, signature
+from .config import (
+    LEAVING,
+    SPILL_LIMIT,
+    SPILL_SERVER,
+    backend,
+    lanes_map,
+    map_text,
+    place_of,
+    render,
+    server,
+    signature,
+)
 from .metrics import Metrics
 from .runtime import Placed, Rejected, Running, Unreachable
 from .scrape import Pod
@@ -28,9 +39,6 @@ log = logging.getLogger(__name__)
 BETWEEN_RELOADS = 1.0
 """Seconds: a burst of new deployments is one reload, or a few."""
 RELOADED_WITHIN = 15.0
-SETTLED = 2
-"""Seconds after a death within which requests that were about to be tried elsewhere are. HAProxy's own cut, at the
-moment of death, would end these without an answer."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +119,9 @@ class Driver:
         ]
 
     async def sweep(self) -> bool:
-        """Cut what waits for the dead, and take those out who drained and have no stream left; True where any went.
-
-        What waits for its first token is asked elsewhere when it is cut.
-        """
+        """Move what waits in vain, and take those out who drained and have no stream left; True where any went."""
         rows = await runtime.stats(self._settings.runtime)
-        await runtime.tell(self._settings.runtime, _rescue(rows))
+        await runtime.tell(self._settings.runtime, _requeue(rows))
         waiting = table.draining(self.saved.boards)
         busy = {(row["pxname"], row["svname"]) for row in rows if int(row["scur"] or 0) + int(row["qcur"] or 0)}
         idle = [(name, lane, at) for name, lane, at in waiting if (backend(name, lane), server(at)) not in busy]
@@ -186,31 +191,22 @@ class Driver:
         return coming, going
 
 
-def _rescue(rows: list[dict[str, str]]) -> list[str]:
-    """Commands for what waits in vain: at a dead replica, or in the queue of a lane whose last replica has died.
+def _requeue(rows: list[dict[str, str]]) -> list[str]:
+    """Commands for what waits in the queue of a lane whose last replica has died.
 
-    HAProxy looks at such a queue again only when a server comes: here it is the one that leads to the other lanes.
+    HAProxy looks at such a queue again when a server gets room: here it is the one that leads to the other lanes.
+    What a dead replica was given already is no affair of ours: its kernel ends the connection, or the silence of its
+    host does (`tcp-ut`, keep-alive), and HAProxy asks elsewhere. HAProxy's own cut (`shutdown sessions`) would end it:
+    from version 3 on it leaves callers without an answer.
     """
     alive = {row["pxname"] for row in rows if row["svname"] not in ("BACKEND", SPILL_SERVER) and _up(row)}
     stuck = [row["pxname"] for row in rows if row["svname"] == SPILL_SERVER and row["pxname"] not in alive]
     queues = {row["pxname"]: int(row["qcur"] or 0) for row in rows if row["svname"] == "BACKEND"}
-    return [
-        *(f"shutdown sessions server {row['pxname']}/{row['svname']}" for row in rows if _dead(row)),
-        *(
-            f"set server {name}/{SPILL_SERVER} state {state}"
-            for name in stuck
-            if queues.get(name)
-            for state in ("maint", "ready")
-        ),
-    ]
+    return [f"set maxconn server {name}/{SPILL_SERVER} {SPILL_LIMIT}" for name in stuck if queues.get(name)]
 
 
 def _up(row: Mapping[str, str]) -> bool:
     return row["status"].startswith("UP")
-
-
-def _dead(row: Mapping[str, str]) -> bool:
-    return row["status"] == "DOWN" and int(row["lastchg"] or 0) >= SETTLED and int(row["scur"] or 0) > 0
 
 
 def _move(name: str, seat: Seat | None, there: Placed, drained: set[str]) -> tuple[list[str], list[str]]:

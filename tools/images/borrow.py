@@ -1,0 +1,55 @@
+"""A program of an image, to be run on this machine with the image's own libraries: tests try what ships.
+
+Knows how such a program is taken out and started. It must not know which program, or what for.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from pathlib import Path
+
+from tools import host
+from tools.images import engines, tree, work
+
+TAKEN = 'set -e; cd /; tar -ch "$0" $(ldd "$0" | grep -o "/[^ )]*") | cat'
+"""The program and every library that it is linked with; links are followed."""
+STARTED = """\
+#!/bin/sh
+exec "{loader}" --argv0 "$0" --library-path "{libraries}" "{program}" "$@"
+"""
+
+
+def borrow(image: str, program: str) -> Path:
+    """The folder, for PATH, with a program (by its full path) of an image, which is built where it is not yet."""
+    work.build([image])
+    ref = tree.refs()[image]
+    folder = host.cache("borrowed", image) / ref.rpartition(":")[2]
+    started = folder / "bin" / Path(program).name
+    with host.locked("borrowed"):
+        if not started.exists():
+            shutil.rmtree(folder.parent)
+            _take(engines.choose().output(ref, TAKEN, program), folder, program)
+            _start(folder, program, started)
+    return started.parent
+
+
+def _take(packed: bytes, folder: Path, program: str) -> None:
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        tar.extractall(folder / "root", filter="data")
+    (folder / "root" / program.lstrip("/")).chmod(0o755)
+
+
+def _start(folder: Path, program: str, started: Path) -> None:
+    """Written last, and all at once: where it is, all is."""
+    root = folder / "root"
+    libraries = sorted({str(path.parent) for path in root.rglob("*.so*")})
+    loader = next(path for path in root.rglob("ld-linux-*.so*"))
+    loader.chmod(0o755)
+    text = STARTED.format(loader=loader, libraries=":".join(libraries), program=root / program.lstrip("/"))
+    started.parent.mkdir(parents=True)
+    new = started.with_suffix(".new")
+    new.write_text(text)
+    new.chmod(0o755)
+    new.replace(started)
