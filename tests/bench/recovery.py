@@ -45,7 +45,8 @@ SPEC: dict[str, Any] = {
     "inference": {"batchSize": 16},
     "service": {"workers": 1},
     "replicas": 3,
-    "zones": {"spread": "Required"},
+    # A stand-in is surplus soon after a node's return, not five minutes: the next fault waits for a whole deployment.
+    "zones": {"spread": "Required", "failback": {"after": "20s", "stepHold": "5s"}},
 }
 LOAD = {"requestsPerSecond": 4, "streams": 6, "maxTokens": 20, "before": 15, "timeout": 60, "via": "Service"}
 
