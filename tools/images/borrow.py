@@ -27,7 +27,7 @@ def borrow(image: str, program: str) -> Path:
     ref = tree.refs()[image]
     folder = host.cache("borrowed", image) / ref.rpartition(":")[2]
     started = folder / "bin" / Path(program).name
-    with host.locked("borrowed"):
+    with host.locked("images"):  # a build ends by removing every container of the store
         if not started.exists():
             shutil.rmtree(folder.parent)
             _take(engines.choose().output(ref, TAKEN, program), folder, program)
