@@ -36,10 +36,12 @@ PATHS = [str(ROOT / part) for part in ("operator", "images/server", "images/gate
 Raw = dict[str, Any]
 
 
-@functools.cache
-def shipped() -> str:
-    """PATH with the HAProxy of the gateway's image before this machine's own: another version does other things."""
-    return f"{borrow('gateway', '/usr/sbin/haproxy')}{os.pathsep}{os.environ['PATH']}"
+HAPROXY = functools.cache(lambda: borrow("gateway", "/usr/sbin/haproxy"))
+
+
+def shipped() -> dict[str, str]:
+    """The environment, with the gateway image's HAProxy before the machine's own: another version does other things."""
+    return {**os.environ, "PATH": f"{HAPROXY()}{os.pathsep}{os.environ['PATH']}"}
 
 
 def network() -> str:
@@ -126,7 +128,7 @@ class Gateway:
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "pilotboat_gateway", name],
-                env={**os.environ, **self.environ},
+                env={**shipped(), **self.environ},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -289,7 +291,6 @@ async def gateway(cluster: Cluster, kubeconfig: Path, **environ: str) -> AsyncIt
             "PILOTBOAT_AGENT_PORT": str(agent_port),
             "KUBECONFIG": str(kubeconfig),
             "PYTHONPATH": os.pathsep.join(PATHS),
-            "PATH": shipped(),
             **environ,
         }
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE)) as http:

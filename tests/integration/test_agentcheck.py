@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -78,9 +77,7 @@ def free_port() -> int:
 async def haproxy(folder: Path, http: int, agent: int) -> AsyncIterator[HAProxy]:
     path, front, file = folder / "s", free_port(), folder / "haproxy.cfg"
     file.write_text(CONFIG.format(socket=path, front=front, http=http, agent=agent))
-    process = await asyncio.create_subprocess_exec(
-        "haproxy", "-db", "-q", "-f", str(file), env={**os.environ, "PATH": shipped()}
-    )
+    process = await asyncio.create_subprocess_exec("haproxy", "-db", "-q", "-f", str(file), env=shipped())
     try:
         await until(path.exists)
         yield HAProxy(path, front)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,7 @@ def test_haproxy_takes_it(tmp_path: Path, more: dict[str, Any]) -> None:
     boards = seats(routes, a=[1, 2], b=[3])
     settings.map.write_text(config.map_text(config.lanes_map(routes, boards)))
     settings.config.write_text(config.render(routes, boards, settings))
-    environ = {**os.environ, "PATH": shipped()}
     command = ["haproxy", "-c", "-f", str(settings.config)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=shipped(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr

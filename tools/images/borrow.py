@@ -13,7 +13,7 @@ from pathlib import Path
 from tools import host
 from tools.images import engines, tree, work
 
-TAKEN = 'set -e; cd /; tar -ch "$0" $(ldd "$0" | grep -o "/[^ )]*") | cat'
+TAKEN = 'set -e; cd /; tar -ch "$0" $(ldd "$0" | grep -o "/[^ )]*")'
 """The program and every library that it is linked with; links are followed."""
 STARTED = """\
 #!/bin/sh
@@ -30,23 +30,16 @@ def borrow(image: str, program: str) -> Path:
     with host.locked("images"):  # a build ends by removing every container of the store
         if not started.exists():
             shutil.rmtree(folder.parent)
-            _take(engines.choose().output(ref, TAKEN, program), folder, program)
-            _start(folder, program, started)
+            with tarfile.open(fileobj=io.BytesIO(engines.choose().output(ref, TAKEN, program))) as tar:
+                tar.extractall(folder / "root", filter="data")
+            _start(folder / "root", program, started)
     return started.parent
 
 
-def _take(packed: bytes, folder: Path, program: str) -> None:
-    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-        tar.extractall(folder / "root", filter="data")
-    (folder / "root" / program.lstrip("/")).chmod(0o755)
-
-
-def _start(folder: Path, program: str, started: Path) -> None:
+def _start(root: Path, program: str, started: Path) -> None:
     """Written last, and all at once: where it is, all is."""
-    root = folder / "root"
     libraries = sorted({str(path.parent) for path in root.rglob("*.so*")})
     loader = next(path for path in root.rglob("ld-linux-*.so*"))
-    loader.chmod(0o755)
     text = STARTED.format(loader=loader, libraries=":".join(libraries), program=root / program.lstrip("/"))
     started.parent.mkdir(parents=True)
     new = started.with_suffix(".new")

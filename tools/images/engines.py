@@ -30,11 +30,7 @@ class Engine:
     def tags(self) -> set[str]:
         """Every reference that it holds."""
         listed = "{{.Name}}:{{.Tag}}" if self.name == "buildah" else "{{.Repository}}:{{.Tag}}"
-        command = [*self.command, "images", "--format", listed]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise StepFailed(f"{self.name} cannot list its images: {done.stderr.strip()}")
-        return set(done.stdout.split())
+        return set(self._said("images", "--format", listed).decode().split())
 
     def build(self, ref: str, file: Path, context: Path, values: Mapping[str, str], label: str, log: Path) -> None:
         """One image. Wheels come through the host's cache; the host's certificates are lent, not baked in."""
