@@ -24,6 +24,9 @@ TYPED = ("operator", "images/server", "images/trainer", "images/fetch", "images/
 GRACE = "20"
 """Seconds until the lab misses a silent node: Kubernetes' own 50 would be waited for again and again."""
 
+SLOWEST = ("--durations=40", "--durations-min=3")
+"""Tells which tests took the time of a stage."""
+
 
 def main(argv: Sequence[str]) -> int:
     """Run the stages; 1 where any failed. Of the checks the first failure is the last stage, of the tests none is."""
@@ -64,9 +67,9 @@ def whole() -> None:
     # They wait more than they compute, so three at a time; an integration test's file stays together, for its servers.
     # None needs what another leaves, so one that fails hides nothing of the next: a run on a new machine is dear.
     every(
-        ("End-to-end tests side by side", "pytest", "tests/e2e", "-q", "-m", "not alone", "-n3"),
-        ("Integration tests", "pytest", "tests/integration", "-q", "-n3", "--dist=loadfile"),
-        ("End-to-end tests that break things", "pytest", "tests/e2e", "-q", "-m", "alone and not long"),
+        ("End-to-end tests side by side", "pytest", "tests/e2e", "-q", *SLOWEST, "-m", "not alone", "-n3"),
+        ("Integration tests", "pytest", "tests/integration", "-q", *SLOWEST, "-n3", "--dist=loadfile"),
+        ("End-to-end tests that break things", "pytest", "tests/e2e", "-q", *SLOWEST, "-m", "alone and not long"),
     )
     if os.environ.get("KEEP_LAB") is None:
         place.end_lab()
