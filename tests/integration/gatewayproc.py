@@ -23,7 +23,7 @@ import aiohttp
 
 from lab.plane import free_ports
 from pilotboat.api import labels
-from pilotboat.api.routing import Evidence, Lane, Route
+from pilotboat.api.routing import Evidence, Lane, Route, Unreached
 from pilotboat.engine.kinds import Kind
 from pilotboat_gateway.runtime import servers
 from tests.integration.cluster import PATIENCE, Cluster
@@ -170,6 +170,11 @@ class Gateway:
         """What the operator reads."""
         async with self.http.get(f"http://127.0.0.1:{self.agent_port}/evidence/{name}") as response:
             return Evidence.model_validate(await response.json())
+
+    async def unreached(self) -> list[str]:
+        """What the operator reads each second: replicas that the probes do not reach."""
+        async with self.http.get(f"http://127.0.0.1:{self.agent_port}/unreached") as response:
+            return Unreached.model_validate(await response.json()).pods
 
     async def route(self, name: str = "chat", port: int = 0, **more: Any) -> None:
         """Write a deployment's route; lanes as revision to share."""

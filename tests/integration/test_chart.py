@@ -19,8 +19,10 @@ from pilotboat.api.sources import SecretKey
 from pilotboat.engine import prometheus
 from pilotboat.engine.api import Api, load_configuration
 from pilotboat.engine.engine import utc
-from pilotboat.engine.kinds import CONFIG_MAP, GATEWAY_PARTS, HTTP_ROUTE, MODEL_DEPLOYMENT, PDB, Key
+from pilotboat.engine.errors import Forbidden
+from pilotboat.engine.kinds import CONFIG_MAP, GATEWAY_PARTS, HTTP_ROUTE, LEASE, MODEL_DEPLOYMENT, PDB, Key
 from pilotboat.engine.metrics import Metrics
+from pilotboat.engine.node_watch import NAMESPACE
 from pilotboat.plan.types import Answer, Questions
 from standins.prometheus import Prometheus, vector
 from tests.integration import gateway_api
@@ -118,6 +120,15 @@ async def test_the_operator_may_do_all_that_it_does(cluster: Cluster, limited: c
         await asyncio.wait_for(running.idle(), 60)
         refused = running.value("api_requests_total", code="403")
         assert (refused, running.value("reconciles_total", result="refused")) == (0, 0)
+
+
+async def test_it_may_look_when_a_node_was_heard_of_and_at_nobody_elses_lease(
+    cluster: Cluster, limited: client.Configuration
+) -> None:
+    async with Api(limited) as api:
+        assert await api.get(LEASE, NAMESPACE, "no-such-node") is None
+        with pytest.raises(Forbidden):
+            await api.get(LEASE, cluster.namespace, "no-such-node")
 
 
 async def test_shared_host_names_need_rights_that_only_dns_enabled_grants(

@@ -134,13 +134,20 @@ async def test_probes_tell_within_six_seconds_who_is_reached_no_more(pod: Gatewa
         f"pod-{name}.1": True,
         f"pod-{name}.2": True,
     }
+    assert await pod.unreached() == []
     os.killpg(processes[1].pid, signal.SIGSTOP)
     try:
         await until(lambda: down(pod, f"pod-{name}.2"))
         assert set(await pod.models(20)) == {REVISION}
+        await until(lambda: tells(pod, [f"pod-{name}.2"]))
     finally:
         os.killpg(processes[1].pid, signal.SIGCONT)
     await until(lambda: up(pod, f"pod-{name}.2"))
+    await until(lambda: tells(pod, []))
+
+
+async def tells(pod: Gateway, unreached: list[str]) -> bool:
+    return await pod.unreached() == unreached
 
 
 async def down(pod: Gateway, replica: str) -> bool:

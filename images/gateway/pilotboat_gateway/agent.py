@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
-from pilotboat.api.routing import Evidence, Route
+from pilotboat.api.routing import Evidence, Route, Unreached
 
 from . import kube, requestlog, streams, web, world
 from .driver import Driver
@@ -28,7 +28,7 @@ from .settings import Settings
 log = logging.getLogger(__name__)
 
 TICK = 1.0
-"""Seconds between two looks whether HAProxy is there, and who of those who drain has ended."""
+"""Seconds between two looks whether HAProxy is there, who of those who drain has ended, and whom it does not reach."""
 SCRAPE = 10.0
 NOT_THERE, REFUSED = 0.1, 1.0
 """Seconds until the next try."""
@@ -69,13 +69,19 @@ class Agent:
         """When the oldest change that is not applied yet was told."""
         self._routes: Mapping[str, Route] = self._driver.saved.routes
         self._bad: set[str] = set()
+        self._unreached = Unreached()
         self._name = uuid.uuid4().hex
         self._began = time.time()
 
     async def live(self) -> None:
         """Never returns."""
         answers = web.Answers(
-            lambda: self._driver.matches, lambda: self._driver.written, self._page, self._evidence, self._feedback
+            ready=lambda: self._driver.matches,
+            synced=lambda: self._driver.written,
+            metrics=self._page,
+            unreached=lambda: self._unreached,
+            evidence=self._evidence,
+            feedback=self._feedback,
         )
         async with AsyncExitStack() as stack:
             self._settings.log.unlink(missing_ok=True)
@@ -154,7 +160,9 @@ class Agent:
             try:
                 if not await self._driver.still_matches() or await self._driver.sweep():
                     self._wake()
+                self._unreached = Unreached(pods=await streams.unreached(self._settings, self._driver.saved.boards))
             except Unreachable:
+                self._unreached = Unreached()
                 self._wake()
 
     async def _scrape(self) -> None:

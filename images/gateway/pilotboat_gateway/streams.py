@@ -48,6 +48,12 @@ async def look(settings: Settings, table: Table) -> Told:
     return told
 
 
+async def unreached(settings: Settings, table: Table) -> list[str]:
+    """Pods, of any deployment, that the probes of the worker that accepts do not reach. Raises Unreachable."""
+    seen = _sightings(await runtime.stats(settings.runtime), table, time.time())
+    return sorted({pod for pods in seen.values() for pod, sighting in pods.items() if not sighting.up})
+
+
 async def until_gone(settings: Settings) -> None:
     """Until HAProxy has ended with its last stream."""
     while True:

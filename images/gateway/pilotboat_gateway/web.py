@@ -1,4 +1,5 @@
-"""The agent's port: /readyz, /livez, /synced, /metrics, /evidence/NAME for the cluster; /v1/feedback by way of HAProxy.
+"""The agent's port: /readyz, /livez, /synced, /metrics, /unreached, /evidence/NAME for the cluster; /v1/feedback by way
+of HAProxy.
 
 Owns: the answers' form. Must not know: how they come about.
 """
@@ -12,7 +13,7 @@ from aiohttp import web
 from pydantic import Field, ValidationError
 
 from pilotboat.api.base import Model
-from pilotboat.api.routing import Evidence
+from pilotboat.api.routing import Evidence, Unreached
 
 DEPLOYMENT = "x-pilotboat-deployment"
 """Header that HAProxy sets: whose feedback it is."""
@@ -33,6 +34,7 @@ class Answers:
     ready: Callable[[], bool]
     synced: Callable[[], bool]
     metrics: Callable[[], Awaitable[bytes]]
+    unreached: Callable[[], Unreached]
     evidence: Callable[[str, float], Awaitable[Evidence | None]]
     feedback: Callable[[str, str, str], bool]
 
@@ -47,6 +49,9 @@ def app(answers: Answers) -> web.Application:
     async def metrics(_: web.Request) -> web.Response:
         page = await answers.metrics()
         return web.Response(body=page, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def unreached(_: web.Request) -> web.Response:
+        return web.Response(text=answers.unreached().model_dump_json(), content_type="application/json")
 
     async def evidence(request: web.Request) -> web.Response:
         try:
@@ -69,6 +74,7 @@ def app(answers: Answers) -> web.Application:
         return web.Response(status=204)
 
     made.router.add_get("/metrics", metrics)
+    made.router.add_get("/unreached", unreached)
     made.router.add_get("/evidence/{name}", evidence)
     made.router.add_post("/v1/feedback", feedback)
     return made

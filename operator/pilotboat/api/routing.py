@@ -28,7 +28,7 @@ PORTS = range(20000, 30000)
 """Ports of the gateway, one a ModelDeployment."""
 
 AGENT_PORT = 9180
-"""Port of the agent's HTTP: /readyz, /metrics, /evidence/NAME."""
+"""Port of the agent's HTTP: /readyz, /metrics, /unreached, /evidence/NAME."""
 
 SERVER_PORT = 8080
 """Port of a server in its pod, and of each revision's own Service; `service.port` is that of the one callers know."""
@@ -135,6 +135,12 @@ class Sighting(Status):
     up: bool
     since: float
     """Unix time of the last change."""
+
+
+class Unreached(Status):
+    """Answer to GET /unreached: replicas of any deployment that this gateway's probes do not reach, a second ago."""
+
+    pods: list[str] = Field(default_factory=list)
 
 
 class Evidence(Status):

@@ -24,6 +24,7 @@ from .health import Health
 from .kinds import Key, Kind
 from .lookup import Lookup
 from .metrics import Metrics
+from .node_watch import NodeWatch
 from .prometheus import Prometheus
 from .queue import Queue
 from .reconcile import Reconciler, TryAgain
@@ -58,7 +59,8 @@ class Engine:
         self.recorder = Recorder(api, utc, metrics.events_dropped.inc)
         self.evidence = EvidencePoller(self.store, self._wake, metrics.evidence_polls, utc)
         self.prometheus = Prometheus(api, self._wake, metrics.prometheus_queries, utc)
-        self.gateway_watch = GatewayWatch(api, self.store, metrics.gateway_marks)
+        self.node_watch = NodeWatch(api, self.store, self._wake, time.monotonic)
+        self.gateway_watch = GatewayWatch(api, self.store, metrics.gateway_marks, self.node_watch.doubt)
         self.regions = Regions(self.store, api, self._wake, self._tell, metrics.regions, utc)
         self.reconciler = Reconciler(
             self.store,
@@ -110,6 +112,7 @@ class Engine:
             group.create_task(self.evidence.run(), name="evidence")
             group.create_task(self.prometheus.run(), name="prometheus")
             group.create_task(self.gateway_watch.run(), name="gateways")
+            group.create_task(self.node_watch.run(), name="nodes")
             group.create_task(self.regions.run(), name="regions")
             for number in range(self._workers):
                 group.create_task(self._work(), name=f"worker-{number}")

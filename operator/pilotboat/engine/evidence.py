@@ -153,7 +153,7 @@ class EvidencePoller:
         """What was answered, or None where nothing was that can be understood: counted either way."""
         async with gate:
             try:
-                answer = understand(await _body(session, f"http://{where}"))
+                answer = understand(await body(session, f"http://{where}"))
             except (aiohttp.ClientError, TimeoutError, OSError, ValidationError, ValueError, KeyError) as failure:
                 log.debug("no evidence from %s: %s", where, failure)
                 self._polls.labels("failed").inc()
@@ -173,15 +173,16 @@ class EvidencePoller:
             self._wake([key])
 
 
-async def _body(session: aiohttp.ClientSession, url: str) -> bytes:
+async def body(session: aiohttp.ClientSession, url: str) -> bytes:
+    """What is answered with a status below 400. Raises aiohttp's errors, and ValueError where it is too much."""
     async with session.get(url, allow_redirects=False) as response:
         response.raise_for_status()
-        body = bytearray()
+        told = bytearray()
         async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > MOST_BYTES:
+            told += chunk
+            if len(told) > MOST_BYTES:
                 raise ValueError(f"more than {MOST_BYTES} bytes")
-    return bytes(body)
+    return bytes(told)
 
 
 def _reading(body: bytes) -> Reading:

@@ -1,6 +1,7 @@
 """Takes a gateway that does not answer out of its Services, long before the cluster knows that its node is lost.
 
-Owns: asking every gateway again and again, and the label by which Services choose. Must not know: what a gateway does.
+Owns: asking every gateway again and again whom it does not reach, and the label by which Services choose. Must not
+know: what a gateway does, nor what becomes of nodes on which nobody is reached (node_watch.py).
 
 kubelet's silence is noticed after 40 to 50 seconds, and until then every other caller would be sent to a dead gateway.
 The last gateway that answers is never taken out, and where none answers, it is rather we who are cut off: nothing is
@@ -13,16 +14,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import aiohttp
 from prometheus_client import Counter
+from pydantic import ValidationError
 
 from pilotboat.api import labels
-from pilotboat.api.routing import AGENT_PORT, authority
+from pilotboat.api.routing import AGENT_PORT, Unreached, authority
+from pilotboat.plan import diagnose
 
 from .errors import EngineError
+from .evidence import body
 from .gateways import key_of
 from .kinds import POD, Kind
 from .store import Store
@@ -45,13 +49,14 @@ class Patches(Protocol):
 
 
 class GatewayWatch:
-    """Asks the gateways of every namespace that has more than one."""
+    """Asks the gateways of every namespace; the only one of a namespace is never taken out."""
 
     def __init__(
         self,
         api: Patches,
         store: Store,
         changes: Counter,
+        doubt: Callable[[set[str]], None],
         *,
         every: float = EVERY,
         timeout: float = TIMEOUT,
@@ -60,6 +65,8 @@ class GatewayWatch:
         self._api = api
         self._store = store
         self._changes = changes
+        self._doubt = doubt
+        """Told after each round on which nodes a replica is that Kubernetes calls ready and no gateway reaches."""
         self._every = every
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._port = port
@@ -72,10 +79,10 @@ class GatewayWatch:
         ) as session:
             while True:
                 await asyncio.sleep(self._every)
-                groups = [self._pods(key.namespace) for key in tuple(self._store.gateways.keys())]
-                groups = [pods for pods in groups if len(pods) > 1]
-                self._forget(groups)
-                await asyncio.gather(*(self._round(session, pods) for pods in groups))
+                groups = {key.namespace: self._pods(key.namespace) for key in tuple(self._store.gateways.keys())}
+                self._forget(groups.values())
+                doubtful = await asyncio.gather(*(self._round(session, *group) for group in groups.items()))
+                self._doubt(set().union(*doubtful))
 
     def _pods(self, namespace: str) -> list[Raw]:
         """Gateways that have been up: one that starts is nobody's yet."""
@@ -87,26 +94,41 @@ class GatewayWatch:
         for name in self._missed.keys() - there:
             del self._missed[name]
 
-    async def _round(self, session: aiohttp.ClientSession, pods: list[Raw]) -> None:
+    async def _round(self, session: aiohttp.ClientSession, namespace: str, pods: list[Raw]) -> set[str]:
+        """Nodes with a replica that none of those who answered reaches."""
         answers = await asyncio.gather(*(self._answers(session, pod) for pod in pods))
-        for pod, answered in zip(pods, answers, strict=True):
-            self._missed[_name(pod)] = 0 if answered else self._missed[_name(pod)] + 1
-        if not any(answers):
+        told = [answer for answer in answers if answer is not None]
+        if len(pods) > 1:
+            await self._choose(pods, [answer is not None for answer in answers])
+        return self._nodes_of(namespace, frozenset.intersection(*told)) if told else set()
+
+    def _nodes_of(self, namespace: str, names: Iterable[str]) -> set[str]:
+        pods = [pod for name in names if (pod := self._store.find(POD, namespace, name))]
+        return {pod["spec"]["nodeName"] for pod in pods if diagnose.ready(pod)}
+
+    async def _choose(self, pods: Sequence[Raw], answered: Sequence[bool]) -> None:
+        for pod, answers in zip(pods, answered, strict=True):
+            self._missed[_name(pod)] = 0 if answers else self._missed[_name(pod)] + 1
+        if not any(answered):
             return
-        for pod, answered in zip(pods, answers, strict=True):
+        for pod, answers in zip(pods, answered, strict=True):
             serves = pod["metadata"]["labels"].get(labels.SERVING) == labels.SERVES
             if serves and self._missed[_name(pod)] >= MISSES:
                 await self._mark(pod, "false")
-            elif not serves and answered:
+            elif not serves and answers:
                 await self._mark(pod, labels.SERVES)
 
-    async def _answers(self, session: aiohttp.ClientSession, pod: Raw) -> bool:
+    async def _answers(self, session: aiohttp.ClientSession, pod: Raw) -> frozenset[str] | None:
+        """Names of the replicas it does not reach; None: no answer."""
         where = authority(pod["status"]["podIP"], self._port)
         try:
-            async with session.get(f"http://{where}/livez", allow_redirects=False) as response:
-                return response.status < 500
+            return frozenset(Unreached.model_validate_json(await body(session, f"http://{where}/unreached")).pods)
+        except aiohttp.ClientResponseError as refusal:  # an agent from before there was this page
+            return frozenset() if refusal.status < 500 else None
+        except (ValidationError, ValueError):
+            return frozenset()
         except (aiohttp.ClientError, TimeoutError, OSError):
-            return False
+            return None
 
     async def _mark(self, pod: Raw, value: str) -> None:
         namespace, name = _name(pod)

@@ -81,6 +81,7 @@ class Store:
         self._interests: dict[Key, tuple[Ref, ...]] = {}
         self._on_node: defaultdict[str, set[Name]] = defaultdict(set)
         self._nodes: dict[str, Node] = {}
+        self._silent: dict[str, str] = {}
         self.gateways = Gateways()
 
     def put(self, kind: Kind, raw: Mapping[str, Any]) -> set[Key]:
@@ -98,7 +99,7 @@ class Store:
         woken = self._unlink(kind, name, known) if known else set()
         table.objects[name] = kept = _kept(kind, raw)
         if kind in CLUSTERED:
-            return self._know_node(name[1], nodes.read(raw))
+            return self._know_node(name[1], raw)
         return woken | self._link(kind, name, kept) | self.gateways.put(kind, raw)
 
     def delete(self, kind: Kind, raw: Mapping[str, Any]) -> set[Key]:
@@ -182,6 +183,15 @@ class Store:
         """Every node: a view, not a copy."""
         return MappingProxyType(self._nodes)
 
+    def silence(self, name: str, words: str | None) -> set[Key]:
+        """What we know of a node that says nothing of itself; None: it is heard of again. The parents to wake."""
+        if words is None:
+            self._silent.pop(name, None)
+        else:
+            self._silent[name] = words
+        raw = self._raw(CLUSTERED[0].plural, ("", name))
+        return self._know_node(name, raw) if raw else set()
+
     def watch(self, key: Key, refs: Iterable[Ref]) -> None:
         """From now on a change of one of these wakes that parent, and only of these."""
         refs = tuple(refs)
@@ -200,9 +210,9 @@ class Store:
         kept = self._tables[plural].objects.get(name)
         return kept.raw if kept else None
 
-    def _know_node(self, name: str, node: Node | None) -> set[Key]:
+    def _know_node(self, name: str, raw: Mapping[str, Any] | None) -> set[Key]:
         """Whom news of a node wakes: those with a pod on it. A heartbeat is no news."""
-        before = self._nodes.pop(name, None)
+        before, node = self._nodes.pop(name, None), nodes.read(raw, self._silent.get(name)) if raw else None
         if node:
             self._nodes[name] = node
         if node == before:

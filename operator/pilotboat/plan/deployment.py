@@ -81,6 +81,7 @@ class ModelDeploymentPlanner:
             return report(View(observed, None, way, blocked=invalid(error)), now)
         served = sources.served(spec.model, parent["metadata"]["namespace"], observed.references)
         seen = recovery.look(observed, spec, way.pointed and spec.traffic is Traffic.GATEWAY, now)
+        observed = seen.believed(observed)
         if isinstance(served, Cause):
             return _kept(observed, spec, served, way, seen, now)
         target = _target(parent, spec, served, settings)

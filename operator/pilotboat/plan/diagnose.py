@@ -140,6 +140,13 @@ def ready(pod: Raw) -> bool:
     return said is not None and said.get("status") == "True"
 
 
+def without_ready(pod: Raw) -> Raw:
+    """The pod as if kubelet had called it not ready: it is known to be lost, and Kubernetes learns that later."""
+    others = [said for said in dig(pod, "status", "conditions") or () if said.get("type") != "Ready"]
+    unready = {**(condition(pod, "Ready") or {"type": "Ready"}), "status": "False"}
+    return {**pod, "status": {**pod["status"], "conditions": [*others, unready]}}
+
+
 def lasting(pod: Raw) -> bool:
     """Whether the pod is neither over (succeeded, failed, evicted) nor being deleted."""
     return dig(pod, "status", "phase") not in ("Failed", "Succeeded") and not _leaving(pod)

@@ -2,9 +2,10 @@
 
 Owns: which nodes are suspect and why. Must not know: pods, zones' states, who watches nodes.
 
-A node is suspect when Kubernetes has not heard of it (Ready is not True), somebody has marked it so, or a device of it
-is out of order: the device plugin offers fewer of a resource than there are, or a monitor (node-problem-detector,
-NVSentinel, DCGM's) has set a condition that names a GPU. Suspect says nothing of a replica there: it may well serve.
+A node is suspect when Kubernetes has not heard of it (Ready is not True), or we have not, when somebody has marked it
+so, or when a device of it is out of order: the device plugin offers fewer of a resource than there are, or a monitor
+(node-problem-detector, NVSentinel, DCGM's) has set a condition that names a GPU. Suspect says nothing of a replica
+there: it may well serve.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _GOOD_WHEN_TRUE = re.compile(r"(healthy|ready|ok)$", re.IGNORECASE)
 _BAD_WHEN_TRUE = re.compile(r"unhealthy|notready", re.IGNORECASE)
 
 
-def read(raw: Mapping[str, Any]) -> Node:
-    """A node as the API server has it."""
+def read(raw: Mapping[str, Any], silence: str | None = None) -> Node:
+    """A node as the API server has it; `silence`: why it counts as not heard of though Kubernetes still trusts it."""
     said = condition(raw, "Ready") or {}
     ready = said.get("status") == "True"
     return Node(
@@ -36,7 +37,7 @@ def read(raw: Mapping[str, Any]) -> Node:
         zone=(dig(raw, "metadata", "labels") or {}).get(ZONE, ""),
         ready=ready,
         since=parsed(said.get("lastTransitionTime")),
-        lost=_lost(raw, said),
+        lost=_lost(raw, said) or silence,
         fault=next(_faults(raw), None),
     )
 

@@ -39,6 +39,12 @@ class Recovery:
         found = observed.pods if revision is None else build.of_revision(observed.pods, revision)
         return self.losses.among(found)
 
+    def believed(self, observed: Observed) -> Observed:
+        """The same without the readiness of lost replicas, in which Kubernetes believes for most of a minute."""
+        lost = self.losses.failing
+        pods = (diagnose.without_ready(pod) if pod["metadata"]["name"] in lost else pod for pod in observed.pods)
+        return replace(observed, pods=tuple(pods)) if lost else observed
+
     @property
     def zone_weights(self) -> dict[str, int]:
         """Zones whose replicas get less than their share."""

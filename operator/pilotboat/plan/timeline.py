@@ -78,8 +78,7 @@ def followed(fault: Fault, lost: Losses, observed: Observed, want: int, now: dat
     new = [pod for pod in observed.pods if (born := parsed(made(pod))) and born >= since]
     replaced = fault.replaced_at or min(map(made, new), default=None)
     changes: dict[str, object] = {"traffic_moved_at": moved, "replaced_at": replaced}
-    # Kubernetes may call a lost replica ready for a minute: what is believed of it is that it does not serve.
-    ready = [pod for pod in observed.pods if diagnose.ready(pod) and pod["metadata"]["name"] not in lost.failing]
+    ready = [pod for pod in observed.pods if diagnose.ready(pod)]
     if len(ready) >= want:
         last = max(ready, key=_ready_at, default=None)
         at = max(_ready_at(last), fault.detected_at) if last else timestamp(now)

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from pilotboat.api import labels
+from pilotboat.api.routing import Unreached
 from pilotboat.engine.errors import Unavailable
 from pilotboat.engine.gateway_watch import MISSES, GatewayWatch
 from pilotboat.engine.gateways import key_of
@@ -30,6 +31,9 @@ class World:
         self.silent: set[str] = set()
         self.asked: dict[str, int] = {}
         self.refuses = False
+        self.unreached: dict[str, list[str]] = {}
+        """What each gateway tells; one that is not in it knows no such page."""
+        self.doubts: set[str] = set()
         self.over = asyncio.Event()
         """Until then the silent ones hold what they are asked."""
         self.store.put(MODEL_DEPLOYMENT, parent("chat", spec={"traffic": "Gateway"}))
@@ -60,7 +64,12 @@ class World:
         self.asked[name] = self.asked.get(name, 0) + 1
         if name in self.silent:
             await self.over.wait()
-        return web.Response(text="ok\n")
+        if name not in self.unreached:
+            return web.Response(status=404)
+        return web.Response(text=Unreached(pods=self.unreached[name]).model_dump_json())
+
+    def doubt(self, nodes: set[str]) -> None:
+        self.doubts = nodes
 
     async def rounds(self, count: int) -> None:
         """So many questions to one that answers."""
@@ -79,7 +88,7 @@ class World:
 @asynccontextmanager
 async def watching(world: World) -> AsyncIterator[None]:
     app = web.Application()
-    app.router.add_get("/livez", world.answer)
+    app.router.add_get("/unreached", world.answer)
     async with AsyncExitStack() as stack:
         runner = web.AppRunner(app, shutdown_timeout=0)
         await runner.setup()
@@ -89,7 +98,8 @@ async def watching(world: World) -> AsyncIterator[None]:
         port: int = runner.addresses[0][1]
         for number in (2, 3):
             await web.TCPSite(runner, f"127.0.9.{number}", port).start()
-        watch = GatewayWatch(world, world.store, Metrics().gateway_marks, every=0.01, timeout=0.2, port=port)
+        marks = Metrics().gateway_marks
+        watch = GatewayWatch(world, world.store, marks, world.doubt, every=0.01, timeout=0.2, port=port)
         task = asyncio.create_task(watch.run())
         try:
             yield
@@ -136,3 +146,36 @@ async def test_a_write_that_fails_is_tried_again() -> None:
         assert world.serving() == ALL
         world.refuses = False
         await world.become(ALL - {"gateway-3"})
+
+
+def replica(world: World, name: str, node: str, ready: str) -> None:
+    raw = pod(parent("chat"), name)
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}
+    world.store.put(POD, newer(raw, spec={"nodeName": node, "containers": []}, status=status))
+
+
+async def test_a_node_is_in_doubt_where_no_gateway_reaches_a_replica_that_is_called_ready() -> None:
+    world = World()
+    for name, node, ready in (("a", "node-1", "True"), ("b", "node-2", "True"), ("c", "node-3", "False")):
+        replica(world, name, node, ready)
+    world.unreached = {"gateway-1": ["a", "b", "c", "gone"], "gateway-2": ["a", "c", "gone"], "gateway-3": ["a", "c"]}
+    async with watching(world):
+        await world.rounds(3)
+        assert world.doubts == {"node-1"}
+        world.silent.add("gateway-2")  # who says nothing contradicts nobody
+        world.unreached["gateway-3"] = ["a", "b"]
+        await world.rounds(3)
+        assert world.doubts == {"node-1", "node-2"}
+        world.unreached["gateway-1"] = []
+        await world.rounds(3)
+        assert world.doubts == set()
+
+
+async def test_an_agent_from_before_reaches_everybody() -> None:
+    world = World()
+    replica(world, "a", "node-1", "True")
+    world.unreached = {"gateway-1": ["a"], "gateway-2": ["a"]}
+    async with watching(world):
+        await world.rounds(3)
+        assert world.doubts == set()
+        assert world.serving() == ALL

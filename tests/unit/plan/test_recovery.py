@@ -186,10 +186,12 @@ def test_a_device_that_is_out_of_order_matters_to_those_who_use_devices(
     assert world.asked == asked
 
 
-def test_while_the_stand_in_starts_the_cause_is_told() -> None:
+@pytest.mark.parametrize("noticed", [True, False])
+def test_while_the_stand_in_starts_the_cause_is_told(noticed: bool) -> None:
     world = World()
-    world.lose("n2")
+    world.lose("n2", noticed)
     world.carry_out(world.plan())
+    assert world.status["ready"] == "2/3"
     world.passes(5)
     told = condition(world.status, "Ready")
     assert (told["status"], told["reason"]) == ("False", "NodeLost")

@@ -1,0 +1,134 @@
+"""When a node counts as silent: a real store, Leases that are renewed or not, a clock that is set."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from pilotboat.api.reasons import Reason
+from pilotboat.engine.errors import Unavailable
+from pilotboat.engine.kinds import LEASE, MODEL_DEPLOYMENT, NODE, POD, Key, Kind
+from pilotboat.engine.node_watch import NAMESPACE, NodeWatch
+from pilotboat.engine.store import Store
+from tests.unit.engine.objects import newer, parent, pod
+
+PATIENCE = 20.0
+CHAT = Key(MODEL_DEPLOYMENT.plural, "ns", "chat")
+Raw = dict[str, Any]
+
+
+class World:
+    """One node with a pod of `chat`, its Lease, and who was woken."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.store = Store(lambda: self.now)
+        self.renewed: str | None = "first"
+        self.away = False
+        self.looks = 0
+        self.woken: list[Key] = []
+        self.store.put(MODEL_DEPLOYMENT, parent("chat"))
+        self.store.put(POD, pod(parent("chat"), "chat-1"))
+        self.heartbeat()
+        self.watch = NodeWatch(self, self.store, self.wake, lambda: self.now, every=0.001)
+
+    def heartbeat(self) -> None:
+        """The node's object, newer each time, and Ready in the eyes of Kubernetes."""
+        meta = {"name": "n1", "uid": "uid-n1", "labels": {}}
+        ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-05-01T11:00:00Z"}
+        self.store.put(NODE, newer({"metadata": meta, "spec": {}, "status": {"conditions": [ready]}}))
+
+    def wake(self, keys: Iterable[Key]) -> None:
+        self.woken += keys
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Raw | None:
+        assert (kind, namespace, name) == (LEASE, NAMESPACE, "n1")
+        self.looks += 1
+        if self.away:
+            raise Unavailable(0, "Unavailable", "nobody there")
+        return {"spec": {"renewTime": self.renewed, "leaseDurationSeconds": 40}} if self.renewed else None
+
+    @property
+    def lost(self) -> str | None:
+        return self.store.nodes["n1"].lost
+
+    async def after(self, seconds: float) -> None:
+        """That time has passed, and looks were made since."""
+        self.now += seconds
+        before = self.looks
+        async with asyncio.timeout(PATIENCE):
+            while self.looks < before + 2:  # noqa: ASYNC110 -- there is no event for it
+                await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def watching(world: World) -> AsyncIterator[None]:
+    task = asyncio.create_task(world.watch.run())
+    world.watch.doubt({"n1"})
+    try:
+        yield
+        assert not task.done()
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_silence_beyond_a_renewal_makes_it_suspect_until_it_is_heard_of() -> None:
+    world = World()
+    async with watching(world):
+        await world.after(0)
+        await world.after(11)
+        assert world.lost is None
+        await world.after(1)
+        assert "no sign of its kubelet for 12 s" in (world.lost or "")
+        suspect = world.store.nodes["n1"].suspect
+        assert suspect is not None
+        assert suspect[0] is Reason.NODE_LOST
+        assert world.woken == [CHAT]
+        world.heartbeat()
+        assert world.lost, "what the API server still has of it is no sign of life"
+        world.watch.doubt(set())
+        await world.after(100)
+        assert world.lost, "it is looked at until it is heard of"
+        assert world.woken == [CHAT]
+        world.renewed = "second"
+        async with asyncio.timeout(PATIENCE):
+            while world.lost:  # noqa: ASYNC110 -- there is no event for it
+                await asyncio.sleep(0.001)
+        assert world.woken == [CHAT, CHAT]
+
+
+async def test_a_kubelet_that_renews_is_not_silent() -> None:
+    world = World()
+    async with watching(world):
+        for number in range(6):
+            world.renewed = f"renewal {number}"
+            await world.after(10)
+        assert world.lost is None
+        assert world.woken == []
+
+
+async def test_a_control_plane_that_was_away_tells_nothing_of_nodes() -> None:
+    world = World()
+    async with watching(world):
+        await world.after(5)
+        world.away = True
+        await world.after(60)
+        world.away = False
+        await world.after(0)
+        await world.after(11)
+        assert world.lost is None
+        await world.after(2)
+        assert world.lost
+
+
+async def test_a_node_without_a_lease_is_a_matter_of_kubernetes() -> None:
+    world = World()
+    world.renewed = None
+    async with watching(world):
+        await world.after(0)
+        await world.after(60)
+        assert world.lost is None
