@@ -6,10 +6,12 @@ Knows nothing of images, requirements or the lab: it runs before any of these ex
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,3 +55,39 @@ def install(*packages: str) -> None:
     subprocess.run(["apt-get", "update", "-qq"], check=True, env=quiet)
     command = ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", *packages]
     subprocess.run(command, check=True, env=quiet, stdout=subprocess.DEVNULL)
+
+
+def unpacked(package: str, folder: Path) -> Path:
+    """The files of a Debian package, under `folder`: nothing is installed, and no service of it is started.
+
+    The package is kept in the cache, and checked each time against the SHA-256 that apt's signed index has.
+    """
+    digest = _offered(package)
+    kept = cache("debs") / f"{digest}.deb"
+    if not kept.exists() or _sha256(kept) != digest:
+        with tempfile.TemporaryDirectory(dir=cache("debs")) as name:
+            asked = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package]
+            subprocess.run(asked, check=True, cwd=name)
+            (got,) = Path(name).glob("*.deb")
+            if _sha256(got) != digest:
+                sys.exit(f"{got.name} is not what apt's index says: run `apt-get update` and this again")
+            got.rename(kept)
+    subprocess.run(["dpkg-deb", "--extract", str(kept), str(folder)], check=True)
+    return folder
+
+
+def _offered(package: str) -> str:
+    for update in (False, True):
+        if update:
+            subprocess.run(["apt-get", "update", "-qq"], check=True)
+        asked = ["apt-cache", "show", "--no-all-versions", package]
+        shown = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+        for line in shown.splitlines():
+            if line.startswith("SHA256: "):
+                return line.split()[1]
+    sys.exit(f"Debian's package {package!r} is needed, and apt knows none")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

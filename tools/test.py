@@ -26,6 +26,8 @@ GRACE = "20"
 
 SLOWEST = ("--durations=40", "--durations-min=3")
 """Tells which tests took the time of a stage."""
+EACH = ("-n2", "--lab-each", "--dist=loadgroup")
+"""Two labs for tests that may not have another beside them in theirs."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,7 +71,16 @@ def whole() -> None:
     every(
         ("End-to-end tests side by side", "pytest", "tests/e2e", "-q", *SLOWEST, "-m", "not alone", "-n3"),
         ("Integration tests", "pytest", "tests/integration", "-q", *SLOWEST, "-n3", "--dist=loadfile"),
-        ("End-to-end tests that break things", "pytest", "tests/e2e", "-q", *SLOWEST, "-m", "alone and not long"),
+        (
+            "End-to-end tests that break things",
+            "pytest",
+            "tests/e2e",
+            "-q",
+            *SLOWEST,
+            *EACH,
+            "-m",
+            "alone and not long",
+        ),
     )
     if os.environ.get("KEEP_LAB") is None:
         place.end_lab()
