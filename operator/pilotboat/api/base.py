@@ -5,6 +5,7 @@ Owns: the mechanics of the models. Must not know: any particular resource.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -23,6 +24,19 @@ class Model(BaseModel):
     def wire(self) -> dict[str, Any]:
         """The object as JSON-ready camelCase data, without fields that are None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class ConfigFile(Model):
+    """A file the operator writes and an image reads. snake_case and camelCase are both accepted."""
+
+    def to_json(self) -> str:
+        """Stable JSON: the same config gives the same bytes, so revisions hash alike."""
+        return json.dumps(self.wire(), sort_keys=True, indent=1)
+
+    @classmethod
+    def load(cls, text: str) -> Self:
+        """Parse and validate; raises pydantic.ValidationError that names each bad field."""
+        return cls.model_validate_json(text)
 
 
 class Status(Model):

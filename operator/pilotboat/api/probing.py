@@ -11,9 +11,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from .base import Duration, Model, Status, Url, seconds
+from .base import ConfigFile, Duration, Model, Status, Url, seconds
 from .routing import Minute
-from .runtime import ConfigFile
 
 MAX_PROMPTS, MAX_PROMPT = 100, 2000
 MAX_PROMPT_BYTES = 500_000

@@ -11,8 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from .base import Duration, Model, Status
-from .runtime import ConfigFile
+from .base import ConfigFile, Duration, Model, Status
 from .traffic import HeaderValue, HttpToken, Sticky
 
 ROUTE = "route.json"

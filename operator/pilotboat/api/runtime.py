@@ -11,11 +11,11 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from .base import Duration, Model, Sha256, Status, Url
+from .base import ConfigFile, Duration, Model, Sha256, Status, Url
 from .finetune_job import Checkpoints, DatasetFormat, Method, Progress, TrainerStatus, Training
 from .model_deployment import EngineType, FakeBehaviour, Inference
 from .sources import Digests, Http, HuggingFace
@@ -48,19 +48,6 @@ def files_digest(digests: Mapping[str, str]) -> str:
     """One SHA-256 for a whole folder, made from its files' names and digests."""
     listing = "".join(f"{name}\0{digests[name]}\n" for name in sorted(digests))
     return hashlib.sha256(listing.encode()).hexdigest()
-
-
-class ConfigFile(Model):
-    """A file the operator writes and an image reads. snake_case and camelCase are both accepted."""
-
-    def to_json(self) -> str:
-        """Stable JSON: the same config gives the same bytes, so revisions hash alike."""
-        return json.dumps(self.wire(), sort_keys=True, indent=1)
-
-    @classmethod
-    def load(cls, text: str) -> Self:
-        """Parse and validate; raises pydantic.ValidationError that names each bad field."""
-        return cls.model_validate_json(text)
 
 
 class Local(Model):
