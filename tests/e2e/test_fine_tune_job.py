@@ -79,8 +79,8 @@ def test_a_broken_line_is_named_by_its_number(space: Space) -> None:
 
 def test_suspended_and_resumed_it_continues(space: Space) -> None:
     give_rows(space)
-    training = {"maxSteps": 300, "batchSize": 4, "maxLength": 64, "gradientAccumulationSteps": 16}
-    space.apply("FineTuneJob", "pause", job(training=training, checkpoints={"everySteps": 10}))
+    training = {"maxSteps": 200, "batchSize": 4, "maxLength": 64, "gradientAccumulationSteps": 16}
+    space.apply("FineTuneJob", "pause", job(training=training, checkpoints={"everySteps": 5}))
     space.reason(FTJ, "pause", "Checkpointed", "CheckpointSaved")
     space.cluster.run("patch", FTJ, "pause", "--type=merge", '-p={"spec":{"suspend":true}}')
     space.wait(FTJ, "pause", "Suspended")
@@ -89,7 +89,7 @@ def test_suspended_and_resumed_it_continues(space: Space) -> None:
     space.cluster.run("patch", FTJ, "pause", "--type=merge", '-p={"spec":{"suspend":false}}')
     space.wait(FTJ, "pause", "Complete", "600s")
     status = space.status(FTJ, "pause")
-    assert status["progress"]["step"] == 300
+    assert status["progress"]["step"] == 200
     assert status["progress"]["lastCheckpoint"]["step"] >= step
 
 

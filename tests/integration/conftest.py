@@ -21,6 +21,7 @@ from tests.integration.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
 quiet()
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # what the tests compute themselves leaves cores to what they test
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -109,6 +109,41 @@ async def test_a_replica_that_fails_before_its_first_token_costs_no_request(
             answers = await asyncio.gather(*(said(pod, "fake:tokens=2") for _ in range(10)))
             assert [status for status, _ in answers] == [200] * 10
         assert asked, "the broken replica was tried"
+
+
+async def test_a_probe_that_is_late_after_a_reload_takes_nobody_out(pod: Gateway, net: str) -> None:
+    """The new worker has probed nobody yet; the replica was well until then, and answers what it is asked."""
+    late: list[None] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if holds and head.startswith("GET /readyz"):
+            with suppress(ConnectionError):
+                await reader.read()  # until the prober has had enough
+            late.append(None)
+        else:
+            body = b"" if head.startswith("GET /readyz") else b"{}"
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body))
+        writer.close()
+
+    holds = False
+    async with await asyncio.start_server(serve, f"{net}.8", PORT):
+        await pod.endpoints(STABLE, f"{net}.8")
+        await pod.uses(f"{net}.8")
+        await until(lambda: answered(pod))
+        holds, reloads = True, await pod.metric("reloads_total")
+        await pod.route(lanes={STABLE: 1000}, max_queued=9)
+        await until(lambda: more_than(pod, "reloads_total", reloads))
+        await pod.ready()
+        late.clear()  # of the former worker's
+        while len(late) < 2:
+            assert (await said(pod, "fake:tokens=1"))[0] == 200
+        assert (await said(pod, "fake:tokens=1"))[0] == 200
+        assert await pod.unreached() == []
+
+
+async def answered(pod: Gateway) -> bool:
+    return (await said(pod, "fake:tokens=1"))[0] == 200
 
 
 async def said(pod: Gateway, text: str) -> tuple[int, str]:

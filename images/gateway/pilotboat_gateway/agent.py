@@ -69,7 +69,6 @@ class Agent:
         """When the oldest change that is not applied yet was told."""
         self._routes: Mapping[str, Route] = self._driver.saved.routes
         self._bad: set[str] = set()
-        self._unreached = Unreached()
         self._name = uuid.uuid4().hex
         self._began = time.time()
 
@@ -79,7 +78,7 @@ class Agent:
             ready=lambda: self._driver.matches,
             synced=lambda: self._driver.written,
             metrics=self._page,
-            unreached=lambda: self._unreached,
+            unreached=lambda: Unreached(pods=sorted(self._driver.unreached)),
             evidence=self._evidence,
             feedback=self._feedback,
         )
@@ -160,9 +159,7 @@ class Agent:
             try:
                 if not await self._driver.still_matches() or await self._driver.sweep():
                     self._wake()
-                self._unreached = Unreached(pods=await streams.unreached(self._settings, self._driver.saved.boards))
             except Unreachable:
-                self._unreached = Unreached()
                 self._wake()
 
     async def _scrape(self) -> None:

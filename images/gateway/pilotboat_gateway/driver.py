@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pilotboat.api.routing import Route
 
-from . import runtime, table
+from . import runtime, streams, table
 from .config import (
     LEAVING,
     SPILL_LIMIT,
@@ -79,6 +79,8 @@ class Driver:
         self._leaves = False
         self._running: Running | None = None
         """The worker that was steered last."""
+        self.unreached: frozenset[str] = frozenset()
+        """Pods that its probes did not reach when we last looked."""
         self.matches = False
         """HAProxy runs, and with what was last wanted."""
         self.written = False
@@ -119,9 +121,12 @@ class Driver:
         ]
 
     async def sweep(self) -> bool:
-        """Move what waits in vain, and take those out who drained and have no stream left; True where any went."""
+        """Move what waits in vain, and take those out who drained and have no stream left; True where any went.
+
+        Raises Unreachable where no HAProxy runs: what its probes reached is remembered for the next one."""
         rows = await runtime.stats(self._settings.runtime)
         await runtime.tell(self._settings.runtime, _requeue(rows))
+        self.unreached = streams.unreached(rows, self.saved.boards)
         waiting = table.draining(self.saved.boards)
         busy = {(row["pxname"], row["svname"]) for row in rows if int(row["scur"] or 0) + int(row["qcur"] or 0)}
         idle = [(name, lane, at) for name, lane, at in waiting if (backend(name, lane), server(at)) not in busy]
@@ -172,6 +177,7 @@ class Driver:
         if self._drained is None:
             self._drained = {f"{owner}/{name}" for (owner, name), there in placed.items() if there.draining}
         coming, going = self._moves(placed, self._drained)
+        coming += self._trusted(placed, await runtime.running(socket))
         await runtime.tell(socket, coming)
         entries = self._entries(self.saved)
         if await runtime.show_map(socket, self._settings.map) != entries:
@@ -189,6 +195,17 @@ class Driver:
                 coming += arrive
                 going += leave
         return coming, going
+
+    def _trusted(self, placed: Mapping[tuple[str, str], Placed], running: Running) -> list[str]:
+        """A worker that has just begun is told who was well until now: it has not had the time to find out."""
+        if running == self._running:
+            return []
+        return [
+            runtime.trust(f"{backend(*lane)}/{server(at)}")
+            for lane, at, seat in table.seats(self.saved.boards)
+            if seat is not None and not seat.draining and seat.pod not in self.unreached
+            if (there := placed.get((backend(*lane), server(at)))) and (there.up or self._running is not None)
+        ]
 
 
 def _requeue(rows: list[dict[str, str]]) -> list[str]:

@@ -17,6 +17,8 @@ from .table import Seat
 PATIENCE = 5.0
 AGENT_ASKED = 0x04
 """Bit of a server's agent check: the replica's own word sets its weight."""
+STOPPED = "0"
+"""Operational state of a server that its probes do not reach."""
 MAINTENANCE, DRAIN = 0x01, 0x08
 """Bits of a server's administrative state: set by us, or (drain) by the replica's own agent."""
 
@@ -39,6 +41,8 @@ class Placed:
     draining: bool
     weight: int | None
     """Per cent, where we have set it; None where the replica's own word does."""
+    up: bool
+    """Whether its probes reach it, or none has been made yet."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ async def servers(path: Path) -> dict[tuple[str, str], Placed]:
             admin = int(fields[6])
             weight = None if int(fields[14]) & AGENT_ASKED else int(fields[7])
             found[fields[1], fields[3]] = Placed(
-                fields[4], int(fields[18]), bool(admin & MAINTENANCE), bool(admin & DRAIN), weight
+                fields[4], int(fields[18]), bool(admin & MAINTENANCE), bool(admin & DRAIN), weight, fields[5] != STOPPED
             )
     return found
 
@@ -148,7 +152,15 @@ def occupy(name: str, seat: Seat, there: Placed) -> list[str]:
         f"set server {name} weight 100%",
         *weigh(name, seat.weight, there),
         f"set server {name} state ready",
+        trust(name),
     ]
+
+
+def trust(name: str) -> str:
+    """A replica gets the whole credit that its probes may use up.
+
+    HAProxy gives a server none that it begins to probe: one answer that comes late, and a healthy replica is out."""
+    return f"set server {name} health up"
 
 
 def weigh(name: str, weight: int, there: Placed) -> list[str]:

@@ -48,10 +48,10 @@ async def look(settings: Settings, table: Table) -> Told:
     return told
 
 
-async def unreached(settings: Settings, table: Table) -> list[str]:
-    """Pods, of any deployment, that the probes of the worker that accepts do not reach. Raises Unreachable."""
-    seen = _sightings(await runtime.stats(settings.runtime), table, time.time())
-    return sorted({pod for pods in seen.values() for pod, sighting in pods.items() if not sighting.up})
+def unreached(rows: list[dict[str, str]], table: Table) -> frozenset[str]:
+    """Pods, of any deployment, that the probes do not reach."""
+    seen = _sightings(rows, table, time.time())
+    return frozenset(pod for pods in seen.values() for pod, sighting in pods.items() if not sighting.up)
 
 
 async def until_gone(settings: Settings) -> None:

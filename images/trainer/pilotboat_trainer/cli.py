@@ -35,6 +35,9 @@ OFFLINE = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TQDM_DISABLE": "1",
 }
+SPINS = "1000"
+"""How often threads look for one another before they sleep. By default libgomp's spin, and on cores that others want
+too the spinning thread keeps the one that it waits for from running."""
 CACHES = {"HF_HOME": "/tmp/huggingface", "TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor"}
 
 
@@ -79,6 +82,8 @@ def _run(config: TrainerConfig, stop: Stop) -> TrainerResult:
 def _environment(threads: int) -> None:
     """Read once by the libraries, as they are imported."""
     os.environ |= OFFLINE | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     for name, value in CACHES.items():
         os.environ.setdefault(name, value)
     warnings.simplefilter("ignore", FutureWarning)  # the libraries' words to each other; the log is the user's
