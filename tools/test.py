@@ -24,10 +24,8 @@ TYPED = ("operator", "images/server", "images/trainer", "images/fetch", "images/
 GRACE = "20"
 """Seconds until the lab misses a silent node: Kubernetes' own 50 would be waited for again and again."""
 
-SLOWEST = ("--durations=40", "--durations-min=3")
-"""Tells which tests took the time of a stage."""
-EACH = ("-n2", "--lab-each", "--dist=loadgroup")
-"""Two labs for tests that may not have another beside them in theirs."""
+PYTEST = ("pytest", "-q", "--durations=40", "--durations-min=3")
+"""With a word on which tests took the time."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -66,24 +64,21 @@ def whole() -> None:
     place.prepare_lab()
     host.need("knotd", "knot")
     place.the_lab("default")
-    # They wait more than they compute, so three at a time; an integration test's file stays together, for its servers.
-    # None needs what another leaves, so one that fails hides nothing of the next: a run on a new machine is dear.
-    every(
-        ("End-to-end tests side by side", "pytest", "tests/e2e", "-q", *SLOWEST, "-m", "not alone", "-n3"),
-        ("Integration tests", "pytest", "tests/integration", "-q", *SLOWEST, "-n3", "--dist=loadfile"),
-        (
-            "End-to-end tests that break things",
-            "pytest",
-            "tests/e2e",
-            "-q",
-            *SLOWEST,
-            *EACH,
-            "-m",
-            "alone and not long",
-        ),
-    )
-    if os.environ.get("KEEP_LAB") is None:
-        place.end_lab()
+    # An integration test's file stays together, for its servers. Tests that break things mostly wait: so each of three
+    # workers has a lab of its own to break. No stage needs what another leaves, so one that fails hides nothing of the
+    # next: a run on a new machine is dear.
+    integration = (*PYTEST, "tests/integration")
+    beside = (*PYTEST, "tests/e2e", "-m", "not alone")
+    alone = (*PYTEST, "tests/e2e", "-m", "alone and not long")
+    try:
+        every(
+            ("End-to-end tests side by side", *beside, "-n3"),
+            ("Integration tests", *integration, "-n3", "--dist=loadfile"),
+            ("End-to-end tests that break things", *alone, "-n3", "--lab-each", "--dist=loadgroup"),
+        )
+    finally:
+        if os.environ.get("KEEP_LAB") is None:
+            place.end_lab()
 
 
 def soak() -> None:

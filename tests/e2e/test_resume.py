@@ -62,7 +62,8 @@ def test_a_node_that_is_cut_off_costs_no_more_than_a_few_steps(space: Space) -> 
 
 def test_a_pod_that_is_deleted_saves_and_another_goes_on(space: Space) -> None:
     give_rows(space)
-    space.apply("FineTuneJob", "drained", job(**{**LONG, "training": {**LONG["training"], "maxSteps": 240}}))
+    training = {**LONG["training"], "maxSteps": 240, "gradientAccumulationSteps": 16}
+    space.apply("FineTuneJob", "drained", job(**{**LONG, "training": training}))
     space.reason(FTJ, "drained", "Checkpointed", "CheckpointSaved")
     pod = running(space, "drained")
     space.cluster.run("delete", "pod", pod["metadata"]["name"], "--wait=false")
