@@ -64,7 +64,7 @@ def replica(folder: Path, address: str, **environ: str) -> Iterator[subprocess.P
     """The real server with the fake engine; it may not listen yet."""
     config = folder / f"{address}.json"
     config.write_text(
-        '{"model": {"path": "/none", "name": "m"}, "engine": {"type": "Fake"}, "inference": {"batchSize": 512}, '
+        '{"model": {"path": "/none", "name": "chat"}, "engine": {"type": "Fake"}, "inference": {"batchSize": 512}, '
         f'"service": {{"host": "{address}", "port": {PORT}, "workers": 1}}}}'
     )
     with (folder / f"{address}.log").open("wb") as log:
@@ -238,7 +238,7 @@ class Gateway:
 
     def chat(self, text: str, stream: bool = False, port: int = 0) -> Any:
         """A request that generates; for `async with`."""
-        body = {"model": "m", "messages": [{"role": "user", "content": text}], "stream": stream}
+        body = {"model": "chat", "messages": [{"role": "user", "content": text}], "stream": stream}
         return self.http.post(f"http://127.0.0.1:{port or self.port}/v1/chat/completions", json=body)
 
     async def answered_by(self, wanted: set[str]) -> None:

@@ -106,7 +106,7 @@ async def chats(pod: Gateway, count: int, **headers: str) -> Counter[str]:
     """Requests one after the other; by revision that answered, or status."""
     seen: Counter[str] = Counter()
     for number in range(count):
-        body = {"model": "m", "messages": [{"role": "user", "content": f"fake:tokens=1 number {number}"}]}
+        body = {"model": "chat", "messages": [{"role": "user", "content": f"fake:tokens=1 number {number}"}]}
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         url = f"http://127.0.0.1:{pod.port}/v1/chat/completions"
         async with pod.http.post(url, json=body, headers=sent) as response:
@@ -134,7 +134,7 @@ async def test_the_share_is_exact_and_what_is_copied_is_the_request_itself(pod: 
             assert headers[""] == "POST /v1/chat/completions HTTP/1.1"
             assert (headers["x-pilotboat-mirror"], headers["authorization"]) == ("1", KEY.lower())
             assert headers["x-request-id"].startswith(f"{CANARY}-")
-            assert json.loads(body)["model"] == "m"
+            assert json.loads(body)["model"] == "chat"
         await copying(pod, 100)
         assert await chats(pod, 10) == {STABLE: 10}
         assert await ended(pod, 40) == {"answered": 40}
@@ -212,7 +212,7 @@ async def test_a_body_that_is_not_all_here_is_not_copied(pod: Gateway, net: str)
             assert response.headers["x-pilotboat-revision"] == STABLE
 
         async def pieces() -> AsyncIterator[bytes]:
-            yield b'{"model": "m", "messages": [{"role": "user", "content": "in pieces"}]}'
+            yield b'{"model": "chat", "messages": [{"role": "user", "content": "in pieces"}]}'
 
         url = f"http://127.0.0.1:{pod.port}/v1/chat/completions"
         async with pod.http.post(url, data=pieces(), headers={"content-type": "application/json"}) as response:

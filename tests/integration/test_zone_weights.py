@@ -143,6 +143,22 @@ async def test_probes_tell_within_six_seconds_who_is_reached_no_more(pod: Gatewa
     await until(lambda: tells(pod, []))
 
 
+async def test_who_gets_nothing_is_tried_with_a_request_of_our_own(pod: Gateway, net: Replicas) -> None:
+    """Those that have their share are left alone. The last test here: it ends a replica."""
+    name, processes = net
+    await weigh(pod, b=0)
+    await until(lambda: canned(pod, {f"pod-{name}.1": None, f"pod-{name}.2": ""}))
+    os.killpg(processes[1].pid, signal.SIGKILL)
+    await until(lambda: canned(pod, {f"pod-{name}.1": None, f"pod-{name}.2": "ClientConnectorError"}))
+    await weigh(pod)
+    await until(lambda: canned(pod, {f"pod-{name}.1": None, f"pod-{name}.2": None}))
+
+
+async def canned(pod: Gateway, wanted: dict[str, str | None]) -> bool:
+    found = {name: seen.canned for name, seen in (await pod.evidence()).replicas.items()}
+    return {name: told and told.partition(":")[0] for name, told in found.items()} == wanted
+
+
 async def tells(pod: Gateway, unreached: list[str]) -> bool:
     return await pod.unreached() == unreached
 

@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from pilotboat.api.routing import Evidence, Route, Unreached
 
 from . import kube, requestlog, streams, web, world
+from .canned import Canned
 from .driver import Driver
 from .evidence import Recorder
 from .kube import Kube, Objects
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 TICK = 1.0
 """Seconds between two looks whether HAProxy is there, who of those who drain has ended, and whom it does not reach."""
-SCRAPE = 10.0
+SCRAPE, CANNED = 10.0, 5.0
 NOT_THERE, REFUSED = 0.1, 1.0
 """Seconds until the next try."""
 LINE = 4096
@@ -62,6 +63,7 @@ class Agent:
         self._metrics = Metrics(self._recorder)
         self._driver = Driver(settings, self._metrics)
         self._scraper = Scraper()
+        self._canned = Canned()
         self._configs: Objects | None = None
         self._slices: Objects | None = None
         self._changed = asyncio.Event()
@@ -96,6 +98,7 @@ class Agent:
                 group.create_task(self._drive())
                 group.create_task(self._look())
                 group.create_task(self._scrape())
+                group.create_task(self._try_resting())
 
     def _configs_are(self, objects: Objects) -> None:
         self._configs = objects
@@ -168,6 +171,12 @@ class Agent:
             for pod, counts in await self._scraper.round(self._pods()):
                 self._recorder.per_token(pod.deployment, pod.revision, pod.name, counts, time.time())
 
+    async def _try_resting(self) -> None:
+        """Whose zone gets nothing is tried, so that it is known when the zone may have traffic again."""
+        while True:
+            await asyncio.sleep(CANNED)
+            await self._canned.round(self._driver.pods(weight=0))
+
     def _pods(self) -> list[Pod]:
         """Of deployments where revisions are compared."""
         shared = {name for name, route in self._routes.items() if sum(lane.share > 0 for lane in route.lanes) > 1}
@@ -207,6 +216,7 @@ class Agent:
             told = await streams.look(self._settings, self._driver.saved.boards)
         except Unreachable:
             told = streams.Told()
+        seen = told.replicas.get(name, {})
         return Evidence(
             gateway=self._name,
             now=time.time(),
@@ -214,7 +224,7 @@ class Agent:
             minutes=self._recorder.minutes(name, since),
             pods=self._recorder.pods(name, since),
             open_streams={revision: count for (owner, revision), count in told.open.items() if owner == name},
-            replicas=told.replicas.get(name, {}),
+            replicas={pod: each.model_copy(update={"canned": self._canned.of(pod)}) for pod, each in seen.items()},
             feedback=self._recorder.outcomes(name),
         )
 

@@ -111,13 +111,13 @@ class Driver:
         self.matches = found is not None and found == self._running and found.signature == wanted
         return self.matches
 
-    def pods(self) -> list[Pod]:
-        """Everybody who takes requests."""
+    def pods(self, weight: int | None = None) -> list[Pod]:
+        """Everybody who takes requests; or those whose zone has that weight."""
         boards = self.saved.boards
         return [
             Pod(name, boards[name].slots[lane].revision or "", seat.pod, place_of(seat))
             for (name, lane), _, seat in table.seats(boards)
-            if seat is not None and not seat.draining
+            if seat is not None and not seat.draining and weight in (None, seat.weight)
         ]
 
     async def sweep(self) -> bool:

@@ -134,6 +134,8 @@ class Sighting(Status):
     up: bool
     since: float
     """Unix time of the last change."""
+    canned: str | None = None
+    """Where its zone gets nothing: why its canned inference failed, empty where it did not; None: none was made."""
 
 
 class Unreached(Status):

@@ -1,7 +1,7 @@
 """Takes a gateway that does not answer out of its Services, long before the cluster knows that its node is lost.
 
-Owns: asking every gateway again and again whom it does not reach, and the label by which Services choose. Must not
-know: what a gateway does, nor what becomes of nodes on which nobody is reached (node_watch.py).
+Owns: asking every gateway again and again whom it does not reach, and the label by which Services choose.
+Must not know: what a gateway does, nor what becomes of nodes on which nobody is reached (node_watch.py).
 
 kubelet's silence is noticed after 40 to 50 seconds, and until then every other caller would be sent to a dead gateway.
 The last gateway that answers is never taken out, and where none answers, it is rather we who are cut off: nothing is

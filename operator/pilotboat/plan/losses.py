@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..api.recovery import LostNode
+from ..api.routing import Sighting
 from . import diagnose
 from .build import Raw, dig, elapsed, parsed, timestamp
 from .types import Node, Observed
@@ -40,6 +41,8 @@ class Sight:
     """Whether any gateway reaches it."""
     down_since: float = 0
     """Unix time at which the last gateway took it out, where none reaches it."""
+    canned: frozenset[str] = frozenset()
+    """What came of canned inferences: why they failed, empty where one did not."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,19 @@ class Losses:
 
 def sights(observed: Observed, since: datetime | None) -> dict[str, Sight]:
     """By pod: what those gateways say that have answered since then."""
-    told: dict[str, list[tuple[bool, float]]] = {}
+    told: dict[str, list[Sighting]] = {}
     for answer, at in zip(observed.evidence, observed.evidence_at, strict=True):
         if since is None or at >= since:
             for pod, seen in answer.replicas.items():
-                told.setdefault(pod, []).append((seen.up, seen.since))
-    return {
-        pod: Sight(True) if any(up for up, _ in seen) else Sight(False, max(since for _, since in seen))
-        for pod, seen in told.items()
-    }
+                told.setdefault(pod, []).append(seen)
+    return {pod: _sight(seen) for pod, seen in told.items()}
+
+
+def _sight(seen: Sequence[Sighting]) -> Sight:
+    canned = frozenset(each.canned for each in seen if each.canned is not None)
+    if any(each.up for each in seen):
+        return Sight(True, canned=canned)
+    return Sight(False, max(each.since for each in seen), canned)
 
 
 def look(observed: Observed, known: Sequence[LostNode], well_after: float, asks: bool, now: datetime) -> Losses:

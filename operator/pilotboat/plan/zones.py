@@ -7,7 +7,8 @@ Owns: the state machine of a zone, its hysteresis, and when it refuses to act. M
 
 A zone fails when enough of its nodes are suspect and enough of the replicas there do not serve. It is lost when it has
 failed long enough, unless most zones look bad (then it is more likely that we do) or nobody else could serve. It gets
-traffic back when it has been well long enough, and any failure on the way starts that anew; each loss doubles the time.
+traffic back when it has been well long enough and a canned inference succeeds there (where gateways make one), and any
+failure on the way starts that anew; each loss doubles the time.
 All that counts is in status, so a new operator goes on where the old one was.
 """
 
@@ -20,7 +21,7 @@ from datetime import datetime, timedelta
 from ..api.recovery import FailbackMode, FailoverMode, Zones, ZoneState, ZoneStatus
 from . import diagnose
 from .build import Raw, dig, elapsed, timestamp
-from .losses import FORGET, trusted_after
+from .losses import FORGET, Sight, trusted_after
 from .types import Node
 
 _TRUSTED = (ZoneState.HEALTHY, ZoneState.SUSPECT)
@@ -36,6 +37,8 @@ class Zone:
     replicas: int = 0
     failing: int = 0
     ready: int = 0
+    canned: str | None = None
+    """Why the canned inference of a replica there failed, empty where none did; None: none was made yet."""
 
     def fails(self, threshold: int) -> bool:
         """Whether as many nodes and replicas fail as the threshold says, in per cent."""
@@ -63,9 +66,10 @@ class World:
         return sum(self.zones[name].ready for name in names if name in self.zones)
 
 
-def count(pods: Sequence[Raw], nodes: Mapping[str, Node], failing: frozenset[str]) -> World:
-    """The zones of all nodes that have one; `failing` are names of lost replicas."""
+def count(pods: Sequence[Raw], nodes: Mapping[str, Node], failing: frozenset[str], seen: Mapping[str, Sight]) -> World:
+    """The zones of all nodes that have one; `failing` are names of lost replicas, `seen` what gateways see of them."""
     found: dict[str, dict[str, int]] = {}
+    canned: dict[str, set[str]] = {}
     for node in nodes.values():
         if node.zone:
             zone = found.setdefault(node.zone, dict.fromkeys(("nodes", "suspect", "replicas", "failing", "ready"), 0))
@@ -78,7 +82,10 @@ def count(pods: Sequence[Raw], nodes: Mapping[str, Node], failing: frozenset[str
             found[where.zone]["replicas"] += 1
             found[where.zone]["failing"] += lost
             found[where.zone]["ready"] += diagnose.ready(pod) and not lost
-    return World({name: Zone(name, **counts) for name, counts in sorted(found.items())})
+            if sight := seen.get(pod["metadata"]["name"]):
+                canned.setdefault(where.zone, set()).update(sight.canned)
+    worst = {name: max(told) for name, told in canned.items() if told}
+    return World({name: Zone(name, **counts, canned=worst.get(name)) for name, counts in sorted(found.items())})
 
 
 def look(known: Sequence[ZoneStatus], spec: Zones, world: World, now: datetime) -> tuple[ZoneStatus, ...]:
@@ -195,6 +202,8 @@ def _recovering(zone: ZoneStatus, seen: Zone, spec: Zones, now: datetime) -> Zon
         return zone.model_copy(update={"message": f"well again; gets traffic after {well_for(zone, spec):.0f} s of it"})
     if seen.replicas and not seen.ready:
         return zone.model_copy(update={"message": "well long enough; none of its replicas is ready"})
+    if seen.canned:
+        return zone.model_copy(update={"message": f"well long enough; a canned inference fails: {seen.canned}"})
     return _returned(zone, spec, 0, now)
 
 

@@ -154,3 +154,12 @@ def test_the_last_gateways_word_is_when_traffic_had_moved() -> None:
         evidence_at=(NOW, NOW),
     )
     assert losses.sights(observed, None)["p"].down_since == 103
+
+
+def test_what_came_of_canned_inferences_is_told_with_the_sight() -> None:
+    told = [
+        Evidence(gateway=name, now=0, replicas={"p": Sighting(up=True, since=100, canned=canned)})
+        for name, canned in (("a", ""), ("b", None), ("c", "HTTP 500"))
+    ]
+    observed = Observed(parent={}, evidence=tuple(told), evidence_at=(NOW, NOW, NOW))
+    assert losses.sights(observed, None)["p"] == losses.Sight(True, canned=frozenset({"", "HTTP 500"}))

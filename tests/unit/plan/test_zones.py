@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -44,6 +45,22 @@ def walk(*steps: tuple[float, World], known: States = (), **more: Any) -> States
 
 def state(found: States, name: str = "a") -> ZoneState:
     return next(zone.state for zone in found if zone.name == name)
+
+
+def tried(canned: str | None) -> World:
+    """All is well again, and that is what came of a canned inference in zone a."""
+    return World({**world().zones, "a": dataclasses.replace(world().zones["a"], canned=canned)})
+
+
+@pytest.mark.parametrize(("canned", "after"), [(None, T), ("", T), ("HTTP 500: the engine is broken", R)])
+def test_a_zone_whose_replicas_cannot_infer_does_not_return(canned: str | None, after: ZoneState) -> None:
+    """An older gateway makes none, and a zone must not wait for it for ever."""
+    lost = walk((0, world()), (1, world("a")), (16, world("a")), (20, tried("no answer within 30 s")))
+    assert state(lost) is R
+    found = walk((321, tried(canned)), known=lost)
+    assert state(found) is after
+    assert ("the engine is broken" in found[0].message) is (after is R)
+    assert state(walk((330, tried("")), known=found)) is T
 
 
 def test_a_zone_that_fails_long_enough_is_lost_and_gets_nothing() -> None:
@@ -179,5 +196,5 @@ def test_zones_are_counted_by_their_nodes() -> None:
     nodes = {n: Node(n, z, lost=lost) for n, z, lost in (("node-1", "a", "gone"), ("n2", "b", None), ("n3", "", None))}
     pods = [Pod("p").unready(), Pod("q").serving()]
     pods[1].raw["spec"]["nodeName"] = "n2"
-    found = zones.count([pod.raw for pod in pods], nodes, frozenset({"p"}))
+    found = zones.count([pod.raw for pod in pods], nodes, frozenset({"p"}), {})
     assert found.zones == {"a": Zone("a", 1, 1, 1, 1, 0), "b": Zone("b", 1, 0, 1, 0, 1)}

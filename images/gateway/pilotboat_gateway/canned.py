@@ -1,0 +1,50 @@
+"""A canned inference for replicas that get no traffic, because their zone was lost: whether they still can.
+
+Owns: asking them, and what came of the last time. Must not know: zones, what is made of it.
+
+Their readiness may be from before the loss. A replica that wants an API key is taken at its word: the gateway has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import aiohttp
+
+from .scrape import AT_ONCE, Pod
+
+TIMEOUT = aiohttp.ClientTimeout(total=30, connect=2)
+WANTS_KEY = 401
+MOST = 200
+"""Characters of what a replica says instead."""
+
+
+class Canned:
+    """Remembers the last answer of each: empty where it was one."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str] = {}
+
+    def of(self, pod: str) -> str | None:
+        """Why the last one failed, empty where it did not; None: none was made since the pod has no traffic."""
+        return self._told.get(pod)
+
+    async def round(self, pods: Iterable[Pod]) -> None:
+        """Ask each of these once, and forget all others."""
+        asked = list(pods)
+        gate = asyncio.Semaphore(AT_ONCE)
+        async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
+            answers = await asyncio.gather(*(self._ask(session, gate, pod) for pod in asked))
+        self._told = {pod.name: answer for pod, answer in zip(asked, answers, strict=True)}
+
+    async def _ask(self, session: aiohttp.ClientSession, gate: asyncio.Semaphore, pod: Pod) -> str:
+        body = {"model": pod.deployment, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
+        try:
+            async with gate, session.post(f"http://{pod.address}/v1/completions", json=body) as response:
+                said = (await response.content.read(MOST)).decode(errors="replace")
+                return "" if response.status in (200, WANTS_KEY) else f"HTTP {response.status}: {said}"
+        except TimeoutError:
+            return f"no answer within {TIMEOUT.total:.0f} s"
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return f"{type(error).__name__}: {error}"[:MOST]
