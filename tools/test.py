@@ -64,9 +64,8 @@ def whole() -> None:
     place.prepare_lab()
     host.need("knotd", "knot")
     place.the_lab("default")
-    # An integration test's file stays together, for its servers. Tests that break things mostly wait: so each of three
-    # workers has a lab of its own to break. No stage needs what another leaves, so one that fails hides nothing of the
-    # next: a run on a new machine is dear.
+    # They wait more than they compute, so three at a time; an integration test's file stays together, for its servers.
+    # None needs what another leaves, so one that fails hides nothing of the next: a run on a new machine is dear.
     integration = (*PYTEST, "tests/integration")
     beside = (*PYTEST, "tests/e2e", "-m", "not alone")
     alone = (*PYTEST, "tests/e2e", "-m", "alone and not long")
@@ -74,7 +73,7 @@ def whole() -> None:
         every(
             ("End-to-end tests side by side", *beside, "-n3"),
             ("Integration tests", *integration, "-n3", "--dist=loadfile"),
-            ("End-to-end tests that break things", *alone, "-n3", "--lab-each", "--dist=loadgroup"),
+            ("End-to-end tests that break things", *alone),
         )
     finally:
         if os.environ.get("KEEP_LAB") is None:

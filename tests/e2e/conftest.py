@@ -1,7 +1,6 @@
 """The lab with the operator installed from the chart, a hub inside it, and a namespace for each test.
 
-Owns: what every end-to-end test starts from. The lab is started where it is not up. With `--lab-each` and `-n` every
-worker has a lab of its own, so that tests which break theirs may run side by side.
+Owns: what every end-to-end test starts from. The lab is started where it is not up.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from typing import Any
 import httpx
 import pytest
 
-from lab import cluster as labs
 from lab import faults, procs
 from lab.cluster import GPUS, settled
 from lab.kube import Client
@@ -37,33 +35,9 @@ LONGEST = ("test_soak.py", "test_resume.py", "test_fine_tune_job.py")
 MDEP, FTJ = "modeldeployments.pilotboat.dev", "finetunejobs.pilotboat.dev"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--lab-each", action="store_true", help="a lab for each worker; the first has the usual one")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if beside(config):
-        os.environ["LAB"] = f"beside-{worker()}"
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, so that no worker still has them when all others are done."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if beside(session.config):
-        labs.down(current())
-
-
-def worker() -> str:
-    """The name of this process among xdist's; empty where there is but one."""
-    return os.environ.get("PYTEST_XDIST_WORKER", "")
-
-
-def beside(config: pytest.Config) -> bool:
-    """Whether this process has a lab beside the usual one."""
-    return bool(config.getoption("--lab-each")) and worker() not in ("", "gw0")
 
 
 @dataclass(frozen=True)
@@ -141,8 +115,9 @@ class Space:
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     """The lab, with the images of this tree in its nodes, the operator from the chart, and a hub with models."""
+    worker = "PYTEST_XDIST_WORKER" in os.environ
     base = tmp_path_factory.getbasetemp()
-    done = (base.parent if worker() else base) / f"installed-{current().name}"  # one folder for all workers of a run
+    done = (base.parent if worker else base) / "installed"  # one folder for all workers of a run
     with host.locked("e2e"):
         cluster, refs = place.the_lab(demo.DEMO)
         if not done.exists():

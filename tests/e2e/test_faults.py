@@ -21,7 +21,7 @@ from tests.e2e.caller import CUT_OFF, Caller, Counted
 from tests.e2e.conftest import MDEP, Space, spread
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
-CALLS: dict[str, Any] = {"threads": 4, "pause": 0.05, "fresh": True}
+CALLS: dict[str, Any] = {"threads": 4, "pause": 0.1, "fresh": True}
 BOTH = "app.kubernetes.io/instance in (chat,pilotboat-gateway)"
 
 

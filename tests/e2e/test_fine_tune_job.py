@@ -26,6 +26,7 @@ def job(**more: Any) -> dict[str, Any]:
         "training": {"maxSteps": 8, "batchSize": 4, "maxLength": 64},
         "checkpoints": {"everySteps": 4},
         "output": {"pvc": {"size": "100Mi", "accessMode": "ReadWriteMany"}},
+        "podTemplate": {"resources": {"requests": {"cpu": "500m"}}},  # or it gets what all beside it leave
         **more,
     }
 

@@ -16,7 +16,7 @@ import pytest
 from lab import build, cluster, faults, layout, procs
 from lab.images import PROBE_IMAGE
 
-pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.xdist_group("lab")]  # they share three pods
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 SPACE = "lab-test"
 RESTRICTED = {
     "allowPrivilegeEscalation": False,

@@ -49,7 +49,7 @@ def test_a_dead_node_costs_no_request_and_gets_a_replacement_elsewhere(
 ) -> None:
     before = on(space, lost)
     assert len(before) == 1
-    with caller.load("chat", threads=4, pause=0.05) as load:
+    with caller.load("chat", threads=4, pause=0.1) as load:
         faults.power_off(lost)
         field(space, "{.status.recovery.nodes[0].counted}", "true")
         space.wait(MDEP, "chat", "Ready=False")
@@ -71,7 +71,7 @@ def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
 ) -> None:
     """Its pods live on and come back by themselves; whoever was made in their place goes when that is trusted."""
     before = on(space, lost)
-    with caller.load("chat", threads=4, pause=0.05) as load:
+    with caller.load("chat", threads=4, pause=0.1) as load:
         faults.partition(lab, lost.zone)
         space.reason(MDEP, "chat", "ZonesHealthy", "ZoneLost")
         route = json.loads(space.cluster.run("get", "configmap", "chat-route", "-ojson"))["data"]["route.json"]
@@ -97,7 +97,7 @@ def test_nodes_whose_agents_die_keep_their_replicas_because_these_serve(lab: Lab
     before = sorted(pod["metadata"]["name"] for pod in space.pods("chat"))
     silent = [node for node in lab.nodes if node.name != caller.node][:2]  # who calls is reached through its kubelet
     try:
-        with caller.load("chat", threads=4, pause=0.05) as load:
+        with caller.load("chat", threads=4, pause=0.1) as load:
             for node in silent:
                 faults.stop_kubelet(node)
             for node in silent:

@@ -307,3 +307,4 @@ async def gateway(cluster: Cluster, kubeconfig: Path, **environ: str) -> AsyncIt
             finally:
                 for each in list(made.processes):
                     made.kill(each)
+                print(made.log())  # shown where the test failed

@@ -48,9 +48,10 @@ def same_as(uninterrupted: Training, job: Training) -> None:
 
 
 def until(pod: subprocess.Popen[str], there: Callable[[], object]) -> None:
-    """Look without pause: what follows must happen while the pod is at it."""
+    """Look very often: what follows must happen while the pod is at it, and it needs the core that looks."""
     while not there():
         assert pod.poll() is None
+        time.sleep(0.001)
 
 
 def test_sigterm_saves_and_is_never_success(base: Path, uninterrupted: Training, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ SCRAPE, CANNED = 10.0, 5.0
 NOT_THERE, REFUSED = 0.1, 1.0
 """Seconds until the next try."""
 LINE = 4096
+NEWS = ("Server ", "backend ")
+"""How lines begin in which HAProxy says who is reached no more, or again, and why."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -186,11 +188,14 @@ class Agent:
         """HAProxy's own connection; one a worker."""
         try:
             async for line in reader:
-                match requestlog.read(line.decode(errors="replace")):
+                text = line.decode(errors="replace")
+                match requestlog.read(text):
                     case Seen() as seen:
                         self._recorder.request(seen, time.time())
                     case Copied() as copy:
                         self._recorder.copied(copy)
+                    case None if text.startswith(NEWS):
+                        log.info("HAProxy: %s", text.rstrip())
         except (ValueError, OSError) as error:  # a line of more than LINE: HAProxy connects anew
             log.warning("the log of requests broke off: %s", error)
         finally:
