@@ -24,9 +24,13 @@ UNPACK = "import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode='r|')
 SKIPPED = (".verified", ".html", ".md", ".partial")
 
 
-def start(cluster: Cluster, image: str, repos: Mapping[str, Sequence[Path]], shown: Step) -> None:
-    """The pod, ready, with every repository's files uploaded; paths are files or folders, laid out flat."""
-    for manifest in _manifests(image):
+def start(
+    cluster: Cluster, image: str, repos: Mapping[str, Sequence[Path]], shown: Step, node: str | None = None
+) -> None:
+    """The pod, ready, with every repository's files uploaded; paths are files or folders, laid out flat.
+
+    `node`: where it is to be, for those who break others."""
+    for manifest in _manifests(image, node):
         cluster.apply(json.dumps(manifest))
     cluster.run("rollout", "status", "deployment/hub", "--timeout=180s")
     marker = _marker(repos)
@@ -35,7 +39,7 @@ def start(cluster: Cluster, image: str, repos: Mapping[str, Sequence[Path]], sho
     _upload(cluster, repos, marker, shown)
 
 
-def _manifests(image: str) -> list[dict[str, Any]]:
+def _manifests(image: str, node: str | None) -> list[dict[str, Any]]:
     code = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -61,6 +65,7 @@ def _manifests(image: str) -> list[dict[str, Any]]:
         "containers": [container],
         "volumes": [{"name": "code", "configMap": {"name": "hub"}}, {"name": "data", "emptyDir": {}}],
     }
+    pod |= {"nodeSelector": {"kubernetes.io/hostname": node}} if node else {}
     spec = {"selector": {"matchLabels": LABELS}, "template": {"metadata": {"labels": LABELS}, "spec": pod}}
     ports = {"selector": LABELS, "ports": [{"port": PORT}]}
     return [

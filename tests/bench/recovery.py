@@ -102,7 +102,7 @@ def deployed() -> Iterator[Cluster]:
     whole, refs = place.the_lab(demo.DEMO)
     with step("The operator, and a hub inside the cluster") as shown, tempfile.TemporaryDirectory() as folder:
         demo.install(whole, refs)
-        hubpod.start(whole, refs["fetch"], {"demo/tiny": [tiny.make(Path(folder))]}, shown)
+        hubpod.start(whole, refs["fetch"], {"demo/tiny": [tiny.make(Path(folder))]}, shown, node=CALLER)
     cluster = replace(whole, namespace=SPACE)
     cluster.run("delete", "namespace", SPACE, "--ignore-not-found")
     cluster.run("create", "namespace", SPACE)

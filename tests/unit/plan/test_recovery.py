@@ -28,6 +28,8 @@ class World(Cluster):
         """Nodes that nobody hears of."""
         self.dead: set[str] = set()
         """Nodes whose pods do not serve."""
+        self.trusted: set[str] = set()
+        """Of the lost nodes, those that Kubernetes gives pods all the same, and first."""
         self.without_device: set[str] = set()
         """Nodes that offer fewer GPUs than they have."""
         super().__init__(replicas)
@@ -71,8 +73,10 @@ class World(Cluster):
             return
         stage, pod = self.pods[name]
         if stage == "new":
-            counts = {n: sum(self.node_of(p) == n for p in self.pods) for n in ZONES if n not in self.lost}
-            where = min(counts, key=lambda n: (counts[n], n), default=None)
+            counts = {
+                n: sum(self.node_of(p) == n for p in self.pods) for n in ZONES if n not in self.lost - self.trusted
+            }
+            where = min(counts, key=lambda n: (counts[n], n not in self.trusted, n), default=None)
             if len(self.pods) > self.room or where is None:
                 pod.unschedulable(FULL)
                 return
@@ -160,6 +164,21 @@ def test_a_lost_replica_that_kubernetes_still_calls_ready_is_not_what_makes_it_w
     world.passes(60)
     last = world.status["recovery"]["last"]
     assert last["detectedAt"] <= last["replacedAt"] <= last["readyAt"]
+
+
+def test_a_stand_in_that_kubernetes_gives_to_the_dead_node_is_lost_as_well() -> None:
+    """It learns of the node's death later than we; the spread of replicas sends the next one elsewhere."""
+    world = World()
+    world.trusted = {"n2"}
+    world.lose("n2", noticed=False)
+    world.passes(60)
+    assert world.asked == (5, "2")
+    assert (world.status["ready"], types(world.status)["Ready"]) == ("3/3", "True")
+    assert world.status["recovery"]["standIns"] == 2
+    world.heal("n2")
+    assert world.settle()
+    world.passes(1200)
+    assert world.asked == (3, None)
 
 
 @pytest.mark.parametrize(
