@@ -50,22 +50,18 @@ def test_replicas_spread_over_zones_and_have_a_budget(space: Space) -> None:
     assert len(space.pods("spread")) == 1
 
 
-def test_a_changed_spec_rolls_without_losing_a_request(space: Space) -> None:
+def test_a_changed_spec_rolls_without_losing_a_request(space: Space, caller: Caller) -> None:
     space.apply("ModelDeployment", "roll", fake(replicas=2))
     space.wait(MDEP, "roll", "Ready")
     before = space.status(MDEP, "roll")["currentRevision"]
-    space.cluster.apply(json.dumps(loader("roll", space.pods("roll")[0]["spec"]["initContainers"][0]["image"])))
-    space.cluster.run("wait", "pod/loader", "--for=condition=Ready", "--timeout=300s")
-    space.apply("ModelDeployment", "roll", fake(replicas=2, inference={"maxLength": 1024}))
-    space.cluster.run("wait", f"{MDEP}/roll", "--for=jsonpath={.status.observedGeneration}=2", "--timeout=300s")
-    space.wait(MDEP, "roll", "Ready")
-    assert space.status(MDEP, "roll")["currentRevision"] != before
-    space.cluster.run("wait", f"deployment/roll-{before}", "--for=jsonpath={.spec.replicas}=0", "--timeout=300s")
-    space.cluster.run("exec", "loader", "--", "python3", "-c", "open('/tmp/stop', 'w')")
-    space.cluster.run("wait", "pod/loader", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=300s")
-    counted = json.loads(space.cluster.run("logs", "loader").strip().splitlines()[-1])
-    assert counted["failed"] == 0, counted
-    assert counted["ok"] > 20, counted
+    with caller.load("roll", threads=1, fresh=True) as load:
+        space.apply("ModelDeployment", "roll", fake(replicas=2, inference={"maxLength": 1024}))
+        space.cluster.run("wait", f"{MDEP}/roll", "--for=jsonpath={.status.observedGeneration}=2", "--timeout=300s")
+        space.wait(MDEP, "roll", "Ready")
+        assert space.status(MDEP, "roll")["currentRevision"] != before
+        space.cluster.run("wait", f"deployment/roll-{before}", "--for=jsonpath={.spec.replicas}=0", "--timeout=300s")
+    assert load.failed == {}, load.wrong
+    assert load.whole > 20
 
 
 def test_a_broken_revision_leaves_the_old_one_serving_and_the_fix_goes_through(space: Space, caller: Caller) -> None:
@@ -182,39 +178,3 @@ def test_operator_killed_half_way_ends_in_the_same_state(space: Space) -> None:
         "service/same",
         f"service/same-{revision}",
     ]
-
-
-LOAD = """
-import json, os, urllib.request
-
-body = json.dumps({"model": "NAME", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}).encode()
-ok, failed, last = 0, 0, ""
-for _ in range(20000):
-    if os.path.exists("/tmp/stop"):
-        break
-    request = urllib.request.Request("http://NAME:8080/v1/chat/completions", body, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            ok += answer.status == 200
-    except Exception as error:
-        failed, last = failed + 1, repr(error)
-print(json.dumps({"ok": ok, "failed": failed, "last": last}))
-"""
-
-
-def loader(name: str, image: str) -> dict[str, object]:
-    """A pod that asks a deployment's Service without pause, until /tmp/stop is there, and counts."""
-    container = {
-        "name": "loader",
-        "image": image,
-        "command": ["python3", "-c", LOAD.replace("NAME", name)],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-    }
-    spec = {
-        "restartPolicy": "Never",
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
-    }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "loader"}, "spec": spec}
