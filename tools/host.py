@@ -64,12 +64,12 @@ def unpacked(package: str, folder: Path) -> Path:
     """
     digest = _offered(package)
     kept = cache("debs") / f"{digest}.deb"
-    if not kept.exists() or _sha256(kept) != digest:
+    if not kept.exists() or sha256(kept) != digest:
         with tempfile.TemporaryDirectory(dir=cache("debs")) as name:
             asked = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package]
             subprocess.run(asked, check=True, cwd=name)
             (got,) = Path(name).glob("*.deb")
-            if _sha256(got) != digest:
+            if sha256(got) != digest:
                 sys.exit(f"{got.name} is not what apt's index says: run `apt-get update` and this again")
             got.rename(kept)
     subprocess.run(["dpkg-deb", "--extract", str(kept), str(folder)], check=True)
@@ -88,6 +88,7 @@ def _offered(package: str) -> str:
     sys.exit(f"Debian's package {package!r} is needed, and apt knows none")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

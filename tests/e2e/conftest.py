@@ -31,13 +31,12 @@ from tools.steps import step
 
 PATIENCE = "300s"
 """How long a condition is waited for: no promise, for other tests run beside it on the same cores."""
-LONGEST = ("test_soak.py", "test_resume.py", "test_fine_tune_job.py")
 MDEP, FTJ = "modeldeployments.pilotboat.dev", "finetunejobs.pilotboat.dev"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that no worker still has them when all others are done."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """The longest side by side first, so that no worker still has them when all others are done."""
+    items.sort(key=lambda item: item.path.name != "test_fine_tune_job.py")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import subprocess
 from pathlib import Path
 
 from lab.layout import cache
+from tools import host
 from tools.steps import StepFailed, run, step
 
 GO_SOURCES = Path(__file__).parent / "go"
@@ -57,11 +58,6 @@ def key(sources: Path = GO_SOURCES) -> str:
     return digest.hexdigest()[:16]
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def intact(folder: Path) -> bool:
     """Whether every program is there and is, byte for byte, what was built."""
     try:
@@ -70,7 +66,7 @@ def intact(folder: Path) -> bool:
         return False
     sums = dict(zip(lines[1::2], lines[::2], strict=True))
     return set(sums) == {"lab", "pause", "probe"} and all(
-        (folder / name).is_file() and sha256(folder / name) == expected for name, expected in sums.items()
+        (folder / name).is_file() and host.sha256(folder / name) == expected for name, expected in sums.items()
     )
 
 
@@ -116,7 +112,7 @@ def ensure() -> Path:
             compile_program(go, package, fresh / name, log)
         for program in PROGRAMS:
             (fresh / program).symlink_to("lab")
-        sums = "".join(f"{sha256(fresh / name)}  {name}\n" for name in ("lab", "pause", "probe"))
+        sums = "".join(f"{host.sha256(fresh / name)}  {name}\n" for name in ("lab", "pause", "probe"))
         (fresh / "SHA256SUMS").write_text(sums)
         fresh.rename(folder)
     prune(keep=folder)

@@ -97,7 +97,6 @@ class Driver:
         if (await runtime.running(self._settings.runtime)).signature != wanted:
             await self._reload(wanted)
         await self._steer()
-        self._running = await runtime.running(self._settings.runtime)
         self.matches = True
 
     async def still_matches(self) -> bool:
@@ -116,8 +115,8 @@ class Driver:
         boards = self.saved.boards
         return [
             Pod(name, boards[name].slots[lane].revision or "", seat.pod, place_of(seat))
-            for (name, lane), _, seat in table.seats(boards)
-            if seat is not None and not seat.draining and weight in (None, seat.weight)
+            for (name, lane), _, seat in table.sitting(boards)
+            if weight in (None, seat.weight)
         ]
 
     async def sweep(self) -> bool:
@@ -173,17 +172,19 @@ class Driver:
     async def _steer(self) -> None:
         """The running process, without a reload: newcomers first, then the shares, then those who leave."""
         socket = self._settings.runtime
-        placed = await runtime.servers(socket)
+        running, placed = await runtime.running(socket), await runtime.servers(socket)
         if self._drained is None:
             self._drained = {f"{owner}/{name}" for (owner, name), there in placed.items() if there.draining}
         coming, going = self._moves(placed, self._drained)
-        coming += self._trusted(placed, await runtime.running(socket))
+        if running != self._running:
+            coming += self._trusted(placed)
         await runtime.tell(socket, coming)
         entries = self._entries(self.saved)
         if await runtime.show_map(socket, self._settings.map) != entries:
             await runtime.replace_map(socket, self._settings.map, entries)
             self._metrics.changes.inc()
         await runtime.tell(socket, going)
+        self._running = running
 
     def _moves(self, placed: Mapping[tuple[str, str], Placed], drained: set[str]) -> tuple[list[str], list[str]]:
         coming: list[str] = []
@@ -196,14 +197,12 @@ class Driver:
                 going += leave
         return coming, going
 
-    def _trusted(self, placed: Mapping[tuple[str, str], Placed], running: Running) -> list[str]:
+    def _trusted(self, placed: Mapping[tuple[str, str], Placed]) -> list[str]:
         """A worker that has just begun is told who was well until now: it has not had the time to find out."""
-        if running == self._running:
-            return []
         return [
             runtime.trust(f"{backend(*lane)}/{server(at)}")
-            for lane, at, seat in table.seats(self.saved.boards)
-            if seat is not None and not seat.draining and seat.pod not in self.unreached
+            for lane, at, seat in table.sitting(self.saved.boards)
+            if seat.pod not in self.unreached
             if (there := placed.get((backend(*lane), server(at)))) and (there.up or self._running is not None)
         ]
 

@@ -18,7 +18,7 @@ from . import runtime
 from .config import SPILL_SERVER, backend, server
 from .runtime import Unreachable
 from .settings import Settings
-from .table import Table, seats
+from .table import Table, sitting
 
 Key = tuple[str, str]
 BETWEEN_LOOKS = 0.5
@@ -75,9 +75,9 @@ def _sightings(rows: list[dict[str, str]], table: Table, now: float) -> dict[str
     """Everybody who sits and does not leave: whether the probes reach him, and since when."""
     found = {(row["pxname"], row["svname"]): row for row in rows}
     told: dict[str, dict[str, Sighting]] = {}
-    for (name, lane), at, seat in seats(table):
+    for (name, lane), at, seat in sitting(table):
         row = found.get((backend(name, lane), server(at)))
-        if seat is not None and not seat.draining and row is not None and not row["status"].startswith("MAINT"):
+        if row is not None and not row["status"].startswith("MAINT"):
             seen = Sighting(up=not row["status"].startswith("DOWN"), since=round(now - int(row["lastchg"] or 0)))
             told.setdefault(name, {})[seat.pod] = seen
     return told

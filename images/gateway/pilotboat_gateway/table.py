@@ -96,6 +96,13 @@ def seats(table: Table) -> Iterator[tuple[tuple[str, int], int, Seat | None]]:
                 yield (name, lane), at, seat
 
 
+def sitting(table: Table) -> Iterator[tuple[tuple[str, int], int, Seat]]:
+    """Of these, where somebody sits and does not leave."""
+    for lane, at, seat in seats(table):
+        if seat is not None and not seat.draining:
+            yield lane, at, seat
+
+
 def draining(table: Table) -> list[tuple[str, int, int]]:
     """Deployment, lane and server of everybody who waits for his last stream."""
     return [(*lane, at) for lane, at, seat in seats(table) if seat is not None and seat.draining]

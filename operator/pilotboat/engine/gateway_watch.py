@@ -19,7 +19,6 @@ from typing import Any, Protocol
 
 import aiohttp
 from prometheus_client import Counter
-from pydantic import ValidationError
 
 from pilotboat.api import labels
 from pilotboat.api.routing import AGENT_PORT, Unreached, authority
@@ -125,10 +124,10 @@ class GatewayWatch:
             return frozenset(Unreached.model_validate_json(await body(session, f"http://{where}/unreached")).pods)
         except aiohttp.ClientResponseError as refusal:  # an agent from before there was this page
             return frozenset() if refusal.status < 500 else None
-        except (ValidationError, ValueError):
-            return frozenset()
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
+        except ValueError:  # not in the shape we know
+            return frozenset()
 
     async def _mark(self, pod: Raw, value: str) -> None:
         namespace, name = _name(pod)

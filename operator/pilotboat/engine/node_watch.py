@@ -68,7 +68,6 @@ class NodeWatch:
         self._clock = clock
         self._every = every
         self._doubted: set[str] = set()
-        self._silent: set[str] = set()
         self._signs: dict[str, Sign] = {}
         self._failed = False
 
@@ -80,7 +79,7 @@ class NodeWatch:
         """Round after round, for ever."""
         while True:
             await asyncio.sleep(self._every)
-            names = sorted(self._silent | self._doubted)[:MOST]
+            names = sorted(self._store.silent.keys() | self._doubted)[:MOST]
             self._signs = {name: sign for name, sign in self._signs.items() if name in names}
             await asyncio.gather(*map(self._look, names))
 
@@ -103,12 +102,8 @@ class NodeWatch:
 
     def _tell(self, name: str, silence: str | None) -> None:
         """Only what is new."""
-        if (silence is not None) == (name in self._silent):
+        if (silence is not None) == (name in self._store.silent):
             return
-        if silence is None:
-            self._silent.discard(name)
-        else:
-            self._silent.add(name)
         log.warning("node %s: %s", name, silence or "heard of again")
         self._wake(self._store.silence(name, silence))
 

@@ -21,7 +21,7 @@ from pilotboat.plan import nodes
 from pilotboat.plan.types import Node, Ref
 
 from .gateways import KIND, Gateways, owns
-from .kinds import BY_PLURAL, CLUSTERED, GATEWAY_PARTS, MODEL_DEPLOYMENT, PARENTS, POD, WATCHED, Key, Kind
+from .kinds import BY_PLURAL, CLUSTERED, GATEWAY_PARTS, MODEL_DEPLOYMENT, NODE, PARENTS, POD, WATCHED, Key, Kind
 from .trim import pack, unpack
 
 Raw = dict[str, Any]
@@ -81,7 +81,8 @@ class Store:
         self._interests: dict[Key, tuple[Ref, ...]] = {}
         self._on_node: defaultdict[str, set[Name]] = defaultdict(set)
         self._nodes: dict[str, Node] = {}
-        self._silent: dict[str, str] = {}
+        self.silent: dict[str, str] = {}
+        """Nodes that are not heard of though Kubernetes still trusts them, and why; told by `silence`."""
         self.gateways = Gateways()
 
     def put(self, kind: Kind, raw: Mapping[str, Any]) -> set[Key]:
@@ -186,10 +187,10 @@ class Store:
     def silence(self, name: str, words: str | None) -> set[Key]:
         """What we know of a node that says nothing of itself; None: it is heard of again. The parents to wake."""
         if words is None:
-            self._silent.pop(name, None)
+            self.silent.pop(name, None)
         else:
-            self._silent[name] = words
-        raw = self._raw(CLUSTERED[0].plural, ("", name))
+            self.silent[name] = words
+        raw = self._raw(NODE.plural, ("", name))
         return self._know_node(name, raw) if raw else set()
 
     def watch(self, key: Key, refs: Iterable[Ref]) -> None:
@@ -212,7 +213,7 @@ class Store:
 
     def _know_node(self, name: str, raw: Mapping[str, Any] | None) -> set[Key]:
         """Whom news of a node wakes: those with a pod on it. A heartbeat is no news."""
-        before, node = self._nodes.pop(name, None), nodes.read(raw, self._silent.get(name)) if raw else None
+        before, node = self._nodes.pop(name, None), nodes.read(raw, self.silent.get(name)) if raw else None
         if node:
             self._nodes[name] = node
         if node == before:

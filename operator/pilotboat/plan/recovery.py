@@ -64,8 +64,8 @@ def look(observed: Observed, spec: ModelDeploymentSpec, asks: bool, now: datetim
     known_zones = tuple(outcome.read_all(ZoneStatus, dig(observed.parent, "status", "zones")))
     observed = observed if _uses_devices(spec) else _without_device_faults(observed)
     lost = losses.look(observed, known.nodes, spec.zones.failback.after_seconds, asks, now)
-    returns = any(zone.state is ZoneState.RECOVERING for zone in known_zones)
-    world = zones.count(observed.pods, observed.nodes, lost.failing, losses.sights(observed, None) if returns else {})
+    seen = losses.sights(observed, None) if zones.returns(known_zones) else {}
+    world = zones.count(observed.pods, observed.nodes, lost.failing, seen)
     states = zones.look(known_zones, spec.zones, world, now) if observed.nodes else known_zones
     again = [wait for wait in (lost.look_again, zones.look_again(states, spec.zones, now)) if wait]
     return Recovery(lost, states, known, known_zones, min(again, default=None))
@@ -87,8 +87,7 @@ def wants_evidence(parent: Raw) -> bool:
     """While a node of ours is suspect or a zone is to return: only a gateway knows whether its replicas serve."""
     known = outcome.read(RecoveryStatus, dig(parent, "status", "recovery"))
     suspect = known is not None and any(node.well_since is None for node in known.nodes)
-    zones = outcome.read_all(ZoneStatus, dig(parent, "status", "zones"))
-    return suspect or any(zone.state is ZoneState.RECOVERING for zone in zones)
+    return suspect or zones.returns(outcome.read_all(ZoneStatus, dig(parent, "status", "zones")))
 
 
 def stand_ins(deployment: Raw | None) -> int:

@@ -101,6 +101,11 @@ def look(known: Sequence[ZoneStatus], spec: Zones, world: World, now: datetime) 
     )
 
 
+def returns(zones: Sequence[ZoneStatus]) -> bool:
+    """Whether one that was lost is well again and not trusted yet."""
+    return any(zone.state is ZoneState.RECOVERING for zone in zones)
+
+
 def weights(zones: Sequence[ZoneStatus]) -> dict[str, int]:
     """Zones whose replicas get less than their share, in per cent of it."""
     return {zone.name: zone.weight for zone in zones if zone.weight < 100}

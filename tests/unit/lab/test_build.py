@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab import build
+from tools import host
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def programs(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("lab", "pause", "probe"):
         (folder / name).write_text(name)
-    sums = [f"{build.sha256(folder / name)}  {name}\n" for name in ("lab", "pause", "probe")]
+    sums = [f"{host.sha256(folder / name)}  {name}\n" for name in ("lab", "pause", "probe")]
     (folder / "SHA256SUMS").write_text("".join(sums))
     return folder
 
