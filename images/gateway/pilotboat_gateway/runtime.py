@@ -152,7 +152,6 @@ def occupy(name: str, seat: Seat, there: Placed) -> list[str]:
         f"set server {name} weight 100%",
         *weigh(name, seat.weight, there),
         f"set server {name} state ready",
-        trust(name),
     ]
 
 
