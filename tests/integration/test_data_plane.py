@@ -304,30 +304,3 @@ async def first_answer(pod: Gateway) -> str:
 
     await until(answered)
     return found[0]
-
-
-async def test_one_that_is_being_ended_asks_callers_to_connect_elsewhere(
-    cluster: Cluster, plane: Path, net: str
-) -> None:
-    """Until it ends it answers, and each answer is the last on its connection: nobody meets a closed door."""
-    await serving(f"{net}.1")
-    own = f"{net}.200"
-    async with gateway(cluster, plane, PILOTBOAT_POD_IP=own) as made:
-        await made.endpoints(STABLE, f"{net}.1")
-        await made.route(lanes={STABLE: 1000})
-        await made.serves({STABLE: 1000})
-        await made.ready()
-        assert "close" not in await connection(made)
-        await made.endpoints("itself", own, name="any", terminating=True, ready=False)
-
-        async def asks() -> bool:
-            return "close" in await connection(made)
-
-        await until(asks)
-        assert await made.models(20) == {STABLE: 20}
-
-
-async def connection(pod: Gateway) -> str:
-    async with pod.http.get(f"http://127.0.0.1:{pod.port}/v1/models") as response:
-        assert response.status == 200
-        return str(response.headers.get("connection", ""))

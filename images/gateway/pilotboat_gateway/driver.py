@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 BETWEEN_RELOADS = 1.0
 """Seconds: a burst of new deployments is one reload, or a few."""
+LAST_ANSWERS = 1.0
+"""Seconds for which a worker that is about to be replaced ends each connection with its answer. It shuts those that
+rest at the reload: a caller who asks at that moment would get nothing, and cannot know whether he was heard."""
 RELOADED_WITHIN = 15.0
 
 
@@ -150,6 +153,7 @@ class Driver:
 
     async def _reload(self, wanted: str) -> None:
         await asyncio.sleep(self._reloaded + BETWEEN_RELOADS - time.monotonic())
+        await self._say_last()
         self._reloaded = time.monotonic()
         self._metrics.reloads.inc()
         log.info("reloading HAProxy")
@@ -158,6 +162,13 @@ class Driver:
             while not await self._runs(wanted):  # noqa: ASYNC110 -- another process, which tells nobody
                 await asyncio.sleep(0.02)
         self._drained = set()
+
+    async def _say_last(self) -> None:
+        """The new worker reads the map's file, which does not say so."""
+        entries = await runtime.show_map(self._settings.runtime, self._settings.map)
+        if entries:  # else nobody is answered yet
+            await runtime.replace_map(self._settings.runtime, self._settings.map, entries | LEAVING)
+            await asyncio.sleep(LAST_ANSWERS)
 
     async def _runs(self, wanted: str) -> bool:
         found = await self._found()

@@ -1,0 +1,114 @@
+"""Callers who keep their connection, with the real HAProxy: none is closed while they may be asking on it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cluster import Cluster
+from tests.integration.gatewayproc import Gateway, addresses, gateway, replica, serving, until
+
+STABLE = "aaaa1111"
+REQUEST = b"GET /v1/models HTTP/1.1\r\nhost: gateway\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One replica, at .1."""
+    with addresses() as found, replica(tmp_path_factory.mktemp("replica"), f"{found}.1"):
+        yield found
+
+
+@pytest.fixture
+async def pod(cluster: Cluster, plane: Path, net: str) -> AsyncIterator[Gateway]:
+    """A gateway before it."""
+    await serving(f"{net}.1")
+    async with gateway(cluster, plane, PILOTBOAT_POD_IP=f"{net}.200") as made:
+        await made.endpoints(STABLE, f"{net}.1")
+        await made.route(lanes={STABLE: 1000})
+        await made.serves({STABLE: 1000})
+        await made.ready()
+        yield made
+
+
+class Keeper:
+    """A caller who asks again and again on one connection, and makes another only when he is told, or it is shut."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.kept = 0
+        self.lost: list[str] = []
+
+    async def ask(self, until: asyncio.Event) -> None:
+        """Requests, each as soon as the one before has its answer."""
+        reader, writer, first = *await self._connect(), True
+        while not until.is_set():
+            if reader.at_eof():  # shut in time, as seen from here
+                reader, writer, first = *await self._connect(), True
+            began = time.monotonic()
+            try:
+                writer.write(REQUEST)
+                closes = await self._answer(reader)
+            except (OSError, asyncio.IncompleteReadError) as error:
+                self.lost.append(f"{'first' if first else 'kept'}: {error!r} after {time.monotonic() - began:.3f} s")
+                closes = True
+            self.kept, first = self.kept + (not first), False
+            if closes:
+                writer.close()
+                reader, writer, first = *await self._connect(), True
+        writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    @staticmethod
+    async def _answer(reader: asyncio.StreamReader) -> bool:
+        """Whether it is the last on its connection."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        assert head.startswith("http/1.1 200"), head
+        headers = dict(line.split(": ", 1) for line in head.splitlines()[1:] if line)
+        await reader.readexactly(int(headers["content-length"]))
+        return headers.get("connection") == "close"
+
+
+async def test_a_reload_shuts_no_connection_that_is_being_asked_on(pod: Gateway) -> None:
+    keepers = [Keeper(pod.port) for _ in range(8)]
+    end = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        for keeper in keepers:
+            tasks.create_task(keeper.ask(end))
+        try:
+            for bound in (10, 11, 12, 13):
+                reloads = await pod.metric("reloads_total")
+                await pod.route(lanes={STABLE: 1000}, max_queued=bound)
+
+                async def reloaded(before: float = reloads) -> bool:
+                    return await pod.metric("reloads_total") > before and await pod.is_ready()
+
+                await until(reloaded)
+        finally:
+            end.set()
+    assert [lost for keeper in keepers for lost in keeper.lost] == []
+    assert min(keeper.kept for keeper in keepers) > 0
+
+
+async def test_one_that_is_being_ended_asks_callers_to_connect_elsewhere(pod: Gateway, net: str) -> None:
+    """Until it ends it answers, and each answer is the last on its connection: nobody meets a closed door."""
+    assert "close" not in await connection(pod)
+    await pod.endpoints("itself", f"{net}.200", name="any", terminating=True, ready=False)
+
+    async def asks() -> bool:
+        return "close" in await connection(pod)
+
+    await until(asks)
+    assert await pod.models(20) == {STABLE: 20}
+
+
+async def connection(pod: Gateway) -> str:
+    async with pod.http.get(f"http://127.0.0.1:{pod.port}/v1/models") as response:
+        assert response.status == 200
+        return str(response.headers.get("connection", ""))
