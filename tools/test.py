@@ -69,7 +69,7 @@ def whole() -> None:
     try:
         every(
             ("End-to-end tests side by side", *PYTEST, "tests/e2e", "-m", "not alone", "-n3"),
-            ("Integration tests", *PYTEST, "tests/integration", "-n3", "--dist=loadfile"),
+            ("Integration tests", *PYTEST, "tests/integration", "-m", "not long", "-n3", "--dist=loadfile"),
             ("End-to-end tests that break things", *PYTEST, "tests/e2e", "-m", "alone and not long"),
         )
     finally:
@@ -78,10 +78,11 @@ def whole() -> None:
 
 
 def soak() -> None:
-    """Faults without end, for as long as SOAK_MINUTES says; and before them, one by one, those that take long."""
+    """Faults without end, for as long as SOAK_MINUTES says; and before them, one by one, tests that take long."""
     os.environ.setdefault("LAB_NODE_GRACE", GRACE)
     place.prepare_lab()
     place.the_lab("default")
+    stage("A Gateway that is not ours", "pytest", "tests/integration", "-q", "-s", "-m", "long")
     stage("Faults that take long", "pytest", "tests/e2e", "-q", "-s", "-m", "long")
     stage("Soak on the lab", "pytest", "tests/e2e/test_soak.py", "-q", "-s")
 

@@ -8,19 +8,24 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from lab import build
 from lab.layout import cache
 
-MODULE, VERSION = "sigs.k8s.io/gateway-api", "v1.4.0"
-SUM = "h1:ZwlNM6zOHq0h3WUX2gfByPs2yAEsy/EenYJB78jpQfQ="
+MODULE, VERSION = "sigs.k8s.io/gateway-api", "v1.6.1"
+SUM = "h1:mock6phZbI6rvZerwrVNk7hVNymQgHo+6sJ81Ia7ftY="
 
 
-def crds() -> list[Path]:
-    """The files of Gateway and HTTPRoute, in the module's cache."""
+OURS = ("gateways", "httproutes")
+ALL = (*OURS, "gatewayclasses", "grpcroutes", "tlsroutes", "referencegrants", "backendtlspolicies")
+"""Those that a controller of them all watches as well."""
+
+
+def crds(plurals: Sequence[str] = OURS) -> list[Path]:
+    """Files in the module's cache."""
     go = build.find_go(cache() / "logs" / "gateway-api.log")
     with tempfile.TemporaryDirectory() as folder:
         command = [go, "mod", "download", "-json", f"{MODULE}@{VERSION}"]
@@ -28,13 +33,13 @@ def crds() -> list[Path]:
     module = json.loads(done.stdout)
     assert module["Sum"] == SUM, "the module is not the one that was chosen"
     standard = Path(module["Dir"]) / "config" / "crd" / "standard"
-    return [standard / f"gateway.networking.k8s.io_{plural}.yaml" for plural in ("gateways", "httproutes")]
+    return [standard / f"gateway.networking.k8s.io_{plural}.yaml" for plural in plurals]
 
 
 @contextmanager
-def installed(kubeconfig: Path) -> Iterator[None]:
+def installed(kubeconfig: Path, plurals: Sequence[str] = OURS) -> Iterator[None]:
     """With the CRDs, which are gone afterwards."""
-    files = [f"--filename={path}" for path in crds()]
+    files = [f"--filename={path}" for path in crds(plurals)]
     kubectl = [str(build.ensure() / "kubectl"), f"--kubeconfig={kubeconfig}"]
     subprocess.run([*kubectl, "apply", "--server-side", *files], check=True, capture_output=True)
     try:
@@ -43,3 +48,11 @@ def installed(kubeconfig: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run([*kubectl, "delete", "--ignore-not-found", *files], check=True, capture_output=True)
+
+
+def gateway_class(kubeconfig: Path, name: str, controller: str) -> None:
+    """A class of Gateways; it goes with its CRD."""
+    body = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": name}}
+    kubectl = [str(build.ensure() / "kubectl"), f"--kubeconfig={kubeconfig}", "apply", "--server-side", "-f-"]
+    told = json.dumps(body | {"spec": {"controllerName": controller}})
+    subprocess.run(kubectl, input=told, text=True, check=True, capture_output=True)

@@ -1,0 +1,221 @@
+"""`traffic: HTTPRoute` with a Gateway controller that is not ours, real servers and real requests.
+
+The cluster has no nodes: the test says of the pods that they run, at addresses where servers of ours really are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from pilotboat.api import labels
+from pilotboat.engine.kinds import HTTP_ROUTE, MODEL_DEPLOYMENT, POD
+from tests.integration import gateway_api, traefik
+from tests.integration.cluster import PATIENCE, Cluster
+from tests.integration.gatewayproc import PORT, SLICE, addresses, replicas, serving, until
+from tests.integration.running import operator
+from tests.integration.test_gateway import says
+from tests.integration.test_http_route import V1, by_route, rules, weights
+
+pytestmark = pytest.mark.long
+Raw = dict[str, Any]
+SUCCESS = "vllm:request_success_total"
+HOST = {"host": "chat.example"}
+STEPS = {"steps": [{"weight": 25, "hold": "1s", "approval": True}]}
+
+
+@pytest.fixture(scope="module")
+def binary() -> Path:
+    return traefik.program()
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Replicas at .1 and .2 for the first revision, .3 and .4 for the second."""
+    with addresses() as found, replicas(tmp_path_factory.mktemp("replicas"), [f"{found}.{n}" for n in (1, 2, 3, 4)]):
+        yield found
+
+
+@dataclass
+class Edge:
+    """The way in."""
+
+    cluster: Cluster
+    http: aiohttp.ClientSession
+    port: int
+    net: str
+
+    async def ask(self, count: int) -> Counter[str]:
+        """Requests; by what became of each."""
+        seen: Counter[str] = Counter()
+        for _ in range(count):
+            seen[await self.one()] += 1
+        return seen
+
+    async def one(self) -> str:
+        body = {"model": "chat", "messages": [{"role": "user", "content": "fake:tokens=2"}]}
+        async with self.http.post(f"http://127.0.0.1:{self.port}/v1/chat/completions", json=body, headers=HOST) as said:
+            await said.read()
+            return str(said.status)
+
+    async def answered(self) -> list[int]:
+        """Requests that each replica has answered since it began."""
+        return [await self._count(f"{self.net}.{number}") for number in (1, 2, 3, 4)]
+
+    async def _count(self, address: str) -> int:
+        async with self.http.get(f"http://{address}:{PORT}/metrics") as response:
+            page = await response.text()
+        return round(sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(SUCCESS)))
+
+    async def serve(self, revision: str, *numbers: int) -> None:
+        """As kubelets do: the pods of a revision run, at these addresses. Pods without a node get no endpoints."""
+
+        def mine(found: list[Raw]) -> list[Raw]:
+            return [raw for raw in found if raw["metadata"]["labels"].get(labels.REVISION) == revision]
+
+        found = mine(await self.cluster.until(POD, lambda found: len(mine(found)) >= len(numbers)))
+        for pod, number in zip(sorted(found, key=lambda raw: str(raw["metadata"]["name"])), numbers, strict=False):
+            address = f"{self.net}.{number}"
+            ready = {"type": "Ready", "status": "True", "lastTransitionTime": pod["metadata"]["creationTimestamp"]}
+            status = {"phase": "Running", "conditions": [ready], "podIP": address, "podIPs": [{"ip": address}]}
+            body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod["metadata"]["name"]}, "status": status}
+            await self.cluster.apply(body, "kubelet", subresource="status")
+        service = f"chat-{revision}-backend"
+        endpoints = [{"addresses": [f"{self.net}.{number}"], "conditions": {"ready": True}} for number in numbers]
+        manifest = {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": f"{service}-test", "labels": {"kubernetes.io/service-name": service}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": PORT, "protocol": "TCP"}],
+            "endpoints": endpoints,
+        }
+        await self.cluster.api.create(SLICE, self.cluster.namespace, manifest)
+
+    async def shares(self, *wanted: int) -> None:
+        """Until the HTTPRoute has these weights, in any order."""
+        await self.cluster.until(
+            HTTP_ROUTE, lambda found: bool(rules(found)) and sorted(weights(rules(found)[0]).values()) == sorted(wanted)
+        )
+
+    async def revision(self) -> str:
+        """The newest."""
+        found = await self.cluster.get(MODEL_DEPLOYMENT, "chat")
+        return str(found["status"]["updateRevision"])
+
+
+@pytest.fixture
+def port(cluster: Cluster, plane: Path, binary: Path, tmp_path: Path) -> Iterator[int]:
+    """Where the controller takes requests."""
+    with gateway_api.installed(plane, gateway_api.ALL):
+        gateway_api.gateway_class(plane, "traefik", traefik.CONTROLLER)
+        with traefik.traefik(binary, plane, cluster.namespace, tmp_path) as port:
+            yield port
+
+
+@asynccontextmanager
+async def edge_of(cluster: Cluster, port: int, net: str) -> AsyncIterator[Edge]:
+    """A Gateway, and the operator."""
+    for number in (1, 2, 3, 4):
+        await serving(f"{net}.{number}")
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE)) as http,
+        operator(cluster.configuration, cluster.namespace),
+    ):
+        listeners = [{"name": "http", "port": port, "protocol": "HTTP"}]
+        spec = {"gatewayClassName": "traefik", "listeners": listeners}
+        await cluster.apply({"apiVersion": V1, "kind": "Gateway", "metadata": {"name": "edge"}, "spec": spec})
+        yield Edge(cluster, http, port, net)
+
+
+async def test_a_canary_behind_a_real_gateway_controller(cluster: Cluster, port: int, net: str) -> None:
+    """Its word is read, its split is the one asked for, and a canary that is given up gets nothing more."""
+    async with edge_of(cluster, port, net) as edge:
+        await a_canary(edge, cluster)
+
+
+async def a_canary(edge: Edge, cluster: Cluster) -> None:
+    await cluster.apply(by_route(rollout=STEPS))
+    await cluster.until(MODEL_DEPLOYMENT, lambda found: bool(found[0].get("status", {}).get("updateRevision")))
+    first = await edge.revision()
+    await edge.serve(first, 1, 2)
+    for kind, reason in (("GatewayReady", "Routed"), ("Ready", "RolledOut")):
+        await cluster.until(MODEL_DEPLOYMENT, lambda found, k=kind, r=reason: says(found, k, "True", r))
+    await until(lambda: answers(edge))
+    assert await edge.ask(20) == {"200": 20}
+
+    await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"inference": {"batchSize": 2}}})
+    await cluster.until(MODEL_DEPLOYMENT, lambda found: found[0]["status"]["updateRevision"] != first)
+    second = await edge.revision()
+    await edge.serve(second, 3)
+    await edge.shares(750, 250)
+    await until(lambda: canary_has_some(edge))
+    before = await edge.answered()
+    assert await edge.ask(400) == {"200": 400}
+    got = [after - earlier for earlier, after in zip(before, await edge.answered(), strict=True)]
+    assert sum(got) == 400
+    assert abs(got[2] - 100) <= 4, got
+
+    await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"rollout": {"action": {"verb": "Abort", "id": "one"}}}})
+    await edge.shares(1000, 0)
+    await until(lambda: canary_has_none(edge))
+    before = await edge.answered()
+    assert await edge.ask(40) == {"200": 40}
+    assert (await edge.answered())[2] == before[2]
+
+    await cluster.delete(await cluster.get(MODEL_DEPLOYMENT, "chat"))
+    await cluster.until(HTTP_ROUTE, lambda found: not found)
+    await until(lambda: unknown(edge))
+
+
+async def answers(edge: Edge) -> bool:
+    return await edge.one() == "200"
+
+
+async def unknown(edge: Edge) -> bool:
+    return await edge.one() == "404"
+
+
+async def canary_has_some(edge: Edge) -> bool:
+    before = (await edge.answered())[2]
+    await edge.ask(1)
+    return (await edge.answered())[2] > before
+
+
+async def canary_has_none(edge: Edge) -> bool:
+    before = (await edge.answered())[2]
+    await edge.ask(20)
+    return (await edge.answered())[2] == before
+
+
+async def test_streams_go_through_it_token_by_token(cluster: Cluster, port: int, net: str) -> None:
+    async with edge_of(cluster, port, net) as edge:
+        await a_stream(edge, cluster)
+
+
+async def a_stream(edge: Edge, cluster: Cluster) -> None:
+    await cluster.apply(by_route(rollout=STEPS))
+    await cluster.until(MODEL_DEPLOYMENT, lambda found: bool(found[0].get("status", {}).get("updateRevision")))
+    await edge.serve(await edge.revision(), 1, 2)
+    await until(lambda: answers(edge))
+    body = {
+        "model": "chat",
+        "stream": True,
+        "messages": [{"role": "user", "content": "fake:tokens=30 fake:delay=0.05"}],
+    }
+    url = f"http://127.0.0.1:{edge.port}/v1/chat/completions"
+    async with edge.http.post(url, json=body, headers=HOST) as said:
+        first = await said.content.readline()
+        ended = asyncio.ensure_future(said.content.read())
+        await asyncio.sleep(0)
+        assert first.startswith(b"data: ")
+        assert not ended.done(), "the first token came before the last was made"
+        assert b"[DONE]" in await ended
