@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from pilotboat.plan import recovery
 from pilotboat.plan.types import Event, Plan, Planner, PlanSettings
 
 from .api import Api
@@ -105,6 +106,7 @@ class Engine:
         """See everything once, then work until cancelled."""
         await self.resync.first()
         log.info("watching %d custom resources with %d workers", sum(1 for _ in self.store.parents()), self._workers)
+        self.node_watch.take_over(self._lost_before())
         self.health.working = True
         async with asyncio.TaskGroup() as group:
             group.create_task(self.resync.run(), name="resync")
@@ -116,6 +118,9 @@ class Engine:
             group.create_task(self.regions.run(), name="regions")
             for number in range(self._workers):
                 group.create_task(self._work(), name=f"worker-{number}")
+
+    def _lost_before(self) -> set[str]:
+        return {node for key in self.store.parents() for node in recovery.lost_nodes(self.store.parent(key) or {})}
 
     async def _work(self) -> None:
         while True:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from pilotboat.plan.build import dig
 
-from .errors import EngineError
+from .errors import EngineError, Forbidden
 from .kinds import LEASE, Key, Kind
 from .store import Store
 
@@ -75,6 +75,14 @@ class NodeWatch:
         """From now on look at these, and no more at others."""
         self._doubted = nodes
 
+    def take_over(self, nodes: Iterable[str]) -> None:
+        """Whom a leader before us called lost is silent until we hear of it.
+
+        Kubernetes may still trust such a node: it would be well for half a minute, and then lost a second time."""
+        names = sorted(set(nodes))
+        for name in names if len(names) <= MOST else ():
+            self._tell(name, "called lost by the operator that led before, and not heard of since")
+
     async def run(self) -> None:
         """Round after round, for ever."""
         while True:
@@ -89,6 +97,8 @@ class NodeWatch:
         except EngineError as failure:
             self._blind(failure)
             self._signs.pop(name, None)
+            if isinstance(failure, Forbidden):  # it will never be heard of
+                self._tell(name, None)
             return
         renewed, now, last = dig(lease, "spec", "renewTime"), self._clock(), self._signs.get(name)
         if not renewed:

@@ -90,6 +90,12 @@ def wants_evidence(parent: Raw) -> bool:
     return suspect or zones.returns(outcome.read_all(ZoneStatus, dig(parent, "status", "zones")))
 
 
+def lost_nodes(parent: Raw) -> set[str]:
+    """Nodes that status calls lost and not well again."""
+    known = outcome.read(RecoveryStatus, dig(parent, "status", "recovery")) or RecoveryStatus()
+    return {n.name for n in known.nodes if n.counted and n.well_since is None and n.fault == Reason.NODE_LOST}
+
+
 def stand_ins(deployment: Raw | None) -> int:
     """Of the replicas a Deployment has been asked for, those in the place of lost ones."""
     return build.number(deployment, labels.STAND_INS)

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from pilotboat.api.reasons import Reason
-from pilotboat.engine.errors import Unavailable
+from pilotboat.engine.errors import Forbidden, Unavailable
 from pilotboat.engine.kinds import LEASE, MODEL_DEPLOYMENT, NODE, POD, Key, Kind
-from pilotboat.engine.node_watch import NAMESPACE, NodeWatch
+from pilotboat.engine.node_watch import MOST, NAMESPACE, NodeWatch
 from pilotboat.engine.store import Store
 from tests.unit.engine.objects import newer, parent, pod
 
@@ -27,6 +27,7 @@ class World:
         self.store = Store(lambda: self.now)
         self.renewed: str | None = "first"
         self.away = False
+        self.allowed = True
         self.looks = 0
         self.woken: list[Key] = []
         self.store.put(MODEL_DEPLOYMENT, parent("chat"))
@@ -48,6 +49,8 @@ class World:
         self.looks += 1
         if self.away:
             raise Unavailable(0, "Unavailable", "nobody there")
+        if not self.allowed:
+            raise Forbidden(403, "Forbidden", "not for you")
         return {"spec": {"renewTime": self.renewed, "leaseDurationSeconds": 40}} if self.renewed else None
 
     @property
@@ -132,3 +135,33 @@ async def test_a_node_without_a_lease_is_a_matter_of_kubernetes() -> None:
         await world.after(0)
         await world.after(60)
         assert world.lost is None
+
+
+async def test_who_was_lost_before_a_new_leader_came_stays_so_until_it_is_heard_of() -> None:
+    """Kubernetes trusts it for half a minute more: it would be lost twice."""
+    world = World()
+    world.watch.take_over({"n1"})
+    assert world.lost, "before the first plan is made"
+    async with watching(world):
+        world.watch.doubt(set())
+        await world.after(5)
+        assert world.lost
+        world.renewed = "second"
+        async with asyncio.timeout(PATIENCE):
+            while world.lost:  # noqa: ASYNC110 -- there is no event for it
+                await asyncio.sleep(0.001)
+
+
+async def test_where_leases_cannot_be_read_what_a_leader_before_said_is_forgotten() -> None:
+    world = World()
+    world.allowed = False
+    world.watch.take_over({"n1"})
+    async with watching(world):
+        await world.after(0)
+        assert world.lost is None
+
+
+def test_many_lost_at_once_are_rather_a_fault_of_the_leader_before() -> None:
+    world = World()
+    world.watch.take_over({"n1", *(f"other-{number}" for number in range(MOST))})
+    assert world.lost is None

@@ -12,6 +12,7 @@ import pytest
 from pilotboat.api import labels
 from pilotboat.api.crd import MODEL_DEPLOYMENT
 from pilotboat.api.routing import Evidence, Route, Sighting
+from pilotboat.plan import recovery
 from pilotboat.plan.types import Node, Observed, Plan
 from tests.unit.plan.cluster import Cluster
 from tests.unit.plan.world import check_schema, condition, types
@@ -164,6 +165,17 @@ def test_a_lost_replica_that_kubernetes_still_calls_ready_is_not_what_makes_it_w
     world.passes(60)
     last = world.status["recovery"]["last"]
     assert last["detectedAt"] <= last["replacedAt"] <= last["readyAt"]
+
+
+def test_whom_a_new_leader_does_not_trust_though_kubernetes_may() -> None:
+    world = World()
+    assert recovery.lost_nodes(world.parent) == set()
+    world.lose("n2")
+    world.passes(60)
+    assert recovery.lost_nodes(world.parent) == {"n2"}
+    world.heal("n2")
+    world.passes(10)
+    assert recovery.lost_nodes(world.parent) == set()
 
 
 def test_a_stand_in_that_kubernetes_gives_to_the_dead_node_is_lost_as_well() -> None:
