@@ -45,7 +45,7 @@ def test_a_region_that_dies_whole_is_left_and_gets_its_callers_back_when_it_is_t
         name.agreed("west", 1, "east", "west")
         assert seen.answers[-1][1] == two.west.targets
 
-        name.apply(after=f"{AFTER}s", mode="Automatic")
+        name.apply("east", "west", after=f"{AFTER}s", mode="Automatic")
         seen.answered(two.east.targets)
         seen.served(two.east.targets)
         assert "east is preferred to west and has been healthy for" in name.agreed("east", 2, "west", "east")["why"]

@@ -136,10 +136,12 @@ class Served:
         """By region."""
         return {region.name: region.targets for region in self.of.regions}
 
-    def apply(self, **failback: str) -> None:
-        """The same deployment in both."""
+    def apply(self, *regions: str, **failback: str) -> None:
+        """The same deployment in these."""
         where = self.of.server.where().wire()
         for number, region in enumerate(self.of.regions):
+            if region.name not in regions:
+                continue
             dns = {"hostname": self.hostname, "region": region.name, "priority": number, "ttl": TTL}
             dns |= {"targets": list(region.targets), "failback": failback, "rfc2136": where}
             self.spaces[region.name].apply("ModelDeployment", NAME, fake(replicas=2, zones={"dns": dns}))
@@ -196,11 +198,11 @@ def served(of: TwoLabs, **failback: str) -> Iterator[Served]:
             space.cluster.run("create", "namespace", name)
             space.cluster.run("label", "namespace", name, demo.RESTRICTED)
             space.cluster.run("create", "secret", "generic", "dns-key", f"--from-literal=tsig={of.server.secret}")
-        found.apply(**failback)
-        for space in spaces.values():
+        for region, space in spaces.items():  # east first: whoever comes up first is answered first
+            found.apply(region, **failback)
             space.wait(MDEP, NAME, "Ready")
             _open(space)
-        found.agreed("east", 0, *spaces)
+            found.agreed("east", 0, region)
         for region in spaces:
             found.beaten(region)
         with found.outsider().calling() as seen:  # a gateway may hear of replicas a moment after Ready is told

@@ -11,15 +11,18 @@ from __future__ import annotations
 import ctypes
 import ipaddress
 import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import net
+from lab import net, procs
 from lab.layout import DEFAULT, Lab
 
 ADDRESS = "10.90.255.1"
 UPLINK = "outside"
 """What a lab's end of its link is called; the other end is called after the lab's number."""
+CHAINS = (("raw", "PREROUTING", "-i"), ("mangle", "POSTROUTING", "-o"))
+"""Where packets vanish when a link is cut: those that come, and those that go."""
 CLONE_NEWNET = 0x40000000
 
 
@@ -52,20 +55,26 @@ class Outside:
         net.ip("link", "add", UPLINK, "netns", lab.netns, *other)
         net.ip("addr", "add", f"{_here(lab)}/30", "dev", _link(lab), netns=self.netns)
         net.ip("addr", "add", f"{_there(lab)}/30", "dev", UPLINK, netns=lab.netns)
-        self.mend(lab)
-
-    def cut(self, lab: Lab) -> None:
-        """The lab lives on, and nobody outside reaches it, nor it them."""
-        net.ip("link", "set", _link(lab), "down", netns=self.netns)
-
-    def mend(self, lab: Lab) -> None:
-        """The kernel forgets routes when a link goes down."""
         net.ip("link", "set", _link(lab), "up", netns=self.netns)
         net.ip("link", "set", UPLINK, "up", netns=lab.netns)
         for whose in (f"{lab.address}/24", lab.pod_cidr):
             whole = ipaddress.ip_interface(whose).network
-            net.ip("route", "replace", str(whole), "via", _there(lab), netns=self.netns)
-        net.ip("route", "replace", f"{ADDRESS}/32", "via", _here(lab), netns=lab.netns)
+            net.ip("route", "add", str(whole), "via", _there(lab), netns=self.netns)
+        net.ip("route", "add", f"{ADDRESS}/32", "via", _here(lab), netns=lab.netns)
+
+    def cut(self, lab: Lab) -> None:
+        """The lab lives on, and whatever is sent there or comes from there vanishes: nobody is told."""
+        self.mend(lab)
+        self._rules("-I", lab)
+
+    def mend(self, lab: Lab) -> None:
+        """May be done at any time."""
+        self._rules("-D", lab, check=False)
+
+    def _rules(self, verb: str, lab: Lab, *, check: bool = True) -> None:
+        for table, chain, flag in CHAINS:
+            rule = ["iptables", "-w", "-t", table, verb, chain, flag, _link(lab), "-j", "DROP"]
+            subprocess.run([*procs.in_netns(self.netns), *rule], check=check, capture_output=True)
 
     def enter(self) -> None:
         """The calling thread goes there for good: its sockets, and the processes it starts, are outside."""
