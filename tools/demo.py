@@ -71,8 +71,10 @@ def prepared() -> Cluster:
     return cluster
 
 
-def install(cluster: Cluster, refs: dict[str, str]) -> None:
-    """The chart, in a namespace where only restricted pods may run; waits until the operator is ready."""
+def install(cluster: Cluster, refs: dict[str, str], *more: str) -> None:
+    """The chart, in a namespace where only restricted pods may run; waits until the operator is ready.
+
+    `more`: further options of helm's."""
     for namespace in (SYSTEM, DEMO):
         cluster.apply(json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))
         cluster.run("label", "namespace", namespace, RESTRICTED, "--overwrite")
@@ -80,7 +82,16 @@ def install(cluster: Cluster, refs: dict[str, str]) -> None:
     endpoint = f"--set=hub.endpoint=http://hub.{DEMO}.svc:8000"
     chart = str(ROOT / "charts" / "pilotboat")
     cluster.helm_run(
-        "upgrade", "--install", "pilotboat", chart, f"--namespace={SYSTEM}", *values, endpoint, "--wait", "--timeout=3m"
+        "upgrade",
+        "--install",
+        "pilotboat",
+        chart,
+        f"--namespace={SYSTEM}",
+        *values,
+        endpoint,
+        *more,
+        "--wait",
+        "--timeout=3m",
     )
 
 

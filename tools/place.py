@@ -20,7 +20,7 @@ from tools.steps import StepFailed
 sys.path.insert(0, str(ROOT / "tests"))
 
 from lab import build, cluster, machine
-from lab.layout import current
+from lab.layout import Lab, current
 
 
 def prepare_lab() -> None:
@@ -30,10 +30,10 @@ def prepare_lab() -> None:
     in_parallel(build.ensure, work.export, model.safetensors)
 
 
-def the_lab(namespace: str) -> tuple[Cluster, dict[str, str]]:
+def the_lab(namespace: str, lab: Lab | None = None) -> tuple[Cluster, dict[str, str]]:
     """The lab, up, with the images of this tree in every node; and the images' references."""
-    lab = current()
-    refs = work.load()  # before the nodes are there: then they get the images for nothing
+    lab = lab or current()
+    refs = work.load(lab)  # before the nodes are there: then they get the images for nothing
     cluster.up(lab)
     programs = build.ensure()
     kubectl, helm = str(programs / "kubectl"), str(programs / "helm")

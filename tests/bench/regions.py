@@ -1,9 +1,11 @@
-"""How long callers of a shared host name are sent to a region that is gone, at a real name server on loopback.
+"""How long callers of a shared host name are sent to a region that is gone, at a real name server.
 
-Owns: the measurements and their goals. Must not know: how name server and writers are run (tests/integration).
+Owns: the measurements and their goals. Must not know: how name server and writers are run (tests/integration), nor how
+two labs become two regions (tests/e2e).
 
-    python3 -m tools.bench regions                what `make bench-regions` runs
+    python3 -m tools.bench regions                what `make bench-regions` runs: two writers, all on loopback
     python3 -m tools.bench regions --rounds 1     a short look
+    python3 -m tools.bench regions --labs         two labs, of which one is killed whole, or cut off; needs the images
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.figures import Figure, tell
+from lab import faults
 from tests.integration.nameserver import primary
 from tests.integration.writers import lost
 from tools.host import need
@@ -49,19 +52,44 @@ def figures(found: dict[str, list[tuple[float, float]]]) -> list[Figure]:
     return told
 
 
+def on_labs(folder: Path, rounds: int) -> list[Figure]:
+    """The longest of so many rounds of each fault, with two labs, operators and callers."""
+    from tests.e2e import twolabs  # which needs the images' builder, and the other measurements do not
+
+    longest: dict[str, float] = {}
+    with twolabs.side_by_side(folder) as two:
+        faulty = {"killed": lambda: faults.black_out(two.east.lab), "cut": lambda: two.outside.cut(two.east.lab)}
+        for number in range(rounds):
+            for kind, fault in faulty.items():
+                with step(f"round {number + 1} of {rounds}: {kind}"):
+                    for what, seconds in twolabs.lost(two, fault).items():
+                        figure = f"region-lab-{kind}-{what}"
+                        longest[figure] = max(longest.get(figure, 0.0), seconds)
+                        print(f"{figure} {seconds:.1f} s", flush=True)
+    most = {"answer-changed": PROMISED, "caller-moved": PROMISED + TTL}
+    return [
+        Figure(figure, seconds, "s", "budget", next(most[what] for what in most if figure.endswith(what)), 1.0)
+        for figure, seconds in longest.items()
+    ]
+
+
 def main(argv: Sequence[str]) -> int:
     """Non-zero only where it could not measure."""
     parser = argparse.ArgumentParser(prog="bench.regions", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--labs", action="store_true", help="two labs rather than two writers")
     args = parser.parse_args(argv)
     need("knotd", "knot")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            found = asyncio.run(measure(Path(folder), args.rounds))
+            if args.labs:
+                found = on_labs(Path(folder), args.rounds)
+            else:
+                found = figures(asyncio.run(measure(Path(folder), args.rounds)))
     except (StepFailed, AssertionError, TimeoutError, OSError) as failure:
         print(f"could not measure: {failure}", file=sys.stderr)
         return 1
-    tell(*figures(found))
+    tell(*found)
     return 0
 
 

@@ -1,4 +1,5 @@
-"""A real name server (Knot DNS) on loopback that takes signed updates, ways to it that can be cut, and a resolver.
+"""A real name server (Knot DNS) that takes signed updates, ways to it that can be cut, and a resolver; on loopback,
+unless an address is given.
 
 Owns: the processes and sockets. Must not know: what is written there.
 """
@@ -71,13 +72,14 @@ BEGINNING = "$ORIGIN example.org.\n@ 60 SOA ns hostmaster 1 60 60 3600 1\n@ 60 N
 class Primary:
     """The process, and what a client needs to know of it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
+    def __init__(self, folder: Path, host: str = HOST) -> None:
+        self.host = host
+        self.port = free_port(host)
         self.secret = base64.b64encode(secrets.token_bytes(32)).decode()
         self._folder = folder
         (folder / "db").mkdir()
         (folder / "zone").write_text(BEGINNING)
-        fields = {"folder": folder, "host": HOST, "port": self.port, "key": KEY, "secret": self.secret, "zone": ZONE}
+        fields = {"folder": folder, "host": host, "port": self.port, "key": KEY, "secret": self.secret, "zone": ZONE}
         (folder / "knot.conf").write_text(CONFIG.format(**fields))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -106,7 +108,7 @@ class Primary:
     def where(self, port: int | None = None, **more: Any) -> Rfc2136:
         """As a spec names it; `port` is that of a relay before it."""
         key = {"name": KEY, "secretRef": {"name": "dns-key", "key": "tsig"}}
-        whole = {"server": HOST, "port": port or self.port, "zone": ZONE, "tsig": key}
+        whole = {"server": self.host, "port": port or self.port, "zone": ZONE, "tsig": key}
         return Rfc2136.model_validate(whole | more)
 
     def client(self, hostname: str, port: int | None = None) -> NameServer:
@@ -118,7 +120,7 @@ class Primary:
         """What any resolver gets, without a key, by UDP; None: no answer."""
         query = dns.message.make_query(name, kind)
         try:
-            answer = await dns.asyncquery.udp(query, HOST, timeout=0.5, port=self.port)
+            answer = await dns.asyncquery.udp(query, self.host, timeout=0.5, port=self.port)
         except (dns.exception.DNSException, OSError):
             return None
         if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
@@ -205,8 +207,8 @@ async def relay(port: int) -> AsyncIterator[Relay]:
         await way.cut()
 
 
-def free_port() -> int:
-    """A port of loopback that nobody has, by TCP and UDP."""
+def free_port(host: str = HOST) -> int:
+    """A port of that address that nobody has, by TCP and UDP."""
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])

@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
 from lab import faults, net, procs
-from lab.layout import BadName, Lab, Node
+from lab.layout import BadName, Lab, Node, beside
+from lab.outside import ADDRESS, Outside
 
 ANSWER = """
 import contextlib, socket
@@ -49,20 +52,33 @@ def lab() -> Iterator[Lab]:
 def answering(lab: Lab) -> Iterator[Node]:
     """The second node, which sends back what it is sent."""
     node = lab.nodes[1]
+    with serving(node.netns):
+        yield node
+
+
+@contextmanager
+def serving(netns: str) -> Iterator[None]:
+    """Somebody there sends back what he is sent, while the block runs."""
     process = subprocess.Popen(
-        [*procs.in_netns(node.netns), sys.executable, "-c", ANSWER], stdout=subprocess.PIPE, text=True
+        [*procs.in_netns(netns), sys.executable, "-c", ANSWER], stdout=subprocess.PIPE, text=True
     )
-    assert process.stdout
-    assert process.stdout.readline() == "up\n"
-    yield node
-    process.kill()
-    process.communicate()
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        yield
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def heard(lab: Lab, node: Node, times: int = 1, patience: float = 5) -> int:
     """How many of so many questions of the first node are answered, each in so many seconds."""
-    command = [*procs.in_netns(lab.nodes[0].netns), sys.executable, "-c", ASK]
-    command += [node.address, str(times), str(patience)]
+    return asked(lab.nodes[0].netns, node.address, times, patience)
+
+
+def asked(netns: str, address: str, times: int = 1, patience: float = 0.3) -> int:
+    """How many of so many questions from a namespace are answered."""
+    command = [*procs.in_netns(netns), sys.executable, "-c", ASK, address, str(times), str(patience)]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -111,6 +127,50 @@ def test_a_slow_link(lab: Lab, answering: Node) -> None:
         ["tc", "-n", answering.netns, "qdisc", "show", "dev", "eth0"], capture_output=True, text=True, check=True
     )
     assert "tbf" not in shown.stdout
+
+
+@pytest.fixture
+def outside(lab: Lab) -> Iterator[Outside]:
+    """Joined by the lab and another, of which no process runs either."""
+    other, made = beside(lab, f"other-{os.getpid()}"), Outside(lab.name)
+    made.create()
+    net.create(other)
+    for each in (lab, other):
+        made.join(each)
+    yield made
+    made.remove()
+    net.remove(other)
+
+
+def test_a_lab_is_reached_from_outside_and_reaches_it_until_its_link_is_cut(
+    lab: Lab, outside: Outside, answering: Node
+) -> None:
+    assert asked(outside.netns, answering.address, patience=5)
+    with serving(outside.netns):
+        assert asked(answering.netns, ADDRESS, patience=5)
+        outside.cut(lab)
+        assert not asked(answering.netns, ADDRESS)
+        assert not asked(outside.netns, answering.address)
+        outside.mend(lab)
+        assert asked(answering.netns, ADDRESS, patience=5)
+    assert asked(outside.netns, answering.address, patience=5)
+
+
+def test_a_lab_does_not_reach_another(lab: Lab, outside: Outside, answering: Node) -> None:
+    other = beside(lab, f"other-{os.getpid()}")
+    assert asked(outside.netns, answering.address, patience=5)
+    assert not asked(other.nodes[0].netns, answering.address)
+
+
+def test_a_thread_goes_outside_and_its_processes_with_it(outside: Outside) -> None:
+    def found() -> tuple[str, str]:
+        outside.enter()
+        child = subprocess.run(["readlink", "/proc/self/ns/net"], capture_output=True, text=True, check=True)
+        return os.readlink("/proc/thread-self/ns/net"), child.stdout.strip()
+
+    with ThreadPoolExecutor(1) as pool:
+        own, childs = pool.submit(found).result()
+    assert own == childs != os.readlink("/proc/thread-self/ns/net")
 
 
 def test_zones_and_nodes_by_name(lab: Lab) -> None:

@@ -151,4 +151,4 @@ def test_a_secret_that_is_no_key_is_told_and_not_shown() -> None:
 
 
 class _Nowhere:
-    port = 53
+    host, port = "127.0.0.1", 53

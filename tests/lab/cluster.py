@@ -15,6 +15,7 @@ from pathlib import Path
 from lab import addons, build, cgroups, forward, images, machine, net, nodes, plane, procs
 from lab.kube import Client, Object
 from lab.layout import DEFAULT, Lab, Node, cache
+from lab.outside import Outside
 from lab.plane import Plane
 from tools.steps import StepFailed, step
 
@@ -207,6 +208,7 @@ def clear(lab: Lab) -> None:
         nodes.end_containers(node)
     nodes.unmount(lab.dir)
     net.remove(lab)
+    Outside(lab.name).remove()
     for node in lab.nodes:
         cgroups.remove(node.cgroup)
     remove_log_links(lab)

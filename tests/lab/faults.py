@@ -6,7 +6,7 @@ import signal
 import subprocess
 from enum import StrEnum
 
-from lab import net, nodes, plane, procs
+from lab import addons, net, nodes, plane, procs
 from lab.layout import BadName, Lab, Node
 
 
@@ -164,6 +164,20 @@ def power_on(node: Node) -> None:
     nodes.start(node)
 
 
+def black_out(lab: Lab) -> None:
+    """Everything of the cluster dies at once: links, control plane, names, agents, runtimes, every container.
+
+    What is the lab's own stays: the way in for kubectl, and who makes volumes."""
+    for node in lab.nodes:
+        cut(node)
+    plane.in_namespace(lab).processes.stop(*plane.WHOLE, NAMES, grace=0)
+    for node in lab.nodes:
+        power_off(node)
+
+
+NAMES = "coredns"
+
+
 def kill_container(node: Node, pid: int) -> None:
     """Kills one process of a container, by its PID on this machine, as the kernel would for want of memory."""
     if identity := procs.identify(pid):
@@ -175,6 +189,9 @@ def undo(lab: Lab) -> None:
     for program in plane.WHOLE:
         resume(lab, program)
         start_central(lab, program)
+    control = plane.in_namespace(lab)
+    if not control.processes.running(NAMES):
+        addons.start_dns(control)
     for node in lab.nodes:
         mend(node)
         nodes.start(node)

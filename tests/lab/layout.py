@@ -5,6 +5,7 @@ Pure, save that it reads the environment for the cache's place. It must not crea
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import zlib
@@ -84,7 +85,8 @@ class Lab:
 
     @property
     def index(self) -> int:
-        """Tells labs' address ranges apart. Each lab is closed in its namespaces, so a collision harms nothing."""
+        """Tells labs' address ranges apart. Each lab is closed in its namespaces, so a collision harms nothing, unless
+        both are joined to one `Outside`: see `beside`."""
         return 0 if self.name == DEFAULT else 1 + zlib.crc32(self.name.encode()) % 31
 
     @property
@@ -128,6 +130,12 @@ class Lab:
             if node.name == name:
                 return node
         raise BadName(f"The lab has the nodes {', '.join(n.name for n in self.nodes)}, and no {name!r}.")
+
+
+def beside(lab: Lab, name: str) -> Lab:
+    """A lab of that name, or of one like it, which shares no address with the first."""
+    named = (Lab(f"{name}{number or ''}") for number in itertools.count())
+    return next(each for each in named if each.index != lab.index)
 
 
 def current() -> Lab:

@@ -11,10 +11,14 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tools import host
 from tools.images import debian, engines, oci, tree, twins
 from tools.steps import StepFailed, step
+
+if TYPE_CHECKING:
+    from lab.layout import Lab
 
 USUAL = {"base": "30 s", "builder": "20 s", "torch": "5 min", "server": "1 min", "trainer": "1 min"}
 
@@ -129,12 +133,12 @@ def _export(root: Path) -> tuple[dict[str, str], dict[str, Path]]:
         return refs, oci.export(oci.Storage(engine.storage), refs, layouts())
 
 
-def load() -> dict[str, str]:
-    """The images that pods run, in the lab's nodes; returns their references, by name."""
+def load(lab: Lab | None = None) -> dict[str, str]:
+    """The images that pods run, in the nodes of this lab, or of LAB's; returns their references, by name."""
     # The lab is a part of the tests, and whoever only builds or pushes does without it.
     from lab import images as lab_images
 
     with _snapshot() as root:
         refs, exported = _export(root)
-        lab_images.load({refs[name]: layout for name, layout in exported.items()})
+        lab_images.load({refs[name]: layout for name, layout in exported.items()}, lab)
     return refs

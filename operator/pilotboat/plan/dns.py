@@ -33,8 +33,6 @@ UNSETTLED = 60.0
 CALM = 6 * 3600.0
 """Seconds of one answer after which earlier failures count no more."""
 LONGEST_HOLD = 3600
-RESUMES = 60.0
-"""Seconds within which a restarted operator goes on counting where its own last beat stopped."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +104,11 @@ class Decision:
 
 
 def begin(me: Me, seen: Reading, clock: float) -> Memory:
-    """The first look after a start. `clock` is compared with nothing but what we wrote by it ourselves."""
+    """The first look after a start, which goes on counting where our own last beat stopped, unless we were lost since.
+
+    `clock` is compared with nothing but what we wrote by it ourselves."""
     own = next((beat for beat in beats_of(seen.beats, me.region) if beat.owner == me.owner), None)
-    if own is None or not own.healthy or abs(clock - own.at) > RESUMES:
+    if own is None or not own.healthy or abs(clock - own.at) > STALE:
         return Memory(regions=_watch({}, me, seen, 0.0))
     return Memory(regions=_watch({}, me, seen, 0.0), up=own.up, held=own.held)
 

@@ -37,6 +37,15 @@ def test_two_labs_differ_in_namespaces_paths_and_addresses() -> None:
     assert one.pod_cidr != two.pod_cidr
 
 
+def test_a_lab_beside_another_shares_no_address_with_it() -> None:
+    for number in range(100):
+        first = Lab(f"lab-{number}")
+        second = layout.beside(first, f"lab-{number}-west")
+        assert second.index != first.index
+        assert second.name.startswith(f"{first.name}-west")
+    assert layout.beside(Lab(), "pilotboat-west").name == "pilotboat-west"
+
+
 @pytest.mark.parametrize("name", ["pilotboat", "two", "a", "x" * 20, "zz-9"])
 def test_addresses_are_valid_whatever_the_name(name: str) -> None:
     for node in Lab(name).nodes:

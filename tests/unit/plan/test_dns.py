@@ -196,6 +196,19 @@ def test_a_restart_after_a_long_time_begins_anew() -> None:
     assert world.until("east") >= 300
 
 
+@pytest.mark.parametrize("gone", [STALE + EVERY, 30, 55])
+def test_a_region_that_was_lost_does_not_count_from_where_it_stopped(gone: float) -> None:
+    """All of it died for half a minute: what it says of itself in DNS is from before it was lost."""
+    world = two()
+    world.run(400)
+    world.sites["east"].running = False
+    world.run(gone)
+    world.sites["east"].restart()
+    world.sites["east"].running = True
+    world.until("west")
+    assert world.until("east") >= 300
+
+
 def test_manual_failback_waits_for_the_next_fault() -> None:
     world = two(automatic=False)
     world.sites["east"].running = False
