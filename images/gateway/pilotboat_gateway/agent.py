@@ -82,7 +82,7 @@ class Agent:
             ready=lambda: self._driver.matches,
             synced=lambda: self._driver.written,
             metrics=self._page,
-            unreached=lambda: Unreached(pods=sorted(self._driver.unreached)),
+            unreached=self._unreached,
             evidence=self._evidence,
             feedback=self._feedback,
         )
@@ -232,6 +232,10 @@ class Agent:
             replicas={pod: each.model_copy(update={"canned": self._canned.of(pod)}) for pod, each in seen.items()},
             feedback=self._recorder.outcomes(name),
         )
+
+    def _unreached(self, asked: list[str]) -> Unreached:
+        unseated = [name for name in asked if name not in self._driver.seated]
+        return Unreached(pods=sorted(self._driver.unreached), unseated=unseated)
 
     def _feedback(self, deployment: str, request: str, outcome: str) -> bool:
         return self._recorder.feedback(deployment, request, outcome)

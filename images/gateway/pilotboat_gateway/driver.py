@@ -84,6 +84,8 @@ class Driver:
         """The worker that was steered last."""
         self.unreached: frozenset[str] = frozenset()
         """Pods that its probes did not reach when we last looked."""
+        self.seated: frozenset[str] = frozenset()
+        """Pods that it has a place for since the last change that was applied."""
         self.matches = False
         """HAProxy runs, and with what was last wanted."""
         self.written = False
@@ -100,6 +102,7 @@ class Driver:
         if (await runtime.running(self._settings.runtime)).signature != wanted:
             await self._reload(wanted)
         await self._steer()
+        self.seated = frozenset(seat.pod for _, _, seat in table.sitting(boards))
         self.matches = True
 
     async def still_matches(self) -> bool:

@@ -139,9 +139,12 @@ class Sighting(Status):
 
 
 class Unreached(Status):
-    """Answer to GET /unreached: replicas of any deployment that this gateway's probes do not reach, a second ago."""
+    """Answer to GET /unreached?of=NAME,NAME."""
 
     pods: list[str] = Field(default_factory=list)
+    """Replicas of any deployment that this gateway's probes do not reach, a second ago."""
+    unseated: list[str] = Field(default_factory=list)
+    """Of those that were asked about, those to which it does not send requests yet."""
 
 
 class Evidence(Status):

@@ -25,6 +25,7 @@ from .health import Health
 from .kinds import Key, Kind
 from .lookup import Lookup
 from .metrics import Metrics
+from .newcomers import Newcomers
 from .node_watch import NodeWatch
 from .prometheus import Prometheus
 from .queue import Queue
@@ -61,11 +62,12 @@ class Engine:
         self.evidence = EvidencePoller(self.store, self._wake, metrics.evidence_polls, utc)
         self.prometheus = Prometheus(api, self._wake, metrics.prometheus_queries, utc)
         self.node_watch = NodeWatch(api, self.store, self._wake, time.monotonic)
-        self.gateway_watch = GatewayWatch(api, self.store, metrics.gateway_marks, self.node_watch.doubt)
+        newcomers = Newcomers(self._wake, time.monotonic)
+        self.gateway_watch = GatewayWatch(api, self.store, metrics.gateway_marks, self.node_watch.doubt, newcomers)
         self.regions = Regions(self.store, api, self._wake, self._tell, metrics.regions, utc)
         self.reconciler = Reconciler(
             self.store,
-            Lookup(api, self.store, self.evidence, self.prometheus, self.regions, time.monotonic),
+            Lookup(api, self.store, self.evidence, self.prometheus, self.regions, newcomers, time.monotonic),
             Applier(api, self.store, self._take, time.monotonic),
             planners,
             settings,

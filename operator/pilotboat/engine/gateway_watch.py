@@ -1,7 +1,8 @@
 """Takes a gateway that does not answer out of its Services, long before the cluster knows that its node is lost.
 
 Owns: asking every gateway again and again whom it does not reach, and the label by which Services choose.
-Must not know: what a gateway does, nor what becomes of nodes on which nobody is reached (node_watch.py).
+Must not know: what a gateway does, nor what becomes of nodes on which nobody is reached (node_watch.py) and of replicas
+that have just become ready (newcomers.py).
 
 kubelet's silence is noticed after 40 to 50 seconds, and until then every other caller would be sent to a dead gateway.
 The last gateway that answers is never taken out, and where none answers, it is rather we who are cut off: nothing is
@@ -28,6 +29,7 @@ from .errors import EngineError
 from .evidence import body
 from .gateways import key_of
 from .kinds import POD, Kind
+from .newcomers import Newcomers
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class GatewayWatch:
         store: Store,
         changes: Counter,
         doubt: Callable[[set[str]], None],
+        newcomers: Newcomers,
         *,
         every: float = EVERY,
         timeout: float = TIMEOUT,
@@ -66,6 +69,7 @@ class GatewayWatch:
         self._changes = changes
         self._doubt = doubt
         """Told after each round on which nodes a replica is that Kubernetes calls ready and no gateway reaches."""
+        self._newcomers = newcomers
         self._every = every
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._port = port
@@ -95,11 +99,15 @@ class GatewayWatch:
 
     async def _round(self, session: aiohttp.ClientSession, namespace: str, pods: list[Raw]) -> set[str]:
         """Nodes with a replica that none of those who answered reaches."""
-        answers = await asyncio.gather(*(self._answers(session, pod) for pod in pods))
+        asked = self._newcomers.asked(namespace)
+        answers = await asyncio.gather(*(self._answers(session, pod, asked) for pod in pods))
         told = [answer for answer in answers if answer is not None]
+        taking = [answer for pod, answer in zip(pods, answers, strict=True) if answer and diagnose.ready(pod)]
+        unseated = set().union(*(answer.unseated for answer in taking)) if taking else None
+        self._newcomers.told(namespace, asked, unseated)
         if len(pods) > 1:
             await self._choose(pods, [answer is not None for answer in answers])
-        return self._nodes_of(namespace, frozenset.intersection(*told)) if told else set()
+        return self._nodes_of(namespace, set.intersection(*(set(answer.pods) for answer in told))) if told else set()
 
     def _nodes_of(self, namespace: str, names: Iterable[str]) -> set[str]:
         pods = [pod for name in names if (pod := self._store.find(POD, namespace, name))]
@@ -117,17 +125,17 @@ class GatewayWatch:
             elif not serves and answers:
                 await self._mark(pod, labels.SERVES)
 
-    async def _answers(self, session: aiohttp.ClientSession, pod: Raw) -> frozenset[str] | None:
-        """Names of the replicas it does not reach; None: no answer."""
-        where = authority(pod["status"]["podIP"], self._port)
+    async def _answers(self, session: aiohttp.ClientSession, pod: Raw, asked: Sequence[str]) -> Unreached | None:
+        """None: no answer."""
+        url = f"http://{authority(pod['status']['podIP'], self._port)}/unreached"
         try:
-            return frozenset(Unreached.model_validate_json(await body(session, f"http://{where}/unreached")).pods)
+            return Unreached.model_validate_json(await body(session, f"{url}?of={','.join(asked)}" if asked else url))
         except aiohttp.ClientResponseError as refusal:  # an agent from before there was this page
-            return frozenset() if refusal.status < 500 else None
+            return Unreached() if refusal.status < 500 else None
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None
         except ValueError:  # not in the shape we know
-            return frozenset()
+            return Unreached()
 
     async def _mark(self, pod: Raw, value: str) -> None:
         namespace, name = _name(pod)

@@ -5,19 +5,24 @@ Owns: Observed. Must not know: what is made of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, Protocol
 
+from pilotboat.api import labels
+from pilotboat.api.traffic import Traffic
+from pilotboat.plan import diagnose
 from pilotboat.plan.types import Answer, Observed, Planner, Questions, Ref, RegionState, Unread
 
 from .errors import Forbidden, NoSuchKind, NotFound
 from .evidence import Heard
-from .kinds import DNS_ENDPOINT, HTTP_ROUTE, OPTIONAL, PARENTS, WATCHED, Key, Kind, kind_of
+from .kinds import DNS_ENDPOINT, HTTP_ROUTE, MODEL_DEPLOYMENT, OPTIONAL, PARENTS, WATCHED, Key, Kind, kind_of
 from .store import Store
 
 Raw = dict[str, Any]
 FOREIGN_AGE = 5.0
 """Seconds that an object we do not watch is taken from memory: enough for parents that name the same one."""
+SERVER = "server"
+"""Component of the pods that callers reach."""
 WRITTEN = (HTTP_ROUTE, DNS_ENDPOINT)
 """Of these, what we write ourselves: never taken from memory."""
 
@@ -49,6 +54,13 @@ class Posts(Protocol):
     def of(self, key: Key) -> RegionState | None: ...
 
 
+class Arrivals(Protocol):
+    """What of Newcomers is needed here."""
+
+    def of(self, key: Key, ready: Set[str]) -> frozenset[str]: ...
+    def forget(self, key: Key) -> None: ...
+
+
 class Lookup:
     """Builds Observed."""
 
@@ -59,6 +71,7 @@ class Lookup:
         evidence: Witnesses,
         prometheus: Answers,
         regions: Posts,
+        newcomers: Arrivals,
         clock: Callable[[], float],
     ) -> None:
         self._api = api
@@ -66,6 +79,7 @@ class Lookup:
         self._evidence = evidence
         self._prometheus = prometheus
         self._regions = regions
+        self._newcomers = newcomers
         self._clock = clock
         self._foreign: dict[Ref, tuple[float, Raw | None]] = {}
 
@@ -90,7 +104,21 @@ class Lookup:
             evidence=tuple(evidence for evidence, _ in heard),
             evidence_at=tuple(at for _, at in heard),
             answers=self._prometheus.of(key),
+            newcomers=self._new(key, parent),
         )
+
+    def _new(self, key: Key, parent: Mapping[str, Any]) -> frozenset[str]:
+        """None where requests go past our gateways."""
+        traffic = (parent.get("spec") or {}).get("traffic", Traffic.GATEWAY)
+        if key.plural != MODEL_DEPLOYMENT.plural or traffic != Traffic.GATEWAY:
+            self._newcomers.forget(key)
+            return frozenset()
+        ready = {
+            pod["metadata"]["name"]
+            for pod in self._store.pods(key)
+            if pod["metadata"]["labels"].get(labels.COMPONENT) == SERVER and diagnose.ready(pod)
+        }
+        return self._newcomers.of(key, ready)
 
     def forget(self, key: Key) -> None:
         """The parent is gone or about to go: nothing of it is looked for any more."""
@@ -98,6 +126,7 @@ class Lookup:
         self._store.watch(key, ())
         self._evidence.want(key, False)
         self._prometheus.want(key, None)
+        self._newcomers.forget(key)
 
     async def _read(self, refs: Iterable[Ref]) -> tuple[dict[Ref, Mapping[str, Any] | None], dict[Ref, Unread]]:
         """What is referred to, and what cannot be read where the kind is one that may be missing."""

@@ -7,7 +7,7 @@ what their state means (diagnose.py), how it is told (deployment_status.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -73,7 +73,8 @@ class ModelDeploymentPlanner:
 
     def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
         """The next step towards the spec; a spec that cannot be read or served changes nothing that runs."""
-        whole, observed = observed, probe.without_probes(observed)
+        whole = _reached(observed)
+        observed = probe.without_probes(whole)
         parent, way = observed.parent, routes.way(observed, now)
         try:
             spec = ModelDeploymentSpec.model_validate(parent.get("spec"))
@@ -86,6 +87,12 @@ class ModelDeploymentPlanner:
             return _kept(observed, spec, served, way, seen, now)
         target = _target(parent, spec, served, settings)
         return _rolled(whole, observed, spec, target, way, seen, settings, now)
+
+
+def _reached(observed: Observed) -> Observed:
+    """A replica is ready when its callers can reach it, which may be a moment after Kubernetes calls it so."""
+    pods = (diagnose.before_ready(p) if p["metadata"]["name"] in observed.newcomers else p for p in observed.pods)
+    return replace(observed, pods=tuple(pods)) if observed.newcomers else observed
 
 
 def _kept(

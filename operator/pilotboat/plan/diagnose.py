@@ -147,6 +147,14 @@ def without_ready(pod: Raw) -> Raw:
     return {**pod, "status": {**pod["status"], "conditions": [*others, unready]}}
 
 
+def before_ready(pod: Raw) -> Raw:
+    """The pod as it was a moment before it became ready: nobody can reach it yet."""
+    others = [said for said in dig(pod, "status", "conditions") or () if said.get("type") != "Ready"]
+    unready = {"type": "Ready", "status": "False", "lastTransitionTime": dig(pod, "metadata", "creationTimestamp")}
+    containers = [{**status, "ready": False} for status in dig(pod, "status", "containerStatuses") or ()]
+    return {**pod, "status": {**pod["status"], "conditions": [*others, unready], "containerStatuses": containers}}
+
+
 def lasting(pod: Raw) -> bool:
     """Whether the pod is neither over (succeeded, failed, evicted) nor being deleted."""
     return dig(pod, "status", "phase") not in ("Failed", "Succeeded") and not _leaving(pod)

@@ -169,6 +169,8 @@ class Observed:
     """When each of these came."""
     answers: tuple[Answer, ...] = ()
     """To what `Planner.asks` wants to be asked, the newest of each query; none before the first look is over."""
+    newcomers: frozenset[str] = frozenset()
+    """Names of ready pods to which not every gateway sends requests yet."""
     rejected: Mapping[Ref, Rejection] = field(default_factory=dict)
     """What of this plan was refused; filled in the second call only (see the module's docstring)."""
 

@@ -14,8 +14,9 @@ from pilotboat.api.routing import Unreached
 from pilotboat.engine.errors import Unavailable
 from pilotboat.engine.gateway_watch import MISSES, GatewayWatch
 from pilotboat.engine.gateways import key_of
-from pilotboat.engine.kinds import MODEL_DEPLOYMENT, POD, Kind
+from pilotboat.engine.kinds import MODEL_DEPLOYMENT, POD, Key, Kind
 from pilotboat.engine.metrics import Metrics
+from pilotboat.engine.newcomers import Newcomers
 from pilotboat.engine.store import Store
 from tests.unit.engine.objects import newer, parent, pod
 
@@ -33,6 +34,10 @@ class World:
         self.refuses = False
         self.unreached: dict[str, list[str]] = {}
         """What each gateway tells; one that is not in it knows no such page."""
+        self.unseated: dict[str, list[str]] = {}
+        """To whom each gateway sends no requests yet."""
+        self.ready = "True"
+        self.newcomers = Newcomers(lambda keys: None, asyncio.get_running_loop().time)
         self.doubts: set[str] = set()
         self.over = asyncio.Event()
         """Until then the silent ones hold what they are asked."""
@@ -42,8 +47,8 @@ class World:
 
     def put(self, raw: Raw, number: int) -> None:
         raw["metadata"]["labels"][labels.SERVING] = labels.SERVES
-        address = f"127.0.9.{number}"
-        self.store.put(POD, newer(raw, status={"podIP": address, "phase": "Running", "conditions": []}))
+        address, ready = f"127.0.9.{number}", {"type": "Ready", "status": self.ready}
+        self.store.put(POD, newer(raw, status={"podIP": address, "phase": "Running", "conditions": [ready]}))
 
     async def merge(self, kind: Kind, namespace: str, name: str, body: Raw) -> Raw:
         """As the API server and the watch of pods."""
@@ -66,7 +71,9 @@ class World:
             await self.over.wait()
         if name not in self.unreached:
             return web.Response(status=404)
-        return web.Response(text=Unreached(pods=self.unreached[name]).model_dump_json())
+        asked = request.query.get("of", "").split(",")
+        unseated = [each for each in self.unseated.get(name, ()) if each in asked]
+        return web.Response(text=Unreached(pods=self.unreached[name], unseated=unseated).model_dump_json())
 
     def doubt(self, nodes: set[str]) -> None:
         self.doubts = nodes
@@ -99,7 +106,9 @@ async def watching(world: World) -> AsyncIterator[None]:
         for number in (2, 3):
             await web.TCPSite(runner, f"127.0.9.{number}", port).start()
         marks = Metrics().gateway_marks
-        watch = GatewayWatch(world, world.store, marks, world.doubt, every=0.01, timeout=0.2, port=port)
+        watch = GatewayWatch(
+            world, world.store, marks, world.doubt, world.newcomers, every=0.01, timeout=0.2, port=port
+        )
         task = asyncio.create_task(watch.run())
         try:
             yield
@@ -179,3 +188,35 @@ async def test_an_agent_from_before_reaches_everybody() -> None:
         await world.rounds(3)
         assert world.doubts == set()
         assert world.serving() == ALL
+
+
+CHAT = Key(MODEL_DEPLOYMENT.plural, "ns", "chat")
+
+
+async def test_a_replica_is_new_until_every_gateway_that_takes_requests_has_a_place_for_it() -> None:
+    world = World()
+    world.unreached = {name: [] for name in ALL}
+    world.unseated = {"gateway-1": ["a"], "gateway-2": ["a", "b"]}
+    async with watching(world):
+        await world.rounds(3)
+        assert world.newcomers.of(CHAT, set()) == set()
+        assert world.newcomers.of(CHAT, {"a", "b", "c"}) == {"a", "b", "c"}
+        await world.rounds(3)
+        assert world.newcomers.of(CHAT, {"a", "b", "c"}) == {"a", "b"}
+        world.unseated["gateway-1"] = []
+        await world.rounds(3)
+        assert world.newcomers.of(CHAT, {"a", "b", "c"}) == {"a", "b"}
+        world.ready = "False"  # callers are not sent to it
+        world.put(pod(parent(labels.GATEWAY), "gateway-2", "gateway"), 2)
+        await world.rounds(3)
+        assert world.newcomers.of(CHAT, {"a", "b", "c"}) == set()
+
+
+async def test_an_agent_from_before_has_a_place_for_everybody() -> None:
+    world = World()
+    async with watching(world):
+        await world.rounds(3)
+        world.newcomers.of(CHAT, set())
+        assert world.newcomers.of(CHAT, {"a"}) == {"a"}
+        await world.rounds(3)
+        assert world.newcomers.of(CHAT, {"a"}) == set()

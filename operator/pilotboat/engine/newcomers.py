@@ -1,0 +1,64 @@
+"""Replicas that have become ready, until the gateways send requests to them: before that nobody is answered by them.
+
+Owns: who is waited for, what gateways said, and when waiting ends without their word. Must not know: how gateways
+are asked (gateway_watch.py), what is made of it.
+
+Only a replica that becomes ready under our eyes is waited for: who is ready when we begin to look has been so for long.
+Where no gateway answers us, none can be waited for; and no longer than LONGEST where one never hears of a replica.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Set
+
+from .kinds import Key
+
+LONGEST = 30.0
+"""Seconds. A gateway that is cut off from the API server hears of nobody, and still takes requests."""
+AT_ONCE = 64
+"""Names in one question."""
+
+
+class Newcomers:
+    """Of all parents."""
+
+    def __init__(self, wake: Callable[[Iterable[Key]], None], clock: Callable[[], float]) -> None:
+        self._wake = wake
+        self._clock = clock
+        self._known: dict[Key, frozenset[str]] = {}
+        self._waits: dict[Key, dict[str, float]] = {}
+        """By parent: names, and since when they are waited for."""
+        self._mute: set[str] = set()
+        """Namespaces in which the last question had no answer."""
+
+    def of(self, key: Key, ready: Set[str]) -> frozenset[str]:
+        """Those of a parent's ready pods that not every caller can reach yet; it is woken when that has changed."""
+        if key not in self._known or key.namespace in self._mute:
+            self._known[key] = frozenset(ready)
+        known = self._known[key] = self._known[key] & ready
+        before = self._waits.pop(key, {})
+        if waits := {name: before.get(name, self._clock()) for name in ready - known}:
+            self._waits[key] = waits
+        return frozenset(waits)
+
+    def forget(self, key: Key) -> None:
+        """The parent is gone, or its requests go past the gateway."""
+        self._known.pop(key, None)
+        self._waits.pop(key, None)
+
+    def asked(self, namespace: str) -> list[str]:
+        """Whom the gateways there are to be asked about."""
+        names = [name for key, waits in self._waits.items() if key.namespace == namespace for name in waits]
+        return sorted(names)[:AT_ONCE]
+
+    def told(self, namespace: str, asked: Iterable[str], missing: Set[str] | None) -> None:
+        """What came of it: to whom any gateway sends nothing yet; None where no gateway answered."""
+        (self._mute.add if missing is None else self._mute.discard)(namespace)
+        seated, now = set(asked) - (missing or set()), self._clock()
+        woken = set()
+        for key, waits in self._waits.items():
+            if key.namespace == namespace:
+                over = {n for n, since in waits.items() if missing is None or n in seated or now - since >= LONGEST}
+                self._known[key] |= over
+                woken |= {key} if over else set()
+        self._wake(woken)
