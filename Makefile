@@ -4,7 +4,7 @@ VENV_PYTHON = .venv/bin/python
 # Not named LAB, which is the environment's word for which lab is meant.
 RUN_LAB = PYTHONPATH=tests $(PYTHON) -m lab
 
-.PHONY: demo demo-down test check soak images gen bench bench-abort bench-canary bench-gateway bench-recovery bench-regions lab lab-down kubeconfig venv requirements
+.PHONY: demo demo-down test check soak images gen bench bench-abort bench-canary bench-gateway bench-recovery bench-regions lab lab-down lab-v2 kubeconfig venv requirements
 
 demo: ; @$(PYTHON) -m tools.demo
 demo-down: ; @$(PYTHON) -m tools.demo down
@@ -24,6 +24,7 @@ bench-regions: ; @$(PYTHON) -m tools.bench regions
 
 lab: ; @$(RUN_LAB) up
 lab-down: ; @$(RUN_LAB) down
+lab-v2: ; @PYTHONPATH=tests $(PYTHON) -m lab.vm
 kubeconfig: ; @$(RUN_LAB) kubeconfig
 
 venv: ; @$(PYTHON) -m tools.venv

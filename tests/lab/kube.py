@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
+from lab.layout import patience
+
 Object = dict[str, Any]
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
@@ -94,7 +96,7 @@ class Client:
 
     def ready(self) -> bool:
         try:
-            with self._send("GET", "/readyz", timeout=2) as response:
+            with self._send("GET", "/readyz", timeout=2 * patience()) as response:
                 return response.status == 200
         except (OSError, ApiError, http.client.HTTPException):
             return False

@@ -145,3 +145,8 @@ def current() -> Lab:
 def node_grace() -> int | None:
     """LAB_NODE_GRACE: seconds after which a silent node is unheard of, for tests that do not measure just that."""
     return int(os.environ["LAB_NODE_GRACE"]) if os.environ.get("LAB_NODE_GRACE") else None
+
+
+def patience() -> float:
+    """LAB_PATIENCE: how many times longer than on a machine of 2 cores the lab waits, where the machine is emulated."""
+    return float(os.environ.get("LAB_PATIENCE") or 1)

@@ -20,6 +20,7 @@ NEEDED_GIB = 6  # programs and build cache take about 4; big images need more, a
 CGROUPS = Path("/sys/fs/cgroup")
 V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
 V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io")
+V2_WHERE_THERE = ("hugetlb",)  # kubelet wants it in its group where the machine has it at all
 CAP_SYS_RESOURCE = 24
 CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lab import layout
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -151,6 +153,7 @@ def end(identities: Iterable[Identity], *, grace: float) -> None:
 
 
 def wait_until(ready: Callable[[], bool], *, what: str, timeout: float, interval: float = 0.1) -> None:
+    timeout *= layout.patience()
     deadline = time.monotonic() + timeout
     while not ready():
         if time.monotonic() > deadline:

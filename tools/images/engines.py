@@ -17,6 +17,7 @@ from tools import host
 from tools.steps import StepFailed, run
 
 CHOICES = ("buildah", "docker", "podman")
+BUILDKIT = {"DOCKER_BUILDKIT": "1"}  # docker's other way of building mounts no secrets and no caches
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Engine:
 
     def _environment(self) -> dict[str, str]:
         if self.name == "docker":
-            return {"DOCKER_BUILDKIT": "1"}
+            return BUILDKIT
         return {"TMPDIR": str(host.cache("containers", "tmp"))}  # a layer on its way is as large as the layer
 
     def _lent(self) -> list[str]:
@@ -109,22 +110,31 @@ def buildah() -> Engine:
     return Engine("buildah", (host.need("buildah", "buildah"), *options), storage)
 
 
-def answers(program: str) -> bool:
-    """True where the program is here and its engine is up."""
+def lack(program: str) -> str:
+    """Why docker or podman cannot build here, as a clause; empty where it can."""
     if shutil.which(program) is None:
-        return False
-    return subprocess.run([program, "info"], capture_output=True).returncode == 0
+        return f"{program} is not on this machine"
+    if not _succeeds(program, "info"):
+        return f"{program} does not answer: start its engine"
+    if program == "docker" and not _succeeds(program, "build", "--help"):
+        return "docker has no BuildKit, which is a plug-in of its own from docker 23 on: install buildx"
+    return ""
+
+
+def _succeeds(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, env={**os.environ, **BUILDKIT}).returncode == 0
 
 
 def choose() -> Engine:
-    """What `PILOTBOAT_BUILDER` names; else buildah where it is or can be installed; else the engine that answers."""
+    """What `PILOTBOAT_BUILDER` names; else buildah where it is or can be installed; else the engine that can build."""
     wanted = os.environ.get("PILOTBOAT_BUILDER")
     if wanted and wanted not in CHOICES:
         raise StepFailed(f"PILOTBOAT_BUILDER={wanted}: one of {', '.join(CHOICES)} is needed")
     root = os.geteuid() == 0
     if wanted == "buildah" or (not wanted and root and (shutil.which("buildah") or shutil.which("apt-get"))):
         return buildah()
-    for program in (wanted,) if wanted else ("docker", "podman"):
-        if answers(program):
+    lacks = {program: lack(program) for program in ([wanted] if wanted else CHOICES[1:])}
+    for program, lacking in lacks.items():
+        if not lacking:
             return Engine(program, (program,))
-    raise StepFailed("no builder: run as root on Debian (buildah is installed then), or start docker or podman")
+    raise StepFailed(f"no builder: {'; '.join(lacks.values())}. As root on Debian, buildah is installed and used.")
