@@ -72,18 +72,19 @@ def work():
                 counts["asked again"] += attempt
         time.sleep(wish["pause"])
 
-def heard():
+def reached():
+    # whether this node's proxy knows the Service, which may be younger than a second
     connection = http.client.HTTPConnection(wish["host"], 8080, timeout=10)
     try:
         connection.request("GET", "/v1/models", headers=wish["headers"])
-        return connection.getresponse().status != 503
+        return connection.getresponse().status > 0
     except OSError:
         return False
     finally:
         connection.close()
 
 patience = time.monotonic() + 60
-while time.monotonic() < patience and not heard():
+while time.monotonic() < patience and not reached():
     time.sleep(0.2)
 threads = [threading.Thread(target=work) for _ in range(wish["threads"])]
 [thread.start() for thread in threads]

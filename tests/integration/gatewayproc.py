@@ -173,8 +173,16 @@ class Gateway:
 
     async def unreached(self) -> list[str]:
         """What the operator reads each second: replicas that the probes do not reach."""
-        async with self.http.get(f"http://127.0.0.1:{self.agent_port}/unreached") as response:
-            return Unreached.model_validate(await response.json()).pods
+        return (await self._unreached("")).pods
+
+    async def unseated(self, *names: str) -> list[str]:
+        """Of these, what it says it sends no requests to."""
+        return (await self._unreached(",".join(names))).unseated
+
+    async def _unreached(self, asked: str) -> Unreached:
+        url = f"http://127.0.0.1:{self.agent_port}/unreached"
+        async with self.http.get(url, params={"of": asked} if asked else {}) as response:
+            return Unreached.model_validate(await response.json())
 
     async def route(self, name: str = "chat", port: int = 0, **more: Any) -> None:
         """Write a deployment's route; lanes as revision to share."""

@@ -1,4 +1,5 @@
-"""Callers who keep their connection, with the real HAProxy: none is closed while they may be asking on it."""
+"""Callers and replicas that come and go, with the real HAProxy: no connection in use is shut, and no replica is called
+reachable before it is."""
 
 from __future__ import annotations
 
@@ -94,6 +95,18 @@ async def test_a_reload_shuts_no_connection_that_is_being_asked_on(pod: Gateway)
             end.set()
     assert [lost for keeper in keepers for lost in keeper.lost] == []
     assert min(keeper.kept for keeper in keepers) > 0
+
+
+async def test_it_says_to_whom_it_sends_no_requests_yet(pod: Gateway, net: str) -> None:
+    names = f"pod-{net}.1", f"pod-{net}.7"
+    assert await pod.unseated(*names) == [names[1]]
+    await pod.endpoints(STABLE, f"{net}.1", f"{net}.7")
+
+    async def both() -> bool:
+        return await pod.unseated(*names) == []
+
+    await until(both)
+    assert f"{net}.7" in await pod.active(), "HAProxy has it when the agent says so"
 
 
 async def test_one_that_is_being_ended_asks_callers_to_connect_elsewhere(pod: Gateway, net: str) -> None:

@@ -13,6 +13,7 @@ from pilotboat.engine.gateways import key_of
 from pilotboat.engine.kinds import CHILDREN, MODEL_DEPLOYMENT, Key
 from pilotboat.engine.lookup import Lookup
 from pilotboat.engine.metrics import Metrics
+from pilotboat.engine.newcomers import Newcomers
 from pilotboat.engine.prometheus import Prometheus
 from pilotboat.engine.reconcile import Reconciler
 from pilotboat.engine.regions import Regions
@@ -48,7 +49,7 @@ async def parts(cluster: Cluster) -> Parts:
     regions = Regions(store, cluster.api, lambda keys: None, lambda parent, events: None, metrics.regions, utc)
     reconciler = Reconciler(
         store,
-        Lookup(cluster.api, store, evidence, prometheus, regions, clock),
+        Lookup(cluster.api, store, evidence, prometheus, regions, Newcomers(lambda keys: None, clock), clock),
         Applier(cluster.api, store, take, clock),
         PLANNERS,
         SETTINGS,

@@ -7,7 +7,7 @@ what their state means (diagnose.py), how it is told (deployment_status.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,6 +33,7 @@ from .course import Course, course, observed_by
 from .deployment_status import report
 from .deployment_view import View
 from .outcome import Cause, invalid
+from .readiness import reached
 from .recovery import Recovery
 from .routes import SERVER
 from .types import Manifest, Observed, Plan, PlanSettings, Questions, Ref
@@ -73,7 +74,7 @@ class ModelDeploymentPlanner:
 
     def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
         """The next step towards the spec; a spec that cannot be read or served changes nothing that runs."""
-        whole = _reached(observed)
+        whole = reached(observed)
         observed = probe.without_probes(whole)
         parent, way = observed.parent, routes.way(observed, now)
         try:
@@ -87,12 +88,6 @@ class ModelDeploymentPlanner:
             return _kept(observed, spec, served, way, seen, now)
         target = _target(parent, spec, served, settings)
         return _rolled(whole, observed, spec, target, way, seen, settings, now)
-
-
-def _reached(observed: Observed) -> Observed:
-    """A replica is ready when its callers can reach it, which may be a moment after Kubernetes calls it so."""
-    pods = (diagnose.before_ready(p) if p["metadata"]["name"] in observed.newcomers else p for p in observed.pods)
-    return replace(observed, pods=tuple(pods)) if observed.newcomers else observed
 
 
 def _kept(

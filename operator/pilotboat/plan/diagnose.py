@@ -140,21 +140,6 @@ def ready(pod: Raw) -> bool:
     return said is not None and said.get("status") == "True"
 
 
-def without_ready(pod: Raw) -> Raw:
-    """The pod as if kubelet had called it not ready: it is known to be lost, and Kubernetes learns that later."""
-    others = [said for said in dig(pod, "status", "conditions") or () if said.get("type") != "Ready"]
-    unready = {**(condition(pod, "Ready") or {"type": "Ready"}), "status": "False"}
-    return {**pod, "status": {**pod["status"], "conditions": [*others, unready]}}
-
-
-def before_ready(pod: Raw) -> Raw:
-    """The pod as it was a moment before it became ready: nobody can reach it yet."""
-    others = [said for said in dig(pod, "status", "conditions") or () if said.get("type") != "Ready"]
-    unready = {"type": "Ready", "status": "False", "lastTransitionTime": dig(pod, "metadata", "creationTimestamp")}
-    containers = [{**status, "ready": False} for status in dig(pod, "status", "containerStatuses") or ()]
-    return {**pod, "status": {**pod["status"], "conditions": [*others, unready], "containerStatuses": containers}}
-
-
 def lasting(pod: Raw) -> bool:
     """Whether the pod is neither over (succeeded, failed, evicted) nor being deleted."""
     return dig(pod, "status", "phase") not in ("Failed", "Succeeded") and not _leaving(pod)

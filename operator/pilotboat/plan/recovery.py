@@ -16,7 +16,7 @@ from ..api.conditions import Condition
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.reasons import Reason
 from ..api.recovery import Fault, RecoveryStatus, ZoneState, ZoneStatus
-from . import build, diagnose, losses, outcome, timeline, zones
+from . import build, diagnose, losses, outcome, readiness, timeline, zones
 from .build import Raw, dig
 from .losses import Losses
 from .outcome import Cause
@@ -42,7 +42,7 @@ class Recovery:
     def believed(self, observed: Observed) -> Observed:
         """The same without the readiness of lost replicas, in which Kubernetes believes for most of a minute."""
         lost = self.losses.failing
-        pods = (diagnose.without_ready(pod) if pod["metadata"]["name"] in lost else pod for pod in observed.pods)
+        pods = (readiness.lost(pod) if pod["metadata"]["name"] in lost else pod for pod in observed.pods)
         return replace(observed, pods=tuple(pods)) if lost else observed
 
     @property
