@@ -1,6 +1,6 @@
 """A control group for each node: kubelet puts its pods under it, and what is left in it at the end is ended by it.
 
-cgroup v1 is what the lab was developed on; with v2 it came up and went down in a virtual machine (`lab.vm`).
+cgroup v1 is what the lab was developed on; with v2 it runs in a virtual machine (`lab.vm`).
 """
 
 from __future__ import annotations
