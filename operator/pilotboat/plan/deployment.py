@@ -103,7 +103,7 @@ def _kept(
         return plan
     lanes = routes.lanes(observed, kept.serving(observed, revision))
     applied = [
-        *kept.scaled(observed, spec, seen.extra(observed, revision)),
+        *kept.scaled(observed, spec, seen.extra(observed, spec.wanted, revision)),
         *routes.manifests(observed, spec, way, lanes, zones=seen.zone_weights),
         *_budget(parent, spec, name),
     ]
@@ -202,13 +202,14 @@ def _replicas(
     seen: Recovery,
 ) -> list[Manifest]:
     """Every revision with its replicas: the one asked for whole, unless it is an earlier one, which stays as it is."""
-    parent, extra = observed.parent, seen.extra(observed, wanted)
+    parent, extra = observed.parent, seen.extra(observed, ahead.step.target, wanted)
     if wanted == target.revision:
         made = [_config_map(parent, target), _deployment(parent, target, ahead.step.target, extra)]
     else:
         made = recovery.resized(mine, ahead.step.target, extra) if mine else []
     for revision, raw in older:
-        made += recovery.resized(raw, ahead.step.others[revision], seen.extra(observed, revision))
+        rest = ahead.step.others[revision]
+        made += recovery.resized(raw, rest, seen.extra(observed, rest, revision))
     return made
 
 
@@ -259,7 +260,7 @@ def _config_map(parent: Raw, target: Target) -> Manifest:
 
 def _deployment(parent: Raw, target: Target, replicas: int, extra: int) -> Manifest:
     """`extra`: replicas in the place of lost ones."""
-    name, extra = parent["metadata"]["name"], min(extra, replicas)
+    name = parent["metadata"]["name"]
     ours = labels.child_labels(SERVER, name) | {labels.REVISION: target.revision}
     template: dict[str, Any] = {
         "metadata": {"labels": dict(target.user_labels) | ours},

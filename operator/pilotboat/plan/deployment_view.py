@@ -68,7 +68,7 @@ class View:
     @property
     def extra(self) -> int:
         """Replicas above those wanted, in the place of lost ones."""
-        return self.recovery.extra(self.observed)
+        return self.recovery.extra(self.observed, self.want)
 
     @property
     def target_pods(self) -> list[Raw]:
@@ -116,5 +116,5 @@ class View:
         name = f"{self.observed.parent['metadata']['name']}-{self.target}"
         made = build.named(self.observed.children, "Deployment", name)
         seen = dig(made, "status", "observedGeneration") == dig(made, "metadata", "generation")
-        extra = self.recovery.extra(self.observed, self.target)
+        extra = self.recovery.extra(self.observed, self.want, self.target)
         return made is not None and seen and (dig(made, "status", "updatedReplicas") or 0) == self.want + extra

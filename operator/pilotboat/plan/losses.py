@@ -62,10 +62,14 @@ class Losses:
         """Of these, those whose node is not well again."""
         return frozenset(name for node in self.nodes if node.counted and not node.well_since for name in node.pods)
 
-    def among(self, pods: Iterable[Raw]) -> int:
-        """How many of these pods others stand in for: what there are of replicas above the number asked for."""
-        lost = self.pods
-        return sum(_name(pod) in lost for pod in pods if diagnose.lasting(pod))
+    def stand_ins(self, pods: Iterable[Raw], replicas: int) -> int:
+        """How many are to stand in for some of these pods: what there are of replicas above the number asked for.
+
+        One for each that is lost, and twice as many as there are to be replicas at most. Those that serve again and are
+        not trusted yet count only up to once as many: where nodes come and go, their number grows."""
+        names = [_name(pod) for pod in pods if diagnose.lasting(pod)]
+        lost, failing = (sum(name in which for name in names) for which in (self.pods, self.failing))
+        return min(lost, max(replicas, min(failing, 2 * replicas)))
 
 
 def sights(observed: Observed, since: datetime | None) -> dict[str, Sight]:

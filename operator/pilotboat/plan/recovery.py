@@ -34,10 +34,10 @@ class Recovery:
     known_zones: tuple[ZoneStatus, ...] = ()
     look_again: timedelta | None = None
 
-    def extra(self, observed: Observed, revision: str | None = None) -> int:
+    def extra(self, observed: Observed, replicas: int, revision: str | None = None) -> int:
         """Replicas above those asked for, of one revision or of all."""
         found = observed.pods if revision is None else build.of_revision(observed.pods, revision)
-        return self.losses.among(found)
+        return self.losses.stand_ins(found, replicas)
 
     def believed(self, observed: Observed) -> Observed:
         """The same without the readiness of lost replicas, in which Kubernetes believes for most of a minute."""
@@ -102,8 +102,7 @@ def stand_ins(deployment: Raw | None) -> int:
 
 
 def resized(deployment: Raw, replicas: int, extra: int) -> list[Manifest]:
-    """The Deployment with so many replicas and stand-ins, where it has not; nothing stands in where none is wanted."""
-    extra = min(extra, replicas)
+    """The Deployment with so many replicas and stand-ins, where it has not."""
     if (dig(deployment, "spec", "replicas"), stand_ins(deployment)) == (replicas + extra, extra):
         return []
     return [build.respecified(deployment, annotated(extra), replicas=replicas + extra)]
@@ -125,7 +124,7 @@ def record(seen: Recovery, observed: Observed, want: int, rolling: bool, now: da
     done = last is not None and last.ended_since(before.last)
     new = RecoveryStatus(
         nodes=list(seen.losses.nodes),
-        stand_ins=seen.extra(observed) or None,
+        stand_ins=seen.extra(observed, want) or None,
         last=last,
         count=before.count + done,
     )

@@ -345,6 +345,22 @@ def test_whatever_is_lost_and_healed_it_ends_whole(seed: int) -> None:
     assert types(world.status)["Ready"] == "True"
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_where_all_serve_again_it_is_ready_though_nobody_is_trusted_yet(seed: int) -> None:
+    """A soak ended with four of six replicas on nodes that were well and not trusted, and was never Ready again."""
+    chance, world = random.Random(seed), World()
+    for _ in range(12):
+        node = chance.choice(["n1", "n2"])
+        world.lose(node)
+        world.passes(30)
+        for each in sorted(world.pods):
+            if chance.random() < 0.3 and each in world.pods:
+                world.kill(each)
+        world.heal(node)
+        world.passes(30)
+        assert (world.status["ready"], types(world.status)["Ready"]) == ("3/3", "True")
+
+
 def test_a_pod_that_goes_is_on_record() -> None:
     world = World()
     world.carry_out(world.plan())
