@@ -97,6 +97,18 @@ async def test_a_reload_shuts_no_connection_that_is_being_asked_on(pod: Gateway)
     assert min(keeper.kept for keeper in keepers) > 0
 
 
+async def test_one_that_began_with_no_route_takes_up_its_first(cluster: Cluster, plane: Path, net: str) -> None:
+    """Its HAProxy knows of no map yet, and there is nobody to be told of the reload."""
+    await serving(f"{net}.1")
+    async with gateway(cluster, plane) as made:
+        await made.ready()
+        await made.endpoints(STABLE, f"{net}.1")
+        await made.route(lanes={STABLE: 1000})
+        await made.serves({STABLE: 1000})
+        await made.ready()
+        assert await made.models(8) == {STABLE: 8}
+
+
 async def test_it_says_to_whom_it_sends_no_requests_yet(pod: Gateway, net: str) -> None:
     names = f"pod-{net}.1", f"pod-{net}.7"
     assert await pod.unseated(*names) == [names[1]]

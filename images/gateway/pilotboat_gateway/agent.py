@@ -75,6 +75,8 @@ class Agent:
         self._bad: set[str] = set()
         self._name = uuid.uuid4().hex
         self._began = time.time()
+        self._told = 0.0
+        """When a failed request was last logged."""
 
     async def live(self) -> None:
         """Never returns."""
@@ -192,6 +194,7 @@ class Agent:
                 match requestlog.read(text):
                     case Seen() as seen:
                         self._recorder.request(seen, time.time())
+                        self._failed(seen, text)
                     case Copied() as copy:
                         self._recorder.copied(copy)
                     case None if text.startswith(NEWS):
@@ -200,6 +203,12 @@ class Agent:
             log.warning("the log of requests broke off: %s", error)
         finally:
             writer.close()
+
+    def _failed(self, seen: Seen, line: str) -> None:
+        """One a second is told: where many fail, the last says what all would."""
+        if seen.error and time.monotonic() - self._told >= 1:
+            self._told = time.monotonic()
+            log.info("a request failed: %s", line.rstrip())
 
     async def _page(self) -> bytes:
         self._metrics.servers_up.clear()

@@ -152,7 +152,7 @@ class Driver:
         self.written = True
 
     def _entries(self, saved: Saved) -> dict[str, str]:
-        return lanes_map(saved.routes, saved.boards) | (LEAVING if self._leaves else {})
+        return lanes_map(saved.routes, saved.boards) | (LEAVING if self._leaves and saved.routes else {})
 
     async def _reload(self, wanted: str) -> None:
         await asyncio.sleep(self._reloaded + BETWEEN_RELOADS - time.monotonic())
@@ -169,7 +169,7 @@ class Driver:
     async def _say_last(self) -> None:
         """The new worker reads the map's file, which does not say so."""
         entries = await runtime.show_map(self._settings.runtime, self._settings.map)
-        if entries:  # else nobody is answered yet
+        if entries:  # else there is no route, and nobody is answered
             await runtime.replace_map(self._settings.runtime, self._settings.map, entries | LEAVING)
             await asyncio.sleep(LAST_ANSWERS)
 

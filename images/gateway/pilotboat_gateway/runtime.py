@@ -118,9 +118,9 @@ async def replace_map(path: Path, name: Path, entries: Mapping[str, str]) -> Non
 
 
 async def show_map(path: Path, name: Path, prefix: str = "") -> dict[str, str]:
-    """A map's entries."""
+    """A map's entries; none where nothing uses the map, which is then not known."""
     rows = (line.split(" ", 2) for line in (await ask(path, f"{prefix}show map {name}")).splitlines())
-    return {row[1]: row[2] for row in rows if len(row) == 3}
+    return {row[1]: row[2] for row in rows if len(row) == 3 and row[0].startswith("0x")}
 
 
 async def stats(path: Path, prefix: str = "") -> list[dict[str, str]]:
