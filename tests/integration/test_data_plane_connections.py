@@ -97,6 +97,26 @@ async def test_a_reload_shuts_no_connection_that_is_being_asked_on(pod: Gateway)
     assert min(keeper.kept for keeper in keepers) > 0
 
 
+async def test_the_first_requests_of_a_worker_may_come_at_once(pod: Gateway) -> None:
+    """Each of its threads makes the entry that gives requests their turns; none may go without."""
+    told = []
+    for bound in range(10, 18):
+        reloads = await pod.metric("reloads_total")
+        await pod.route(lanes={STABLE: 1000}, max_queued=bound)
+
+        async def reloaded(before: float = reloads) -> bool:
+            return await pod.metric("reloads_total") > before and await pod.is_ready()
+
+        await until(reloaded)
+        ends = [await asyncio.open_connection("127.0.0.1", pod.port) for _ in range(32)]
+        for _, writer in ends:
+            writer.write(REQUEST)
+        told += [(await reader.readline()).decode().split()[1] for reader, _ in ends]
+        for _, writer in ends:
+            writer.close()
+    assert told == ["200"] * len(told)
+
+
 async def test_one_that_began_with_no_route_takes_up_its_first(cluster: Cluster, plane: Path, net: str) -> None:
     """Its HAProxy knows of no map yet, and there is nobody to be told of the reload."""
     await serving(f"{net}.1")

@@ -90,7 +90,8 @@ backend pilotboat:callers
   stick-table type ipv6 size 10k expire 60s store http_req_rate(10s)
 
 backend pilotboat:all
-  stick-table type integer size 1 expire 60s store http_req_rate(10s)
+  # One entry, and room: threads that miss it at once each make one, and where there is none they track nothing.
+  stick-table type integer size 100 expire 60s store http_req_rate(10s)
 """
 
 RULES = """\
@@ -118,7 +119,8 @@ frontend {name}
   use_backend %[var(txn.be)]
 
 backend {name}:turns
-  stick-table type integer size 1 nopurge store gpc0,gpc1
+  # One entry, and room for the threads that make it at once: who tracks nothing has no turn, and is answered 503.
+  stick-table type integer size 100 nopurge store gpc0,gpc1
 """
 
 COPIED = """\

@@ -9,7 +9,7 @@ import pytest
 
 from pilotboat.api.routing import Lane, Route
 from pilotboat_gateway import config, table
-from pilotboat_gateway.settings import Settings
+from pilotboat_gateway.settings import THREADS, Settings
 from pilotboat_gateway.table import Board
 from tests.unit.gateway.test_table import places
 
@@ -73,3 +73,11 @@ def test_who_has_copies_is_in_the_map_and_takes_no_reload() -> None:
 
 def test_without_copies_there_is_no_lua() -> None:
     assert "lua" not in config.render(made(), seats(made()), SETTINGS)
+
+
+def test_every_table_has_room_for_threads_that_make_the_same_entry_at_once() -> None:
+    routes = made(copies={"percent": 30})
+    text = config.render(routes, seats(routes), SETTINGS)
+    sizes = [line.split("size ")[1].split()[0] for line in text.splitlines() if "stick-table" in line]
+    assert sizes
+    assert all(size.endswith("k") or int(size) > THREADS for size in sizes)
