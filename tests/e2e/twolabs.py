@@ -205,7 +205,7 @@ def served(of: TwoLabs, **failback: str) -> Iterator[Served]:
             found.agreed("east", 0, region)
         for region in spaces:
             found.beaten(region)
-        with found.outsider().calling() as seen:  # a gateway may hear of replicas a moment after Ready is told
+        with found.outsider().calling() as seen:  # a node's proxy may know the new Service a moment later
             seen.served(of.east.targets)
         yield found
     finally:

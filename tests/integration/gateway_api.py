@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from lab import build
-from lab.layout import cache
 
 MODULE, VERSION = "sigs.k8s.io/gateway-api", "v1.6.1"
 SUM = "h1:mock6phZbI6rvZerwrVNk7hVNymQgHo+6sJ81Ia7ftY="
-
-
 OURS = ("gateways", "httproutes")
 ALL = (*OURS, "gatewayclasses", "grpcroutes", "tlsroutes", "referencegrants", "backendtlspolicies")
 """Those that a controller of them all watches as well."""
@@ -26,13 +22,7 @@ ALL = (*OURS, "gatewayclasses", "grpcroutes", "tlsroutes", "referencegrants", "b
 
 def crds(plurals: Sequence[str] = OURS) -> list[Path]:
     """Files in the module's cache."""
-    go = build.find_go(cache() / "logs" / "gateway-api.log")
-    with tempfile.TemporaryDirectory() as folder:
-        command = [go, "mod", "download", "-json", f"{MODULE}@{VERSION}"]
-        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    module = json.loads(done.stdout)
-    assert module["Sum"] == SUM, "the module is not the one that was chosen"
-    standard = Path(module["Dir"]) / "config" / "crd" / "standard"
+    standard = build.module(f"{MODULE}@{VERSION}", SUM) / "config" / "crd" / "standard"
     return [standard / f"gateway.networking.k8s.io_{plural}.yaml" for plural in plurals]
 
 

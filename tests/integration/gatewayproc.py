@@ -190,6 +190,16 @@ class Gateway:
         route = Route(deployment=name, port=port or self.port, lanes=lanes, **more)
         await self.write_route(name, route.to_json())
 
+    async def reload(self, **route: Any) -> None:
+        """Write a route with rules that take a reload, and wait until HAProxy runs with them."""
+        before = await self.metric("reloads_total")
+        await self.route(**route)
+
+        async def reloaded() -> bool:
+            return await self.metric("reloads_total") > before and await self.is_ready()
+
+        await until(reloaded)
+
     async def write_route(self, name: str, text: str) -> None:
         """The ConfigMap as it is."""
         meta = {"name": f"{name}-route", "labels": {labels.COMPONENT: "gateway"}}

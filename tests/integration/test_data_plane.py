@@ -99,10 +99,7 @@ async def test_a_replica_that_fails_before_its_first_token_costs_no_request(
     pod: Gateway, net: str, answer: Callable[[asyncio.StreamWriter], Awaitable[None]]
 ) -> None:
     async with broken(f"{net}.9", answer) as asked:
-        reloads = await pod.metric("reloads_total")
-        await pod.route(lanes={STABLE: 1000}, request_timeout="2s")
-        await until(lambda: more_than(pod, "reloads_total", reloads))
-        await pod.ready()
+        await pod.reload(lanes={STABLE: 1000}, request_timeout="2s")
         await pod.endpoints(STABLE, f"{net}.1", f"{net}.9")
         await pod.uses(f"{net}.9")
         for _ in range(4):
@@ -131,10 +128,8 @@ async def test_a_probe_that_is_late_after_a_reload_takes_nobody_out(pod: Gateway
         await pod.endpoints(STABLE, f"{net}.8")
         await pod.uses(f"{net}.8")
         await until(lambda: answered(pod))
-        holds, reloads = True, await pod.metric("reloads_total")
-        await pod.route(lanes={STABLE: 1000}, max_queued=9)
-        await until(lambda: more_than(pod, "reloads_total", reloads))
-        await pod.ready()
+        holds = True
+        await pod.reload(lanes={STABLE: 1000}, max_queued=9)
         late.clear()  # of the former worker's
         while len(late) < 2:
             assert (await said(pod, "fake:tokens=1"))[0] == 200
@@ -160,10 +155,7 @@ async def test_a_stream_survives_shares_endpoints_and_a_reload(pod: Gateway, net
         await shift(pod, {STABLE: 500, CANARY: 500})
         await shift(pod, {CANARY: 1000})  # stable is no lane any more
         await pod.endpoints(STABLE, f"{net}.9")
-        reloads = await pod.metric("reloads_total")
-        await pod.route(lanes={CANARY: 1000}, max_queued=7)
-        await until(lambda: more_than(pod, "reloads_total", reloads))
-        await pod.ready()
+        await pod.reload(lanes={CANARY: 1000}, max_queued=7)
         assert await pod.models(20) == {CANARY: 20}
 
         async def only_mine() -> bool:

@@ -84,13 +84,7 @@ async def test_a_reload_shuts_no_connection_that_is_being_asked_on(pod: Gateway)
             tasks.create_task(keeper.ask(end))
         try:
             for bound in (10, 11, 12, 13):
-                reloads = await pod.metric("reloads_total")
-                await pod.route(lanes={STABLE: 1000}, max_queued=bound)
-
-                async def reloaded(before: float = reloads) -> bool:
-                    return await pod.metric("reloads_total") > before and await pod.is_ready()
-
-                await until(reloaded)
+                await pod.reload(lanes={STABLE: 1000}, max_queued=bound)
         finally:
             end.set()
     assert [lost for keeper in keepers for lost in keeper.lost] == []
@@ -101,13 +95,7 @@ async def test_the_first_requests_of_a_worker_may_come_at_once(pod: Gateway) -> 
     """Each of its threads makes the entry that gives requests their turns; none may go without."""
     told = []
     for bound in range(10, 18):
-        reloads = await pod.metric("reloads_total")
-        await pod.route(lanes={STABLE: 1000}, max_queued=bound)
-
-        async def reloaded(before: float = reloads) -> bool:
-            return await pod.metric("reloads_total") > before and await pod.is_ready()
-
-        await until(reloaded)
+        await pod.reload(lanes={STABLE: 1000}, max_queued=bound)
         ends = [await asyncio.open_connection("127.0.0.1", pod.port) for _ in range(32)]
         for _, writer in ends:
             writer.write(REQUEST)

@@ -123,7 +123,7 @@ def port(cluster: Cluster, plane: Path, binary: Path, tmp_path: Path) -> Iterato
 
 @asynccontextmanager
 async def edge_of(cluster: Cluster, port: int, net: str) -> AsyncIterator[Edge]:
-    """A Gateway, and the operator."""
+    """A Gateway, the operator, and a first revision that is served through it."""
     for number in (1, 2, 3, 4):
         await serving(f"{net}.{number}")
     async with (
@@ -133,47 +133,44 @@ async def edge_of(cluster: Cluster, port: int, net: str) -> AsyncIterator[Edge]:
         listeners = [{"name": "http", "port": port, "protocol": "HTTP"}]
         spec = {"gatewayClassName": "traefik", "listeners": listeners}
         await cluster.apply({"apiVersion": V1, "kind": "Gateway", "metadata": {"name": "edge"}, "spec": spec})
-        yield Edge(cluster, http, port, net)
+        edge = Edge(cluster, http, port, net)
+        await cluster.apply(by_route(rollout=STEPS))
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: bool(found[0].get("status", {}).get("updateRevision")))
+        await edge.serve(await edge.revision(), 1, 2)
+        for kind, reason in (("GatewayReady", "Routed"), ("Ready", "RolledOut")):
+            await cluster.until(MODEL_DEPLOYMENT, lambda found, k=kind, r=reason: says(found, k, "True", r))
+        await until(lambda: answers(edge))
+        yield edge
 
 
 async def test_a_canary_behind_a_real_gateway_controller(cluster: Cluster, port: int, net: str) -> None:
     """Its word is read, its split is the one asked for, and a canary that is given up gets nothing more."""
     async with edge_of(cluster, port, net) as edge:
-        await a_canary(edge, cluster)
+        first = await edge.revision()
+        assert await edge.ask(20) == {"200": 20}
 
+        await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"inference": {"batchSize": 2}}})
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: found[0]["status"]["updateRevision"] != first)
+        second = await edge.revision()
+        await edge.serve(second, 3)
+        await edge.shares(750, 250)
+        await until(lambda: canary_has_some(edge))
+        before = await edge.answered()
+        assert await edge.ask(400) == {"200": 400}
+        got = [after - earlier for earlier, after in zip(before, await edge.answered(), strict=True)]
+        assert sum(got) == 400
+        assert abs(got[2] - 100) <= 4, got
 
-async def a_canary(edge: Edge, cluster: Cluster) -> None:
-    await cluster.apply(by_route(rollout=STEPS))
-    await cluster.until(MODEL_DEPLOYMENT, lambda found: bool(found[0].get("status", {}).get("updateRevision")))
-    first = await edge.revision()
-    await edge.serve(first, 1, 2)
-    for kind, reason in (("GatewayReady", "Routed"), ("Ready", "RolledOut")):
-        await cluster.until(MODEL_DEPLOYMENT, lambda found, k=kind, r=reason: says(found, k, "True", r))
-    await until(lambda: answers(edge))
-    assert await edge.ask(20) == {"200": 20}
+        await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"rollout": {"action": {"verb": "Abort", "id": "one"}}}})
+        await edge.shares(1000, 0)
+        await until(lambda: canary_has_none(edge))
+        before = await edge.answered()
+        assert await edge.ask(40) == {"200": 40}
+        assert (await edge.answered())[2] == before[2]
 
-    await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"inference": {"batchSize": 2}}})
-    await cluster.until(MODEL_DEPLOYMENT, lambda found: found[0]["status"]["updateRevision"] != first)
-    second = await edge.revision()
-    await edge.serve(second, 3)
-    await edge.shares(750, 250)
-    await until(lambda: canary_has_some(edge))
-    before = await edge.answered()
-    assert await edge.ask(400) == {"200": 400}
-    got = [after - earlier for earlier, after in zip(before, await edge.answered(), strict=True)]
-    assert sum(got) == 400
-    assert abs(got[2] - 100) <= 4, got
-
-    await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"rollout": {"action": {"verb": "Abort", "id": "one"}}}})
-    await edge.shares(1000, 0)
-    await until(lambda: canary_has_none(edge))
-    before = await edge.answered()
-    assert await edge.ask(40) == {"200": 40}
-    assert (await edge.answered())[2] == before[2]
-
-    await cluster.delete(await cluster.get(MODEL_DEPLOYMENT, "chat"))
-    await cluster.until(HTTP_ROUTE, lambda found: not found)
-    await until(lambda: unknown(edge))
+        await cluster.delete(await cluster.get(MODEL_DEPLOYMENT, "chat"))
+        await cluster.until(HTTP_ROUTE, lambda found: not found)
+        await until(lambda: unknown(edge))
 
 
 async def answers(edge: Edge) -> bool:
@@ -198,24 +195,16 @@ async def canary_has_none(edge: Edge) -> bool:
 
 async def test_streams_go_through_it_token_by_token(cluster: Cluster, port: int, net: str) -> None:
     async with edge_of(cluster, port, net) as edge:
-        await a_stream(edge, cluster)
-
-
-async def a_stream(edge: Edge, cluster: Cluster) -> None:
-    await cluster.apply(by_route(rollout=STEPS))
-    await cluster.until(MODEL_DEPLOYMENT, lambda found: bool(found[0].get("status", {}).get("updateRevision")))
-    await edge.serve(await edge.revision(), 1, 2)
-    await until(lambda: answers(edge))
-    body = {
-        "model": "chat",
-        "stream": True,
-        "messages": [{"role": "user", "content": "fake:tokens=30 fake:delay=0.05"}],
-    }
-    url = f"http://127.0.0.1:{edge.port}/v1/chat/completions"
-    async with edge.http.post(url, json=body, headers=HOST) as said:
-        first = await said.content.readline()
-        ended = asyncio.ensure_future(said.content.read())
-        await asyncio.sleep(0)
-        assert first.startswith(b"data: ")
-        assert not ended.done(), "the first token came before the last was made"
-        assert b"[DONE]" in await ended
+        body = {
+            "model": "chat",
+            "stream": True,
+            "messages": [{"role": "user", "content": "fake:tokens=30 fake:delay=0.05"}],
+        }
+        url = f"http://127.0.0.1:{edge.port}/v1/chat/completions"
+        async with edge.http.post(url, json=body, headers=HOST) as said:
+            first = await said.content.readline()
+            ended = asyncio.ensure_future(said.content.read())
+            await asyncio.sleep(0)
+            assert first.startswith(b"data: ")
+            assert not ended.done(), "the first token came before the last was made"
+            assert b"[DONE]" in await ended

@@ -8,7 +8,6 @@ client and its authentication need. Neither has to do with the Gateway API, and 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -62,7 +61,7 @@ def program() -> Path:
     go = build.find_go(log)
     with step("Building Traefik", usual="5 to 10 min, once per machine", log=log):
         shutil.rmtree(folder, ignore_errors=True)
-        sources = _sources(go, folder)
+        sources = _sources(folder)
         asked = [go, "build", "-ldflags", "-s -w", "-o", binary, "./cmd/traefik"]
         env = {"GOFLAGS": "-buildvcs=false -mod=readonly", "PATH": f"{Path(go).parent}:{os.environ['PATH']}"}
         run(asked, log=log, cwd=sources, env=env)
@@ -72,8 +71,8 @@ def program() -> Path:
     return binary
 
 
-def _sources(go: str, folder: Path) -> Path:
-    sources, lego = _copied(go, *TRAEFIK, folder / "src"), _copied(go, *LEGO, folder / "lego")
+def _sources(folder: Path) -> Path:
+    sources, lego = _copied(*TRAEFIK, folder / "src"), _copied(*LEGO, folder / "lego")
     ext = sources / "pkg" / "config" / "dynamic" / "ext"
     ext.mkdir()
     for name, text in EXT.items():
@@ -92,12 +91,9 @@ def _sources(go: str, folder: Path) -> Path:
     return sources
 
 
-def _copied(go: str, module: str, expected: str, to: Path) -> Path:
+def _copied(module: str, expected: str, to: Path) -> Path:
     """A module's files, writable: it is not itself that is built."""
-    done = subprocess.run([go, "mod", "download", "-json", module], cwd="/", check=True, capture_output=True, text=True)
-    found = json.loads(done.stdout)
-    assert found["Sum"] == expected, f"{module} is not the one that was chosen"
-    shutil.copytree(found["Dir"], to)
+    shutil.copytree(build.module(module, expected), to)
     for path in (to, *to.rglob("*")):
         path.chmod(path.stat().st_mode | 0o200)
     return to

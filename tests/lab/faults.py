@@ -9,6 +9,9 @@ from enum import StrEnum
 from lab import addons, net, nodes, plane, procs
 from lab.layout import BadName, Lab, Node
 
+NAMES = "coredns"
+"""The program that knows the cluster's names."""
+
 
 class Way(StrEnum):
     """Seen from the node: what comes to it, and what leaves it."""
@@ -173,9 +176,6 @@ def black_out(lab: Lab) -> None:
     plane.in_namespace(lab).processes.stop(*plane.WHOLE, NAMES, grace=0)
     for node in lab.nodes:
         power_off(node)
-
-
-NAMES = "coredns"
 
 
 def kill_container(node: Node, pid: int) -> None:

@@ -205,7 +205,7 @@ class Agent:
             writer.close()
 
     def _failed(self, seen: Seen, line: str) -> None:
-        """One a second is told: where many fail, the last says what all would."""
+        """The first of each second is told: where many fail, it says what all would."""
         if seen.error and time.monotonic() - self._told >= 1:
             self._told = time.monotonic()
             log.info("a request failed: %s", line.rstrip())

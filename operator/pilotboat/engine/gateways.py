@@ -209,10 +209,14 @@ def owns(live: Mapping[str, Any]) -> bool:
     return bool(users) or labels.APPLIED in (meta.get("annotations") or {})
 
 
+def wanted_by(raw: Mapping[str, Any]) -> bool:
+    """Whether a ModelDeployment's requests are to go through its namespace's gateway."""
+    return bool((raw.get("spec") or {}).get("traffic", Traffic.GATEWAY) == Traffic.GATEWAY)
+
+
 def _user(raw: Mapping[str, Any]) -> User:
     meta = raw["metadata"]
-    traffic = (raw.get("spec") or {}).get("traffic", Traffic.GATEWAY)
-    return User(meta.get("creationTimestamp", ""), meta["uid"], traffic == Traffic.GATEWAY)
+    return User(meta.get("creationTimestamp", ""), meta["uid"], wanted_by(raw))
 
 
 def _as_user(user: User | None, routed: bool) -> User | None:

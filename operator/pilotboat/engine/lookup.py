@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, Protocol
 
 from pilotboat.api import labels
-from pilotboat.api.traffic import Traffic
 from pilotboat.plan import diagnose
+from pilotboat.plan.routes import SERVER
 from pilotboat.plan.types import Answer, Observed, Planner, Questions, Ref, RegionState, Unread
 
+from . import gateways
 from .errors import Forbidden, NoSuchKind, NotFound
 from .evidence import Heard
 from .kinds import DNS_ENDPOINT, HTTP_ROUTE, MODEL_DEPLOYMENT, OPTIONAL, PARENTS, WATCHED, Key, Kind, kind_of
@@ -21,8 +22,6 @@ from .store import Store
 Raw = dict[str, Any]
 FOREIGN_AGE = 5.0
 """Seconds that an object we do not watch is taken from memory: enough for parents that name the same one."""
-SERVER = "server"
-"""Component of the pods that callers reach."""
 WRITTEN = (HTTP_ROUTE, DNS_ENDPOINT)
 """Of these, what we write ourselves: never taken from memory."""
 
@@ -108,9 +107,8 @@ class Lookup:
         )
 
     def _new(self, key: Key, parent: Mapping[str, Any]) -> frozenset[str]:
-        """None where requests go past our gateways."""
-        traffic = (parent.get("spec") or {}).get("traffic", Traffic.GATEWAY)
-        if key.plural != MODEL_DEPLOYMENT.plural or traffic != Traffic.GATEWAY:
+        """Ready replicas that callers do not reach yet; none where requests go past our gateways."""
+        if key.plural != MODEL_DEPLOYMENT.plural or not gateways.wanted_by(parent):
             self._newcomers.forget(key)
             return frozenset()
         ready = {
