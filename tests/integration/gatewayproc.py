@@ -179,6 +179,10 @@ class Gateway:
         """Of these, what it says it sends no requests to."""
         return (await self._unreached(",".join(names))).unseated
 
+    async def warmed(self, *names: str) -> dict[str, float]:
+        """Of these, who told it for how many seconds it had warmed up."""
+        return (await self._unreached(",".join(names))).warmed
+
     async def _unreached(self, asked: str) -> Unreached:
         url = f"http://127.0.0.1:{self.agent_port}/unreached"
         async with self.http.get(url, params={"of": asked} if asked else {}) as response:

@@ -129,6 +129,13 @@ async def test_it_says_to_whom_it_sends_no_requests_yet(pod: Gateway, net: str) 
     assert f"{net}.7" in await pod.active(), "HAProxy has it when the agent says so"
 
 
+async def test_it_asks_those_who_are_new_how_long_they_had_warmed_up(pod: Gateway, net: str) -> None:
+    async with pod.http.get(f"http://{net}.1:8080/readyz") as response:
+        said = (await response.json())["startup_seconds"]["warming"]
+    assert await pod.warmed(f"pod-{net}.1", f"pod-{net}.7") == {f"pod-{net}.1": said}
+    assert await pod.warmed() == {}
+
+
 async def test_one_that_is_being_ended_asks_callers_to_connect_elsewhere(pod: Gateway, net: str) -> None:
     """Until it ends it answers, and each answer is the last on its connection: nobody meets a closed door."""
     assert "close" not in await connection(pod)

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 
 from pilotboat.api.routing import Evidence, Route, Unreached
 
-from . import kube, requestlog, streams, web, world
+from . import kube, requestlog, starts, streams, web, world
 from .canned import Canned
 from .driver import Driver
 from .evidence import Recorder
@@ -242,9 +242,11 @@ class Agent:
             feedback=self._recorder.outcomes(name),
         )
 
-    def _unreached(self, asked: list[str]) -> Unreached:
+    async def _unreached(self, asked: list[str]) -> Unreached:
         unseated = [name for name in asked if name not in self._driver.seated]
-        return Unreached(pods=sorted(self._driver.unreached), unseated=unseated)
+        new = [pod for pod in self._driver.pods() if pod.name in asked and pod.name in self._driver.seated]
+        warmed = await starts.warmed(new) if new else {}
+        return Unreached(pods=sorted(self._driver.unreached), unseated=unseated, warmed=warmed)
 
     def _feedback(self, deployment: str, request: str, outcome: str) -> bool:
         return self._recorder.feedback(deployment, request, outcome)

@@ -34,7 +34,7 @@ class Answers:
     ready: Callable[[], bool]
     synced: Callable[[], bool]
     metrics: Callable[[], Awaitable[bytes]]
-    unreached: Callable[[list[str]], Unreached]
+    unreached: Callable[[list[str]], Awaitable[Unreached]]
     evidence: Callable[[str, float], Awaitable[Evidence | None]]
     feedback: Callable[[str, str, str], bool]
 
@@ -51,7 +51,7 @@ def app(answers: Answers) -> web.Application:
         return web.Response(body=page, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def unreached(request: web.Request) -> web.Response:
-        found = answers.unreached([name for name in request.query.get("of", "").split(",") if name])
+        found = await answers.unreached([name for name in request.query.get("of", "").split(",") if name])
         return web.Response(text=found.model_dump_json(), content_type="application/json")
 
     async def evidence(request: web.Request) -> web.Response:

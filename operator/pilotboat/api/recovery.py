@@ -158,7 +158,9 @@ class Split(Status):
     pull: float | None = None
     fetch: float | None = None
     load: float | None = None
-    """Loading the model and warming it up."""
+    """Starting, and loading the model; with warming it up, where nobody tells of that by itself."""
+    warm: float | None = None
+    """Warming it up: the first inference of its own."""
 
 
 class Fault(Status):

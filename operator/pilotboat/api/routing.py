@@ -145,6 +145,8 @@ class Unreached(Status):
     """Replicas of any deployment that this gateway's probes do not reach, a second ago."""
     unseated: list[str] = Field(default_factory=list)
     """Of those that were asked about, those to which it does not send requests yet."""
+    warmed: dict[str, float] = Field(default_factory=dict)
+    """Of those that were asked about, seconds for which they warmed up at their start, where they say so."""
 
 
 class Evidence(Status):

@@ -104,7 +104,8 @@ class GatewayWatch:
         told = [answer for answer in answers if answer is not None]
         taking = [answer for pod, answer in zip(pods, answers, strict=True) if answer and diagnose.ready(pod)]
         unseated = set().union(*(answer.unseated for answer in taking)) if taking else None
-        self._newcomers.told(namespace, asked, unseated)
+        warmed = {name: seconds for answer in taking for name, seconds in answer.warmed.items()}
+        self._newcomers.told(namespace, asked, unseated, warmed)
         if len(pods) > 1:
             await self._choose(pods, [answer is not None for answer in answers])
         return self._nodes_of(namespace, set.intersection(*(set(answer.pods) for answer in told))) if told else set()

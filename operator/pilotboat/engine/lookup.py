@@ -57,6 +57,7 @@ class Arrivals(Protocol):
     """What of Newcomers is needed here."""
 
     def of(self, key: Key, ready: Set[str]) -> frozenset[str]: ...
+    def warmed(self, key: Key) -> Mapping[str, float]: ...
     def forget(self, key: Key) -> None: ...
 
 
@@ -104,6 +105,7 @@ class Lookup:
             evidence_at=tuple(at for _, at in heard),
             answers=self._prometheus.of(key),
             newcomers=self._new(key, parent),
+            warmed=self._newcomers.warmed(key),
         )
 
     def _new(self, key: Key, parent: Mapping[str, Any]) -> frozenset[str]:

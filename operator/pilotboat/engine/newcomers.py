@@ -1,7 +1,7 @@
 """Replicas that have become ready, until the gateways send requests to them: before that nobody is answered by them.
 
-Owns: who is waited for, what gateways said, and when waiting ends without their word. Must not know: how gateways
-are asked (gateway_watch.py), what is made of it.
+Owns: who is waited for, what gateways said of them, and when waiting ends without their word. Must not know: how
+gateways are asked (gateway_watch.py), what is made of it.
 
 Only a replica that becomes ready under our eyes is waited for: who is ready when we begin to look has been so for long.
 Where no gateway answers us, none can be waited for; and no longer than LONGEST where one never hears of a replica.
@@ -9,7 +9,7 @@ Where no gateway answers us, none can be waited for; and no longer than LONGEST 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from .kinds import Key
 
@@ -28,6 +28,8 @@ class Newcomers:
         self._known: dict[Key, frozenset[str]] = {}
         self._waits: dict[Key, dict[str, float]] = {}
         """By parent: names, and since when they are waited for."""
+        self._warmed: dict[Key, dict[str, float]] = {}
+        """By parent: of those who are no newcomers any more, what was told of their start."""
         self._mute: set[str] = set()
         """Namespaces in which the last question had no answer."""
 
@@ -39,20 +41,28 @@ class Newcomers:
         before = self._waits.pop(key, {})
         if waits := {name: before.get(name, self._clock()) for name in ready - known}:
             self._waits[key] = waits
+        if told := {name: seconds for name, seconds in self._warmed.pop(key, {}).items() if name in ready}:
+            self._warmed[key] = told
         return frozenset(waits)
+
+    def warmed(self, key: Key) -> Mapping[str, float]:
+        """Seconds that ready pods which were newcomers under our eyes had warmed up, where they say so."""
+        return dict(self._warmed.get(key, {}))
 
     def forget(self, key: Key) -> None:
         """The parent is gone, or its requests go past the gateway."""
         self._known.pop(key, None)
         self._waits.pop(key, None)
+        self._warmed.pop(key, None)
 
     def asked(self, namespace: str) -> list[str]:
         """Whom the gateways there are to be asked about."""
         names = [name for key, waits in self._waits.items() if key.namespace == namespace for name in waits]
         return sorted(names)[:AT_ONCE]
 
-    def told(self, namespace: str, asked: Iterable[str], missing: Set[str] | None) -> None:
-        """What came of it: to whom any gateway sends nothing yet; None where no gateway answered."""
+    def told(self, namespace: str, asked: Iterable[str], missing: Set[str] | None, warmed: Mapping[str, float]) -> None:
+        """What came of it: to whom any gateway sends nothing yet, None where no gateway answered; and how long they
+        had warmed up, in seconds."""
         (self._mute.add if missing is None else self._mute.discard)(namespace)
         seated, now = set(asked) - (missing or set()), self._clock()
         woken = set()
@@ -60,5 +70,7 @@ class Newcomers:
             if key.namespace == namespace:
                 over = {n for n, since in waits.items() if missing is None or n in seated or now - since >= LONGEST}
                 self._known[key] |= over
+                if said := {name: warmed[name] for name in over & warmed.keys()}:
+                    self._warmed.setdefault(key, {}).update(said)
                 woken |= {key} if over else set()
         self._wake(woken)

@@ -12,18 +12,26 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Histogram
 from pydantic import ValidationError
 
-from pilotboat.api.recovery import Fault, RecoveryStatus
+from pilotboat.api.recovery import Fault, RecoveryStatus, Split
 
 SECONDS = (1, 2, 4, 6, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1200)
 
 
 class Recoveries:
-    """Seconds from detection until traffic had moved, a replacement was made, and all was whole."""
+    """Seconds from detection until traffic had moved, a replacement was made, and all was whole; and the replacement's
+    own, part by part."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         text = "From a loss's detection until its traffic had moved, its replacement was created, all was ready"
         self._seconds = Histogram(
             "pilotboat_recovery_seconds", text, ("fault", "until"), registry=registry, buckets=SECONDS
+        )
+        self._parts = Histogram(
+            "pilotboat_recovery_part_seconds",
+            "Of a replacement's start: until it was scheduled, its images pulled, its model fetched, loaded, warmed up",
+            ("fault", "part"),
+            registry=registry,
+            buckets=SECONDS,
         )
 
     def see(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -39,6 +47,8 @@ class Recoveries:
             if at:
                 took = datetime.fromisoformat(at) - datetime.fromisoformat(new.detected_at)
                 self._seconds.labels(new.fault, until).observe(max(0.0, took.total_seconds()))
+        for part, seconds in (new.seconds or Split()).model_dump(exclude_none=True).items():
+            self._parts.labels(new.fault, part).observe(seconds)
 
 
 def _last(status: Mapping[str, Any]) -> Fault | None:

@@ -2,7 +2,8 @@
 
 Owns: Fault: how it is begun and how its times are read off gateways and pods. Must not know: who tells it.
 
-Times are those of the API server and of kubelets, as pods have them, and of the gateways: whole seconds.
+Times are those of the API server and of kubelets, as pods have them, and of the gateways: whole seconds. How long it
+warmed up says a server itself, by way of a gateway.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def followed(fault: Fault, lost: Losses, observed: Observed, want: int, now: dat
     if len(ready) >= want:
         last = max(ready, key=_ready_at, default=None)
         at = max(_ready_at(last), fault.detected_at) if last else timestamp(now)
-        changes |= {"ready_at": at, "seconds": _split(last) if last else None}
+        changes |= {"ready_at": at, "seconds": _split(last, observed) if last else None}
     return fault.model_copy(update=changes)
 
 
@@ -95,8 +96,8 @@ def _moved(fault: Fault, lost: Losses, observed: Observed) -> str | None:
     return timestamp(datetime.fromtimestamp(max(downs), UTC))
 
 
-def _split(pod: Raw) -> Split:
-    """Where a replacement's time went. One that was started anew in its place has only loaded."""
+def _split(pod: Raw, observed: Observed) -> Split:
+    """Where a replacement's time went. One that was started anew in its place has only loaded and warmed up."""
     began_at, placed = parsed(made(pod)), parsed(_transition(pod, "PodScheduled"))
     fetch, main = _container(pod, "initContainerStatuses"), _container(pod, "containerStatuses")
     began, done = (
@@ -104,12 +105,18 @@ def _split(pod: Raw) -> Split:
         parsed(dig(fetch, "state", "terminated", "finishedAt")),
     )
     started, ready = parsed(dig(main, "state", "running", "startedAt")), parsed(_ready_at(pod))
-    load = _between(started, ready)
+    load, warm = _between(started, ready), observed.warmed.get(pod["metadata"]["name"])
+    if load is not None and warm is not None:
+        load = round(max(0.0, load - warm), 3)
     if dig(main, "restartCount"):
-        return Split(load=load)
+        return Split(load=load, warm=warm)
     pulls = [wait for wait in (_between(placed, began), _between(done, started)) if wait is not None]
     return Split(
-        schedule=_between(began_at, placed), pull=sum(pulls) if pulls else None, fetch=_between(began, done), load=load
+        schedule=_between(began_at, placed),
+        pull=sum(pulls) if pulls else None,
+        fetch=_between(began, done),
+        load=load,
+        warm=warm,
     )
 
 

@@ -171,6 +171,8 @@ class Observed:
     """To what `Planner.asks` wants to be asked, the newest of each query; none before the first look is over."""
     newcomers: frozenset[str] = frozenset()
     """Names of ready pods to which not every gateway sends requests yet."""
+    warmed: Mapping[str, float] = field(default_factory=dict)
+    """Names of ready pods that were newcomers lately, and for how many seconds they warmed up, where they say so."""
     rejected: Mapping[Ref, Rejection] = field(default_factory=dict)
     """What of this plan was refused; filled in the second call only (see the module's docstring)."""
 

@@ -36,6 +36,8 @@ class World:
         """What each gateway tells; one that is not in it knows no such page."""
         self.unseated: dict[str, list[str]] = {}
         """To whom each gateway sends no requests yet."""
+        self.warmed: dict[str, dict[str, float]] = {}
+        """What each gateway was told by replicas of their start."""
         self.ready = "True"
         self.newcomers = Newcomers(lambda keys: None, asyncio.get_running_loop().time)
         self.doubts: set[str] = set()
@@ -73,7 +75,8 @@ class World:
             return web.Response(status=404)
         asked = request.query.get("of", "").split(",")
         unseated = [each for each in self.unseated.get(name, ()) if each in asked]
-        return web.Response(text=Unreached(pods=self.unreached[name], unseated=unseated).model_dump_json())
+        told = Unreached(pods=self.unreached[name], unseated=unseated, warmed=self.warmed.get(name, {}))
+        return web.Response(text=told.model_dump_json())
 
     def doubt(self, nodes: set[str]) -> None:
         self.doubts = nodes
@@ -197,12 +200,14 @@ async def test_a_replica_is_new_until_every_gateway_that_takes_requests_has_a_pl
     world = World()
     world.unreached = {name: [] for name in ALL}
     world.unseated = {"gateway-1": ["a"], "gateway-2": ["a", "b"]}
+    world.warmed = {"gateway-3": {"b": 0.5, "c": 0.25}}
     async with watching(world):
         await world.rounds(3)
         assert world.newcomers.of(CHAT, set()) == set()
         assert world.newcomers.of(CHAT, {"a", "b", "c"}) == {"a", "b", "c"}
         await world.rounds(3)
         assert world.newcomers.of(CHAT, {"a", "b", "c"}) == {"a", "b"}
+        assert world.newcomers.warmed(CHAT) == {"c": 0.25}, "one of them is enough to tell of it"
         world.unseated["gateway-1"] = []
         await world.rounds(3)
         assert world.newcomers.of(CHAT, {"a", "b", "c"}) == {"a", "b"}

@@ -20,8 +20,8 @@ class World:
         self.now = 100.0
         self.woken: list[Key] = []
         self.newcomers = Newcomers(self.wake, lambda: self.now)
-        self.newcomers.told("ns", (), frozenset())
-        self.newcomers.told("other", (), frozenset())
+        self.newcomers.told("ns", (), frozenset(), {})
+        self.newcomers.told("other", (), frozenset(), {})
 
     def wake(self, keys: Iterable[Key]) -> None:
         self.woken += keys
@@ -29,9 +29,9 @@ class World:
     def waits(self, *ready: str, key: Key = CHAT) -> set[str]:
         return set(self.newcomers.of(key, set(ready)))
 
-    def round(self, missing: set[str] | None) -> None:
+    def round(self, missing: set[str] | None, **warmed: float) -> None:
         """One question, answered so."""
-        self.newcomers.told("ns", self.newcomers.asked("ns"), missing)
+        self.newcomers.told("ns", self.newcomers.asked("ns"), missing, warmed)
 
 
 def test_who_becomes_ready_is_waited_for_until_every_gateway_sends_it_requests() -> None:
@@ -113,3 +113,17 @@ def test_what_is_gone_is_forgotten() -> None:
     world.newcomers.forget(CHAT)
     assert world.newcomers.asked("ns") == []
     assert world.waits("a") == set(), "as one that we begin to look at"
+
+
+def test_how_long_they_warmed_up_is_known_as_long_as_they_are_ready() -> None:
+    world = World()
+    world.waits()
+    world.waits("a", "b")
+    world.round({"b"}, a=0.5, b=0.1)
+    assert world.newcomers.warmed(CHAT) == {"a": 0.5}, "of b when it is no newcomer any more: it may say so then only"
+    world.round(set(), b=0.2)
+    assert world.newcomers.warmed(CHAT) == {"a": 0.5, "b": 0.2}
+    world.waits("b")
+    assert world.newcomers.warmed(CHAT) == {"b": 0.2}
+    world.newcomers.forget(CHAT)
+    assert world.newcomers.warmed(CHAT) == {}

@@ -38,6 +38,20 @@ def test_a_recovery_is_told_when_it_is_over_and_once() -> None:
     assert told(None, BEGUN, MADE, DONE, DONE) == {"moved": (1, 0), "replaced": (1, 3), "ready": (1, 20)}
 
 
+def test_its_parts_are_told_with_it() -> None:
+    registry = CollectorRegistry()
+    seen = Recoveries(registry)
+    split = DONE | {"seconds": {"schedule": 0.0, "load": 3.0, "warm": 0.4}}
+    for before, after in itertools.pairwise((MADE, split, split)):
+        seen.see(status(before), status(after))
+    name = "pilotboat_recovery_part_seconds_sum"
+    found = {
+        p: registry.get_sample_value(name, {"fault": "NodeLost", "part": p})
+        for p in ("schedule", "pull", "load", "warm")
+    }
+    assert found == {"schedule": 0, "pull": None, "load": 3, "warm": 0.4}
+
+
 def test_the_next_is_another() -> None:
     assert told(DONE, NEXT)["ready"] == (1, 30)
     assert told(None, DONE, NEXT)["ready"] == (2, 50)

@@ -33,6 +33,8 @@ class World(Cluster):
         """Of the lost nodes, those that Kubernetes gives pods all the same, and first."""
         self.without_device: set[str] = set()
         """Nodes that offer fewer GPUs than they have."""
+        self.warm: float | None = None
+        """How long every replica says that it had warmed up."""
         super().__init__(replicas)
         self.since: dict[str, str] = {}
         """When each pod became ready."""
@@ -57,7 +59,9 @@ class World(Cluster):
             if self.serves(name) or self._is_dead(name)
         }
         told = Evidence(gateway="one", now=0, replicas=seen)
-        return dataclasses.replace(super().observed, nodes=nodes, evidence=(told,), evidence_at=(self.now,))
+        warmed = {name: self.warm for name in self.pods} if self.warm is not None else {}
+        seen_by_gateways = {"evidence": (told,), "evidence_at": (self.now,), "warmed": warmed}
+        return dataclasses.replace(super().observed, nodes=nodes, **seen_by_gateways)
 
     def node_of(self, name: str) -> str | None:
         where: str | None = self.pods[name][1].raw["spec"]["nodeName"]
@@ -153,6 +157,17 @@ def test_a_lost_node_gets_a_stand_in_and_nothing_is_deleted() -> None:
     story = [reason for reason in world.told() if reason in ("NodeLost", "ZoneSuspect", "ZoneLost", "Recovered")]
     assert story[0] == "NodeLost"
     assert story.index("ZoneSuspect") < story.index("ZoneLost")
+
+
+@pytest.mark.parametrize("warm", [None, 0.0, 70.25, 1e6])
+def test_of_its_start_warming_up_is_told_by_itself_where_the_server_tells(warm: float | None) -> None:
+    world = World()
+    world.warm = warm
+    world.lose("n2")
+    world.passes(60)
+    seconds = world.status["recovery"]["last"]["seconds"]
+    assert seconds.get("warm") == warm
+    assert seconds["load"] == max(0.0, 3570.0 - (warm or 0)), "the miniature's pods are an hour on their way"
 
 
 def test_a_lost_replica_that_kubernetes_still_calls_ready_is_not_what_makes_it_whole() -> None:
