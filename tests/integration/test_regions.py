@@ -53,6 +53,29 @@ async def test_who_returns_from_a_cut_reads_before_it_writes(server: Primary) ->
         second.kill()
 
 
+@pytest.mark.long
+async def test_when_both_were_dead_the_first_that_is_back_is_answered_and_the_second_changes_nothing(
+    server: Primary,
+) -> None:
+    """Nobody writes while both are dead, so callers are sent where they were sent before."""
+    host = "chat.example.org"
+    dead = [Writer.of(server, host, me).start() for me in (east(), west())]
+    await server.until(host, EAST)
+    await asyncio.sleep(2 * EVERY)
+    for writer in dead:
+        writer.kill()
+    first = Writer.of(server, host, west()).start()
+    await server.until(host, WEST)
+    second = Writer.of(server, host, east()).start()
+    async with asyncio.timeout(60):
+        while len(second.decisions) < 6:  # noqa: ASYNC110 -- it takes turns of its own
+            await asyncio.sleep(0.05)
+    assert await server.answer(host) == [WEST]
+    assert all(decision.act is Act.NOTHING for decision in second.decisions)
+    first.kill()
+    second.kill()
+
+
 async def test_of_two_who_write_at_once_one_wins_and_the_other_is_told(server: Primary) -> None:
     one, other = server.client("chat.example.org"), server.client("chat.example.org")
     seen = await one.look()
