@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import build, cluster, faults, layout, procs
+from lab import build, cluster, faults, images, layout, oci, procs
 from lab.images import PROBE_IMAGE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
@@ -211,3 +212,14 @@ def test_a_cut_node_cannot_be_reached_until_its_link_is_back(
         faults.partition(lab, "zone-3")
         assert not reached()
     procs.wait_until(reached, what="The healed node's answer", timeout=30)
+
+
+def test_an_image_that_is_made_anew_takes_no_layer_from_nodes_that_run(lab: layout.Lab, tmp_path: Path) -> None:
+    """Nodes point at the template's layers, so those of an image that comes again under its name are still needed."""
+    marks = [uuid.uuid4().hex for _ in range(3)]  # what is garbage is collected at the store's next start
+    for mark in marks:
+        (tmp_path / "mark").write_text(mark)
+        made = oci.write_image(tmp_path / mark, {"mark": tmp_path / "mark"}, ["/mark"])
+        images.load({"localhost/lab-anew:1": made}, lab)
+    layers = images.template().root.glob("io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs/mark")
+    assert set(marks) <= {path.read_text() for path in layers}

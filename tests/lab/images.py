@@ -95,7 +95,7 @@ def forget() -> None:
 
 def discard() -> None:
     """Running nodes point at the template's layers, so it goes only where there are none."""
-    if users := sorted({path.parent.parent.name for path in (cache() / "lab").glob("*/n*/containerd")}):
+    if users := _users():
         raise StepFailed(f"The lab {users[0]} runs on these images: take it down first (LAB={users[0]} make lab-down).")
     _processes().stop("containerd")
     for name in ("store", "run"):
@@ -105,12 +105,21 @@ def discard() -> None:
         (folder() / name).unlink(missing_ok=True)
 
 
+def _users() -> list[str]:
+    """Labs with nodes that point at the template's layers."""
+    return sorted({path.parent.parent.name for path in (cache() / "lab").glob("*/n*/containerd")})
+
+
 def _into_template(images: Mapping[str, oci.Image]) -> None:
     have = {} if (folder() / "unfinished").exists() else known()
     new = {name: image for name, image in images.items() if have.get(name) != image.manifest["digest"]}
     if not new:
         return
     with _running_template() as store:
+        if _users():
+            store.keep(new)
+        else:
+            store.release()
         store.load(new)
     digests = {name: image.manifest["digest"] for name, image in new.items()}
     (folder() / "images.json").write_text(json.dumps({**known(), **digests}, indent=1))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from tools.steps import StepFailed, run, tail
 CONTENT = "io.containerd.content.v1.content/blobs/sha256"
 SNAPSHOTS = Path("io.containerd.snapshotter.v1.overlayfs/snapshots")
 NAMESPACE = "k8s.io"
+KEPT = "localhost/lab-kept:"
+"""How names begin that only keep what nodes still point at."""
 STAGING = ".staging"
 
 
@@ -61,6 +63,22 @@ class Containerd:
         """Name to digest of what is there."""
         lines = self.ctr("images", "list").stdout.splitlines()[1:]
         return {fields[0]: fields[2] for line in lines if len(fields := line.split()) > 2}
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Gives these images another name each: their layers stay when others come under the names they have."""
+        have = self.images()
+        for name in sorted(have.keys() & set(names)):
+            self._demand("images", "tag", "--force", name, KEPT + have[name].removeprefix("sha256:"))
+
+    def release(self) -> None:
+        """Takes those names away again."""
+        if kept := [name for name in self.images() if name.startswith(KEPT)]:
+            self._demand("images", "remove", *kept)
+
+    def _demand(self, *arguments: str) -> None:
+        done = self.ctr(*arguments)
+        if done.returncode:
+            raise StepFailed(f"ctr {' '.join(arguments)}: {done.stderr.strip()}")
 
     def load(self, images: Mapping[str, oci.Image]) -> None:
         """Imports images under these full names. The blobs must lie on the same disk as the store, else are copied.
