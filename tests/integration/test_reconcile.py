@@ -101,7 +101,7 @@ DRIFTS: list[tuple[Kind, Raw]] = [
     (SERVICE, {"spec": {"ports": [{"name": "http", "port": 1234, "targetPort": 1234}]}}),
     (SERVICE, {"spec": {"selector": {labels.INSTANCE: "another"}}}),
     (CONFIG_MAP, {"data": {"server.json": "{}"}}),
-    (PDB, {"spec": {"maxUnavailable": "100%"}}),
+    (PDB, {"spec": {"minAvailable": "100%"}}),
 ]
 
 

@@ -268,6 +268,9 @@ class ModelDeploymentStatus(Status):
     revisions: Annotated[list[str] | None, Field(description="Revisions kept for rollbackTo, oldest first.")] = None
     rollout: RolloutStatus | None = None
     rollouts: Annotated[list[RolloutRecord] | None, Field(description="Canaries that are over, newest first.")] = None
+    spares_lent: Annotated[
+        str | None, Field(description="Since when spare replicas make room for the rollout under way.")
+    ] = None
     zones: Annotated[list[ZoneStatus] | None, Field(description="Every zone, once one has failed.")] = None
     recovery: RecoveryStatus | None = None
     http_route: Annotated[str | None, Field(description="The HTTPRoute that has weights of ours.")] = None

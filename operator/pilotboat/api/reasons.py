@@ -86,6 +86,7 @@ class Reason(StrEnum):
     GATEWAY_NOT_FOUND = "GatewayNotFound"
     ROUTE_NOT_ACCEPTED = "RouteNotAccepted"
     CAPACITY_PENDING = "CapacityPending"
+    SPARES_PENDING = "SparesPending"
     ZONES_NOT_LABELLED = "ZonesNotLabelled"
     DNS_UPDATE_REFUSED = "DnsUpdateRefused"
     DNS_SERVER_UNREACHABLE = "DnsServerUnreachable"

@@ -122,7 +122,8 @@ RUNBOOKS: dict[Reason, Runbook] = {
         "No node can take the pod; the scheduler's words follow.", "Ask for less, or add nodes."
     ),
     Reason.INSUFFICIENT_SURGE_CAPACITY: Runbook(
-        "The new revision needs room for one more pod and there is none. The old revision serves.",
+        "The new revision needs room for one more pod and there is none. The old revision serves. Spare replicas, "
+        "where there are any, make room by themselves after two minutes.",
         "Free or add a node or GPU, or scale down by one for the time of the rollout.",
     ),
     Reason.CANARY_ROLLED_BACK: Runbook(
@@ -168,6 +169,11 @@ RUNBOOKS: dict[Reason, Runbook] = {
     Reason.CAPACITY_PENDING: Runbook(
         "Replicas are lost and no node has room for those that are to stand in for them; the scheduler's words follow.",
         "Add nodes or GPUs in the zones that are left, or free some; spec.zones.spare keeps replicas warm for this.",
+    ),
+    Reason.SPARES_PENDING: Runbook(
+        "No node has room for all of the spare replicas (spec.zones.spare); the scheduler's words follow. As many "
+        "serve as spec.replicas asks for; rollouts and drains do not wait for the rest.",
+        "Ask for fewer spares, or add nodes or GPUs: they come by themselves when there is room.",
     ),
     Reason.ZONES_NOT_LABELLED: Runbook(
         "spec.zones asks for something, and fewer than two zones are told by the nodes: nothing can be moved.",

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.rollout import RolloutPhase, RolloutRecord, RolloutStatus
-from . import build, diagnose, feedback, gates, http_route, judgement, outcome, progression, queries, rollout
+from . import build, diagnose, feedback, gates, http_route, judgement, outcome, progression, queries, rollout, spares
 from .build import Raw, dig, timestamp
 from .gates import Look
 from .outcome import Cause
@@ -36,6 +36,8 @@ class Course:
     look_again: timedelta | None = None
     promoted: bool = False
     """The target has become the revision that serves."""
+    lent: str | None = None
+    """Since when the spare replicas make room for this rollout."""
     probes: tuple[Manifest, ...] = ()
     """Probes that are due."""
     wanted: tuple[str, ...] = ()
@@ -63,20 +65,28 @@ def course(
 
     `starved`: the scheduler's words, where a pod of the target waits for what other pods hold.
     """
-    waits = starved is not None
     known = outcome.read(RolloutStatus, dig(observed.parent, "status", "rollout"))
     stable = _stable(observed, spec, target, others)
-    if stable is None:
-        return Course(rollout.step(spec.wanted, target, others, waits), ended=_superseded(known, observed, now))
-    state = known
-    if known is None or (known.stable, known.canary) != (stable.name, target.name):
-        if not stable.serving:
-            return Course(rollout.step(spec.wanted, target, others, waits), ended=_superseded(known, observed, now))
-        state = progression.begin(stable.name, target.name, now)
-    assert state is not None
-    ended = _superseded(known, observed, now) if state is not known else None
+    lent = spares.lent(observed, spec, any(revision.replicas for revision in others), now)
+    if stable is None or not (stable.serving or _goes_on(known, stable, target)):
+        step = rollout.step(spec.replicas if lent else spec.wanted, target, others, starved is not None)
+        return Course(step, ended=_superseded(known, observed, now), lent=lent)
+    ended = None
+    if known is None or not _goes_on(known, stable, target):
+        ended = _superseded(known, observed, now)
+        known = progression.begin(stable.name, target.name, now)
+    lent = lent if known.phase is not RolloutPhase.ABORTED else None
     facts = _facts(observed, spec, target, stable, unrouted, starved)
-    return _advanced(observed, spec, state, facts, others, ended, settings, now)
+    if lent:
+        facts = replace(facts, want=spec.replicas)
+    if lent and not spares.in_vain(lent, now):  # their room comes before a replica is borrowed
+        facts, known = replace(facts, starved=None), known.model_copy(update={"borrowing": False})
+    made = _advanced(observed, spec, known, facts, others, ended, settings, now)
+    return replace(made, lent=None if made.promoted else lent)
+
+
+def _goes_on(known: RolloutStatus | None, stable: Revision, target: Revision) -> bool:
+    return known is not None and (known.stable, known.canary) == (stable.name, target.name)
 
 
 def _stable(

@@ -1,7 +1,7 @@
 """The planner of ModelDeployments: revisions, their children, and the status that tells the truth about them.
 
 Owns: what children a ModelDeployment has. Must not know: how replicas shift (rollout.py), how pods look (pods.py),
-what their state means (diagnose.py), how it is told (deployment_status.py).
+what may be evicted (budget.py), what their state means (diagnose.py), how it is told (deployment_status.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,22 @@ from ..api.runtime import (
     ServiceConfig,
 )
 from ..api.traffic import Traffic
-from . import build, diagnose, history, http_route, kept, pods, probe, queries, recovery, rollout, routes, sources
+from . import (
+    budget,
+    build,
+    diagnose,
+    history,
+    http_route,
+    kept,
+    pods,
+    probe,
+    queries,
+    recovery,
+    rollout,
+    routes,
+    sources,
+    spares,
+)
 from .build import Raw, dig
 from .course import Course, course, observed_by
 from .deployment_status import report
@@ -94,7 +109,7 @@ def _kept(
     observed: Observed, spec: ModelDeploymentSpec, blocked: Cause, way: routes.Way, seen: Recovery, now: datetime
 ) -> Plan:
     """No new pods can be made: what was rolled out is scaled and repaired, in what needs no source."""
-    parent, name = observed.parent, observed.parent["metadata"]["name"]
+    parent = observed.parent
     view = View(observed, spec, way, blocked=blocked, target=kept.whole(observed, blocked), recovery=seen)
     again = min(LOOK_AGAIN, way.again or LOOK_AGAIN, seen.look_again or LOOK_AGAIN)
     plan = _also(report(view, now), requeue_after=again)
@@ -105,9 +120,9 @@ def _kept(
     applied = [
         *kept.scaled(observed, spec, seen.extra(observed, spec.wanted, revision)),
         *routes.manifests(observed, spec, way, lanes, zones=seen.zone_weights),
-        *_budget(parent, spec, name),
+        *budget.manifests(parent, spec, view.spare - view.unplaced),
     ]
-    gone = _surplus_budget(parent, observed.children, spec)
+    gone = budget.surplus(parent, observed.children, spec)
     return _also(plan, apply=tuple(applied), delete=tuple(Ref.of(raw) for raw in gone))
 
 
@@ -163,7 +178,7 @@ def _rolled(
     now: datetime,
 ) -> Plan:
     """`observed` is the `whole` without probes."""
-    parent, name = observed.parent, observed.parent["metadata"]["name"]
+    parent = observed.parent
     live = history.by_revision(observed)
     wanted = spec.rollout.rollback_to or target.revision
     if wanted != target.revision and wanted not in live:
@@ -182,11 +197,12 @@ def _rolled(
     view = View(observed, spec, way, target=wanted, course=ahead, starved=starved is not None, recovery=seen)
     gone = [*_surplus(observed, spec, wanted, ahead), *routes.surplus(observed, way, routed)]
     asked = routes.HEARD_BY if http_route.wanted(parent) and observed_by(parent) else None
-    again = min((wait for wait in (way.again, ahead.look_again, asked, seen.look_again) if wait), default=None)
+    room = spares.look_again(observed, spec, ahead.lent, now)
+    again = min((wait for wait in (way.again, ahead.look_again, asked, seen.look_again, room) if wait), default=None)
     plan = report(view, now)
     return _also(
         plan,
-        apply=(*applied, *_budget(parent, spec, name), *ahead.probes),
+        apply=(*applied, *budget.manifests(parent, spec, view.spare - view.unplaced), *ahead.probes),
         delete=(*(Ref.of(raw) for raw in gone), *probe.surplus(whole.children, ahead.wanted)),
         requeue_after=again,
     )
@@ -222,12 +238,7 @@ def _surplus(observed: Observed, spec: ModelDeploymentSpec, wanted: str, ahead: 
     gone = [raw for revision, raw in live.items() if revision in over]
     configs = [raw for raw in build.of_kind(children, "ConfigMap") if not routes.is_route(parent, raw)]
     gone += [raw for raw in configs if history.revision_of(parent, raw) not in kept]
-    return [*gone, *_surplus_budget(parent, children, spec)]
-
-
-def _surplus_budget(parent: Raw, children: tuple[Raw, ...], spec: ModelDeploymentSpec) -> list[Raw]:
-    budget = build.named(children, "PodDisruptionBudget", parent["metadata"]["name"])
-    return [budget] if budget and spec.wanted < 2 else []
+    return [*gone, *budget.surplus(parent, children, spec)]
 
 
 def _starved(observed: Observed, revision: str) -> str | None:
@@ -278,18 +289,6 @@ def _deployment(parent: Raw, target: Target, replicas: int, extra: int) -> Manif
     marks = {labels.REVISION: target.revision}
     body = {"spec": spec}
     return build.child(parent, SERVER, "apps/v1", "Deployment", full, body, recovery.annotated(extra), **marks)
-
-
-def _budget(parent: Raw, spec: ModelDeploymentSpec, name: str) -> list[Manifest]:
-    """At most one replica is evicted at a time; one that is not ready may always go, or it would block drains."""
-    if spec.wanted < 2:
-        return []
-    body = {
-        "maxUnavailable": 1,
-        "unhealthyPodEvictionPolicy": "AlwaysAllow",
-        "selector": {"matchLabels": routes.selector(name)},
-    }
-    return [build.child(parent, SERVER, "policy/v1", "PodDisruptionBudget", name, {"spec": body})]
 
 
 def _also(plan: Plan, **changes: Any) -> Plan:

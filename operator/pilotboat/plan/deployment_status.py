@@ -36,7 +36,7 @@ def _recovered(view: View, now: datetime) -> RecoveryStatus | None:
     if view.spec is None or view.observed.rejected:
         return outcome.read(RecoveryStatus, dig(view.observed.parent, "status", "recovery"))
     rolling = view.canary is not None or (view.step is not None and not view.step.done)
-    return recovery.record(view.recovery, view.observed, view.want, rolling or _changed(view), now)
+    return recovery.record(view.recovery, view.observed, view.want, view.unplaced, rolling or _changed(view), now)
 
 
 def _changed(view: View) -> bool:
@@ -76,6 +76,7 @@ def _cause(view: View) -> Cause:
         or refused
         or view.not_created
         or _steps(view)
+        or _spares(view)
         or _lost(view)
         or _pods(view)
         or _unrouted(view)
@@ -84,18 +85,27 @@ def _cause(view: View) -> Cause:
     return found or Cause(Reason.STARTING, f"{view.updated_ready} of {view.want} replicas are ready")
 
 
+def _spares(view: View) -> Cause | None:
+    """Where nothing is missing but them."""
+    if not (view.settled and view.unplaced):
+        return None
+    words = next((words for pod in view.pods if (words := diagnose.unplaced(pod))), "")
+    told = f"{view.unplaced} of {view.spare} spare replicas find no place"
+    return Cause(Reason.SPARES_PENDING, f"{told}; lower spec.zones.spare, or add nodes: {words}")
+
+
 def _lost(view: View) -> Cause | None:
     """What was lost, unless a replica that is to stand in for it has something more telling to say."""
     gone = view.recovery.losses.pods
     there = [pod for pod in view.target_pods if pod["metadata"]["name"] not in gone]
-    found, lost = diagnose.cause(there), recovery.cause(view.recovery, view.observed)
+    found, lost = diagnose.cause(there), recovery.cause(view.recovery, view.observed, view.spare)
     return None if found and found.fault and found.reason != Reason.UNSCHEDULABLE else lost
 
 
 def _zones(view: View) -> list[Condition]:
     if view.spec is None:
         return []
-    return recovery.condition(view.recovery, view.observed, view.spec, view.generation)
+    return recovery.condition(view.recovery, view.observed, view.spec, view.spare, view.generation)
 
 
 def _steps(view: View) -> Cause | None:
@@ -183,6 +193,7 @@ def _status(view: View, conditions: list[Condition], recovered: RecoveryStatus |
         revisions=list(history.by_revision(view.observed)) or None,
         rollout=view.canary if view.course else outcome.read(RolloutStatus, dig(parent, "status", "rollout")),
         rollouts=records(view.observed.parent, view.course.ended if view.course else None),
+        spares_lent=view.course.lent if view.course else dig(parent, "status", "sparesLent"),
         zones=_zone_states(view),
         recovery=recovered,
         http_route=http_route.named(view.observed),
@@ -209,9 +220,9 @@ def _url(view: View) -> str | None:
 
 
 def _current(view: View) -> str | None:
-    """The revision last rolled out whole, or promoted."""
+    """The revision last rolled out whole (spares may lack), or promoted."""
     promoted = view.course is not None and view.course.promoted
-    return view.target if view.complete or promoted else dig(view.observed.parent, "status", "currentRevision")
+    return view.target if view.settled or promoted else dig(view.observed.parent, "status", "currentRevision")
 
 
 def _last_action(view: View) -> str | None:
@@ -223,7 +234,7 @@ def _last_action(view: View) -> str | None:
 
 def _last_failure(view: View) -> Failure | None:
     """The latest failure since this was last whole; also of pods that are gone by now."""
-    if view.complete:
+    if view.settled:
         return None
     known = dig(view.observed.parent, "status", "lastFailure")
     return diagnose.failure(view.observed.pods) or outcome.read(Failure, known)

@@ -71,6 +71,17 @@ class View:
         return self.recovery.extra(self.observed, self.want)
 
     @property
+    def spare(self) -> int:
+        """Spare replicas asked for now."""
+        lent = self.course is not None and self.course.lent
+        return self.spec.wanted - self.spec.replicas if self.spec and not lent else 0
+
+    @property
+    def unplaced(self) -> int:
+        """Spare replicas that find no place: others have it before them, those in the place of lost ones too."""
+        return min(self.spare, sum(diagnose.unplaced(pod) is not None for pod in self.pods))
+
+    @property
     def target_pods(self) -> list[Raw]:
         """Pods of the revision the spec asks for, evicted ones too: they say why."""
         return build.of_revision(self.observed.pods, self.target)
@@ -104,14 +115,19 @@ class View:
     @property
     def complete(self) -> bool:
         """Whether this generation is rolled out whole: the asked number of ready pods and nothing else."""
+        return self.settled and not self.unplaced
+
+    @property
+    def settled(self) -> bool:
+        """The same but for spares that find no place: nothing that we wait for changes anything."""
         stepped = self.blocked is None and self.step is not None and self.step.done and not self.canary
         if self.observed.rejected or not (stepped or self.held):
             return False
-        counted = self.updated_ready >= self.want == len(self.pods) - self.extra
-        return counted and self._settled and self.way.as_asked
+        counted = self.updated_ready >= self.want - self.unplaced and self.want == len(self.pods) - self.extra
+        return counted and self._followed and self.way.as_asked
 
     @property
-    def _settled(self) -> bool:
+    def _followed(self) -> bool:
         """Whether the target's Deployment has been seen by its controller, and all its pods have its template."""
         name = f"{self.observed.parent['metadata']['name']}-{self.target}"
         made = build.named(self.observed.children, "Deployment", name)

@@ -68,9 +68,14 @@ def cause(pods: Iterable[Raw]) -> Cause | None:
 
 def starved(pod: Raw) -> str | None:
     """The scheduler's words, where the pod cannot be placed for want of something that other pods hold, as a GPU."""
+    words = unplaced(pod)
+    return words if words and _SHORT_OF.search(words) else None
+
+
+def unplaced(pod: Raw) -> str | None:
+    """The scheduler's words, where it has tried and no node can take the pod."""
     said = _unscheduled(pod)
-    words = str(said.get("message", "")) if said else ""
-    return words if _SHORT_OF.search(words) else None
+    return str(said.get("message", "")) if said and said.get("reason") == "Unschedulable" else None
 
 
 def hopeless(pod: Raw) -> Cause | None:

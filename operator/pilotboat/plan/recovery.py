@@ -113,14 +113,19 @@ def annotated(extra: int) -> dict[str, str]:
     return build.numbered(labels.STAND_INS, extra)
 
 
-def record(seen: Recovery, observed: Observed, want: int, rolling: bool, now: datetime) -> RecoveryStatus | None:
-    """status.recovery after this pass; None where there has never been anything to tell."""
-    before, last = seen.known, seen.known.last
-    found = timeline.detected(seen.losses, seen.zones, seen.known, seen.known_zones, observed, want, rolling, now)
+def record(
+    seen: Recovery, observed: Observed, want: int, unplaced: int, rolling: bool, now: datetime
+) -> RecoveryStatus | None:
+    """status.recovery after this pass; None where there has never been anything to tell.
+
+    `unplaced`: of the replicas wanted, spares that find no place: all is whole without them.
+    """
+    before, last, whole = seen.known, seen.known.last, want - unplaced
+    found = timeline.detected(seen.losses, seen.zones, seen.known, seen.known_zones, observed, whole, rolling, now)
     if found is not None:
         last = found
     if last is not None and last.ready_at is None:
-        last = timeline.followed(last, seen.losses, observed, want, now)
+        last = timeline.followed(last, seen.losses, observed, whole, now)
     done = last is not None and last.ended_since(before.last)
     new = RecoveryStatus(
         nodes=list(seen.losses.nodes),
@@ -137,9 +142,11 @@ def events(seen: Recovery, new: RecoveryStatus | None) -> tuple[Event, ...]:
     return (*_begun(old, last), *_of_zones(seen), *_over(old, last))
 
 
-def condition(seen: Recovery, observed: Observed, spec: ModelDeploymentSpec, generation: int) -> list[Condition]:
-    """ZonesHealthy, where zones are asked for or one is not well."""
-    cause = _pending(seen, observed) or _zone_cause(seen)
+def condition(
+    seen: Recovery, observed: Observed, spec: ModelDeploymentSpec, spare: int, generation: int
+) -> list[Condition]:
+    """ZonesHealthy, where zones are asked for or one is not well. `spare`: as for cause()."""
+    cause = _pending(seen, observed, spare) or _zone_cause(seen)
     asked = bool(spec.zones.model_fields_set)
     if cause is None and asked and observed.nodes and len(seen.zones) < 2:
         told = f"the nodes tell of {len(seen.zones)} zones, by the label topology.kubernetes.io/zone"
@@ -150,9 +157,9 @@ def condition(seen: Recovery, observed: Observed, spec: ModelDeploymentSpec, gen
     return [outcome.told(generation, kinds.ZONES_HEALTHY, cause is None, cause, Reason.ZONES_UP, words)]
 
 
-def cause(seen: Recovery, observed: Observed) -> Cause | None:
-    """Why fewer replicas serve than are asked for, where that is a loss."""
-    if pending := _pending(seen, observed):
+def cause(seen: Recovery, observed: Observed, spare: int) -> Cause | None:
+    """Why fewer replicas serve than are asked for, where that is a loss. `spare`: how many of them are spare ones."""
+    if pending := _pending(seen, observed, spare):
         return pending
     for node in seen.losses.nodes:
         if node.counted and node.well_since is None:
@@ -163,12 +170,12 @@ def cause(seen: Recovery, observed: Observed) -> Cause | None:
     return None
 
 
-def _pending(seen: Recovery, observed: Observed) -> Cause | None:
-    """Replicas stand in for lost ones, and there is no room for them."""
-    if not seen.losses.pods:
+def _pending(seen: Recovery, observed: Observed, spare: int) -> Cause | None:
+    """Replicas stand in for lost ones, and there is no room for them; what there is they have before the spare ones."""
+    waiting = [words for pod in observed.pods if (words := diagnose.starved(pod))]
+    if not seen.losses.pods or len(waiting) <= spare:
         return None
-    words = next((words for pod in observed.pods if (words := diagnose.starved(pod))), None)
-    return Cause(Reason.CAPACITY_PENDING, f"no room for replicas in the place of lost ones: {words}") if words else None
+    return Cause(Reason.CAPACITY_PENDING, f"no room for replicas in the place of lost ones: {waiting[0]}")
 
 
 def _zone_cause(seen: Recovery) -> Cause | None:

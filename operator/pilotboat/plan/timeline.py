@@ -45,7 +45,7 @@ def detected(
 
 def _of_a_pod(known: RecoveryStatus, observed: Observed, want: int, now: datetime) -> Fault | None:
     """Fewer replicas serve than when status was written, and it was whole then."""
-    whole = dig(observed.parent, "status", "ready") == f"{want}/{want}" and want > 0
+    whole = str(dig(observed.parent, "status", "ready")).startswith(f"{want}/") and want > 0
     open_fault = known.last is not None and known.last.ready_at is None
     missing = want - sum(diagnose.ready(pod) for pod in observed.pods)
     if not whole or open_fault or missing <= 0:
@@ -83,7 +83,8 @@ def followed(fault: Fault, lost: Losses, observed: Observed, want: int, now: dat
     if len(ready) >= want:
         last = max(ready, key=_ready_at, default=None)
         at = max(_ready_at(last), fault.detected_at) if last else timestamp(now)
-        changes |= {"ready_at": at, "seconds": _split(last, observed) if last else None}
+        fresh = last if last and _ready_at(last) >= fault.detected_at else None  # else spares took it up
+        changes |= {"ready_at": at, "seconds": _split(fresh, observed) if fresh else None}
     return fault.model_copy(update=changes)
 
 

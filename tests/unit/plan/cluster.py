@@ -1,4 +1,4 @@
-"""A cluster in miniature for the ModelDeployment planner: apply, a Deployment controller, a kubelet, each step by hand.
+"""A cluster in miniature for the ModelDeployment planner: apply, controllers, scheduler, kubelet, each step by hand.
 
 Owns: what Kubernetes does to the objects that a plan applies. Must not know: why a plan applies them.
 """
@@ -12,16 +12,22 @@ from typing import Any
 from pilotboat.api import labels
 from pilotboat.plan import PLANNERS
 from pilotboat.plan.build import dig
+from pilotboat.plan.pods import GRACE_SECONDS
 from pilotboat.plan.types import Event, Observed, Plan, Ref
 from unit.plan.world import NOW, SETTINGS, UP, Pod, Raw, deployment_spec, parent
 
 STAGES = ("new", "placed", "fetching", "loading", "serving")
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+GRACE = timedelta(seconds=GRACE_SECONDS)
+FULL = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
 
 
 class Cluster:
     """One ModelDeployment `chat` and everything it has."""
 
-    def __init__(self, replicas: int = 2) -> None:
+    def __init__(self, replicas: int = 2, room: int = 99) -> None:
+        self.room = room
+        """How many pods the nodes take."""
         self.parent = parent("ModelDeployment", "chat", deployment_spec(replicas=replicas))
         self.objects: dict[Ref, Raw] = {}
         self.pods: dict[str, tuple[str, Pod]] = {}
@@ -88,7 +94,7 @@ class Cluster:
 
     @property
     def time(self) -> str:
-        return self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return self.now.strftime(TIME)
 
     @property
     def deployments(self) -> list[Raw]:
@@ -106,14 +112,32 @@ class Cluster:
         stage, pod = self.pods[name]
         return stage == "serving" and self._counts(pod)
 
+    @property
+    def held(self) -> int:
+        """Places that are taken: a pod on its way out has its own until it is gone."""
+        pods = [pod.raw for _, pod in self.pods.values()]
+        return sum(raw["spec"]["nodeName"] is not None and raw["status"]["phase"] != "Failed" for raw in pods)
+
+    @property
+    def evictions(self) -> int:
+        """How many pods that serve may be evicted now, as the disruption controller counts."""
+        (budget,) = (raw["spec"] for ref, raw in self.objects.items() if ref.kind == "PodDisruptionBudget")
+        asked = sum(deployment["spec"]["replicas"] for deployment in self.deployments)
+        least = budget["minAvailable"] if "minAvailable" in budget else asked - budget["maxUnavailable"]
+        return int(max(0, sum(map(self.serves, self.pods)) - least))
+
     def control(self, deployment: Raw) -> None:
         """The Deployment and ReplicaSet controllers, once."""
         names, wanted = self.pods_of(deployment), deployment["spec"]["replicas"]
         for _ in range(wanted - len(names)):
             self._create(deployment)
-        for name in sorted(names, key=self.serves)[: max(0, len(names) - wanted)]:
-            self.pods[name][1].leaving()
+        for name in sorted(names, key=self._kept)[: max(0, len(names) - wanted)]:
+            self.pods[name][1].leaving((self.now + GRACE).strftime(TIME))
         self.report(deployment)
+
+    def _kept(self, name: str) -> tuple[bool, bool]:
+        """Of two pods the ReplicaSet controller takes the lesser: first those without a node, last those that serve."""
+        return self.pods[name][1].raw["spec"]["nodeName"] is not None, self.serves(name)
 
     def report(self, deployment: Raw) -> None:
         names = self.pods_of(deployment)
@@ -132,11 +156,27 @@ class Cluster:
         """The kubelet and the scheduler, one stage on."""
         stage, pod = self.pods[name]
         if not self._counts(pod):
-            del self.pods[name]
+            self._end(name)
+            return
+        if stage == "new" and self.held >= self.room:
+            self.starve(pod)
             return
         last = STAGES[-2] if dig(pod.raw, "metadata", "labels", labels.REVISION) in self.broken else STAGES[-1]
         after = STAGES[min(STAGES.index(stage) + 1, STAGES.index(last))]
         self.pods[name] = (after, pod if after == "new" else getattr(pod, after)())
+
+    def _end(self, name: str) -> None:
+        """One that was told to end does so, and holds its place until the next round."""
+        stage, pod = self.pods[name]
+        if stage in ("new", "ending") or pod.raw["status"]["phase"] == "Failed":
+            del self.pods[name]
+        else:
+            self.pods[name] = ("ending", pod)
+
+    def starve(self, pod: Pod) -> None:
+        """The scheduler's word, with the time at which it said so first."""
+        known = next((c for c in pod.raw["status"].get("conditions", ()) if c["type"] == "PodScheduled"), {})
+        pod.unschedulable(FULL, since=known.get("lastTransitionTime", self.time))
 
     def kill(self, name: str) -> None:
         del self.pods[name]

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pilotboat.api import labels
 from pilotboat.api.crd import MODEL_DEPLOYMENT
 from pilotboat.engine.compare import matches
+from pilotboat.plan import diagnose
 from pilotboat.plan.build import dig
 from pilotboat.plan.types import Plan, Ref
 from unit.plan.cluster import Cluster
@@ -65,6 +66,11 @@ class Life(RuleBasedStateMachine):
     def it_is_scaled(self, replicas: int) -> None:
         self.cluster.edit(replicas=replicas)
 
+    @rule(spare=st.integers(0, 2), room=st.sampled_from([3, 5, 99]))
+    def it_has_spares(self, spare: int, room: int) -> None:
+        self.cluster.edit(zones={"spare": spare})
+        self.cluster.room = room
+
     @rule()
     def it_is_edited_wrongly(self) -> None:
         self.cluster.edit(inference={"batchSize": -1})
@@ -94,7 +100,9 @@ class Life(RuleBasedStateMachine):
         if says["Ready"] == "True":
             target = status["updateRevision"]
             mine = [n for n in serving if dig(cluster.pods[n][1].raw, "metadata", "labels", labels.REVISION) == target]
-            assert len(mine) == len(serving) == cluster.parent["spec"]["replicas"]
+            spec = cluster.parent["spec"]
+            spare = spec.get("zones", {}).get("spare", 0) if spec["replicas"] else 0
+            assert len(mine) == len(serving) == spec["replicas"] + spare
             assert says["Progressing"] == "False"
             assert "lastFailure" not in status
         else:
@@ -117,6 +125,8 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def time_alone_changes_nothing(self) -> None:
         """What a status says again an hour later, it says in the same words and with the same times."""
+        if any(diagnose.starved(pod.raw) for _, pod in self.cluster.pods.values()):
+            return  # spares make room for a rollout that has waited for it
         told = {**self.cluster.parent, "status": self.plan.status}
         seen = dataclasses.replace(self.cluster.observed, parent=told)
         again = self.cluster.plan(seen, now=self.cluster.now + timedelta(hours=1))
@@ -144,11 +154,12 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Once the spec is good and nothing more happens, it ends whole and at rest."""
         self.cluster.broken.clear()
-        self.cluster.edit(inference={"batchSize": 7}, replicas=3, rollout={"history": 0})
+        self.cluster.room = 99
+        self.cluster.edit(inference={"batchSize": 7}, replicas=3, rollout={"history": 0}, zones={"spare": 1})
         assert self.cluster.settle()
         status = self.cluster.plan().status
         assert types(status)["Ready"] == "True"
-        assert [n for d in self.cluster.deployments if (n := d["spec"]["replicas"])] == [3]
+        assert [n for d in self.cluster.deployments if (n := d["spec"]["replicas"])] == [4]
         assert sorted(ref.kind for ref in self.cluster.objects) == [
             *("ConfigMap", "ConfigMap", "Deployment", "PodDisruptionBudget", "Service", "Service"),
         ]

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pilotboat.api.crd import MODEL_DEPLOYMENT
 from pilotboat.api.routing import Evidence, Minute, Route
+from pilotboat.plan import spares
 from pilotboat.plan.build import dig
 from pilotboat.plan.types import Observed, Plan
 from unit.plan.cluster import Cluster
@@ -23,11 +24,11 @@ STEPS = [{"weight": 10, "hold": "1m"}, {"weight": 50, "hold": "10m"}]
 
 
 class Canary(Cluster):
-    """The miniature with a gateway that sees requests, and with room for so many pods only."""
+    """The miniature with a gateway that sees requests."""
 
     def __init__(self, replicas: int = 4, room: int = 99, **rollout: Any) -> None:
-        super().__init__(replicas)
-        self.room, self.minutes = room, dict[str, list[Minute]]()
+        super().__init__(replicas, room)
+        self.minutes = dict[str, list[Minute]]()
         self.posts = dict[str, dict[str, int]]()
         self.failing: set[str] = set()
         self.probes: list[dict[str, Any]] = []
@@ -72,13 +73,6 @@ class Canary(Cluster):
     def push(self, size: int) -> str:
         self.edit(inference={"batchSize": size})
         return str((self.plan().status or {})["updateRevision"])
-
-    def advance(self, name: str) -> None:
-        placed = [n for n, (stage, pod) in self.pods.items() if stage != "new" and self._counts(pod) and n != name]
-        if self.pods[name][0] == "new" and len(placed) >= self.room:
-            self.pods[name][1].unschedulable("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
-        else:
-            super().advance(name)
 
     def minute(self, requests: int = 1000) -> None:
         """A minute of traffic, split as the gateway is told."""
@@ -319,6 +313,10 @@ class Life(RuleBasedStateMachine):
     def scaled(self, replicas: int) -> None:
         self.cluster.edit(replicas=replicas)
 
+    @rule(spare=st.integers(0, 2))
+    def has_spares(self, spare: int) -> None:
+        self.cluster.edit(zones={"spare": spare})
+
     @rule(verb=st.sampled_from(["Approve", "Skip", "Promote", "Abort", "Retry"]), number=st.integers(0, 99))
     def asked(self, verb: str, number: int) -> None:
         rollout = self.cluster.parent["spec"]["rollout"]
@@ -351,7 +349,7 @@ class Life(RuleBasedStateMachine):
         assert weight is None or 0 <= weight < 100
 
     def teardown(self) -> None:
-        """In the end a good revision that somebody promotes is rolled out whole."""
+        """In the end a good revision that somebody promotes is rolled out whole, but for spares without a place."""
         self.cluster.failing.clear()
         self.cluster.edit(replicas=3)
         self.cluster.settle()
@@ -359,9 +357,13 @@ class Life(RuleBasedStateMachine):
         self.cluster.settle()
         rollout = self.cluster.parent["spec"]["rollout"]
         self.cluster.edit(rollout={**rollout, "action": {"verb": "Promote", "id": "end"}})
-        assert self.cluster.settle()
-        assert types(self.cluster.status)["Ready"] == "True", self.cluster.status
-        assert list(self.cluster.replicas.values()) == [3]
+        for _ in range(4):
+            self.cluster.now += timedelta(seconds=spares.PATIENCE)
+            assert self.cluster.settle()
+        spare = self.cluster.parent["spec"].get("zones", {}).get("spare", 0)
+        told = condition(self.cluster.status, "Ready")
+        assert told["reason"] == ("RolledOut" if spare <= 1 else "SparesPending"), self.cluster.status
+        assert self.cluster.replicas == {self.cluster.status["currentRevision"]: 3 + spare}
 
 
 TestLife = Life.TestCase

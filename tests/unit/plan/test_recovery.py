@@ -14,11 +14,10 @@ from pilotboat.api.crd import MODEL_DEPLOYMENT
 from pilotboat.api.routing import Evidence, Route, Sighting
 from pilotboat.plan import recovery
 from pilotboat.plan.types import Node, Observed, Plan
-from tests.unit.plan.cluster import Cluster
-from tests.unit.plan.world import check_schema, condition, types
+from unit.plan.cluster import FULL, Cluster
+from unit.plan.world import check_schema, condition, types
 
 ZONES = {"n1": "a", "n2": "b", "n3": "c"}
-FULL = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
 
 
 class World(Cluster):
@@ -35,10 +34,9 @@ class World(Cluster):
         """Nodes that offer fewer GPUs than they have."""
         self.warm: float | None = None
         """How long every replica says that it had warmed up."""
-        super().__init__(replicas)
+        super().__init__(replicas, room)
         self.since: dict[str, str] = {}
         """When each pod became ready."""
-        self.room = room
         self.edit(zones=zones)
         assert self.settle()
 
@@ -77,16 +75,17 @@ class World(Cluster):
         if self.node_of(name) in self.lost | self.dead:
             return
         stage, pod = self.pods[name]
-        if stage == "new":
+        if stage == "new" and self._counts(pod):
             counts = {
                 n: sum(self.node_of(p) == n for p in self.pods) for n in ZONES if n not in self.lost - self.trusted
             }
             where = min(counts, key=lambda n: (counts[n], n not in self.trusted, n), default=None)
-            if len(self.pods) > self.room or where is None:
-                pod.unschedulable(FULL)
+            if where is None:
+                self.starve(pod)
                 return
             super().advance(name)
-            pod.raw["spec"]["nodeName"] = where
+            if self.pods[name][0] != stage:
+                pod.raw["spec"]["nodeName"] = where
             return
         where_now = self.node_of(name)
         super().advance(name)

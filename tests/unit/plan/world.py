@@ -78,8 +78,9 @@ class Pod:
         self.raw["metadata"]["creationTimestamp"] = time
         return self
 
-    def leaving(self) -> Self:
-        self.raw["metadata"]["deletionTimestamp"] = LATER
+    def leaving(self, until: str = LATER) -> Self:
+        """On its way out; `until` is when it is killed."""
+        self.raw["metadata"]["deletionTimestamp"] = until
         return self
 
     def condition(self, kind: str, status: str, since: str = PENDING_SINCE, **more: str) -> Self:
@@ -88,8 +89,8 @@ class Pod:
         conditions.append({"type": kind, "status": status, "lastTransitionTime": since, **more})
         return self
 
-    def unschedulable(self, message: str, reason: str = "Unschedulable") -> Self:
-        return self.condition("PodScheduled", "False", reason=reason, message=message)
+    def unschedulable(self, message: str, reason: str = "Unschedulable", since: str = PENDING_SINCE) -> Self:
+        return self.condition("PodScheduled", "False", since, reason=reason, message=message)
 
     def placed(self) -> Self:
         """Bound to a node; kubelet has seen it and made no container yet."""
