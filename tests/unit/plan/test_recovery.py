@@ -182,6 +182,32 @@ def test_a_lost_replica_that_kubernetes_still_calls_ready_is_not_what_makes_it_w
     assert last["detectedAt"] <= last["replacedAt"] <= last["readyAt"]
 
 
+class Unlabelled(World):
+    """Nodes that say nothing of a zone."""
+
+    @property
+    def observed(self) -> Observed:
+        seen = super().observed
+        return dataclasses.replace(
+            seen, nodes={name: dataclasses.replace(n, zone="") for name, n in seen.nodes.items()}
+        )
+
+
+def test_nodes_without_a_zone_are_told_where_zones_are_asked_for_and_lose_nothing_by_it() -> None:
+    world = Unlabelled(spread="Preferred")
+    told = condition(world.status, "ZonesHealthy")
+    assert (told["status"], told["reason"]) == ("False", "ZonesNotLabelled")
+    assert "topology.kubernetes.io/zone" in told["message"]
+    assert types(world.status)["Ready"] == "True"
+    world.lose("n2")
+    world.passes(60)
+    assert world.asked == (4, "1"), "a lost node is one without zones too"
+    assert types(world.status)["Ready"] == "True"
+    assert world.weights == {}
+    plain = Unlabelled()
+    assert "ZonesHealthy" not in types(plain.status), "who does not ask is not bothered"
+
+
 def test_whom_a_new_leader_does_not_trust_though_kubernetes_may() -> None:
     world = World()
     assert recovery.lost_nodes(world.parent) == set()
