@@ -211,6 +211,12 @@ def selector(name: str, revision: str | None = None) -> dict[str, str]:
     return chosen | ({labels.REVISION: revision} if revision else {})
 
 
+def unchanged(service: Raw, annotations: Mapping[str, str]) -> Manifest:
+    """The Service that callers know as it stands, save its annotations: of its spec the fields that are ours."""
+    foreign = dict.fromkeys(set(service["spec"]) - {"selector", "ports", "trafficDistribution"})
+    return build.respecified(service, annotations, **foreign)
+
+
 def _endpoints(parent: Raw, lane: Lane) -> Manifest:
     """A headless Service: what makes the EndpointSlices of one revision."""
     name = parent["metadata"]["name"]
