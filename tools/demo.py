@@ -4,7 +4,7 @@ Owns: the order of the demo and what it prints. Must not know: how clusters, ima
 
     make demo                  in the lab on this machine
     CONTEXT=name REGISTRY=registry.example/team make demo    in a cluster of your own, which pulls from that registry
-    make demo-down             takes everything away again
+    make demo-down             takes away again what the demo made
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tools import corpus, hubpod, model, place, venv
+from tools import claim, corpus, hubpod, model, place, venv
 from tools.host import ROOT, cache
 from tools.kube import Cluster, condition
 from tools.steps import Step, StepFailed, save_times, step, timings
 
-SYSTEM, DEMO = "pilotboat-system", "pilotboat-demo"
+SYSTEM, DEMO = claim.SYSTEM, claim.DEMO
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 QUESTION = "What does the field spec.replicas of a Deployment mean?"
 
@@ -47,6 +47,8 @@ def main(argv: Sequence[str]) -> int:
             down()
             return 0
         print(PLAN.format(cache=cache()), flush=True)
+        if found := place.there(os.environ.get("CONTEXT"), DEMO):
+            claim.check(found)
         started = time.monotonic()
         show(prepared())
         record(time.monotonic() - started)
@@ -64,6 +66,7 @@ def prepared() -> Cluster:
     else:
         place.prepare_lab()
         cluster, refs = place.the_lab(DEMO)
+    claim.check(cluster)  # again: minutes have passed
     with step("Installing the operator with helm", usual="30 s"):
         install(cluster, refs)
     with step("A hub inside the cluster, with the model", usual="30 s") as shown:
@@ -76,7 +79,7 @@ def install(cluster: Cluster, refs: dict[str, str], *more: str) -> None:
 
     `more`: further options of helm's."""
     for namespace in (SYSTEM, DEMO):
-        cluster.apply(json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))
+        cluster.apply(json.dumps(claim.namespace(namespace)))
         cluster.run("label", "namespace", namespace, RESTRICTED, "--overwrite")
     values = [f"--set=images.{name}={refs[name]}" for name in ("operator", "server", "trainer", "fetch", "gateway")]
     endpoint = f"--set=hub.endpoint=http://hub.{DEMO}.svc:8000"
@@ -201,18 +204,15 @@ def record(seconds: float) -> None:
 
 
 def down() -> None:
-    """Take the demo away: the whole lab, or from the user's cluster everything the demo put there."""
+    """Take the demo away: the whole lab, or from the user's cluster what the demo put there."""
     context = os.environ.get("CONTEXT")
-    if not context:
-        place.end_lab()
+    found = place.there(context, DEMO)
+    if context and found:
+        claim.remove(found)
         return
-    cluster = Cluster("kubectl", "helm", context=context, namespace=DEMO)
-    with step(f"Removing the demo from {context}"):
-        cluster.run("delete", "modeldeployments,finetunejobs", "--all", "--ignore-not-found")
-        cluster.helm_run("uninstall", "pilotboat", f"--namespace={SYSTEM}", "--ignore-not-found", "--wait")
-        cluster.run("delete", "namespace", DEMO, SYSTEM, "--ignore-not-found")
-        crds = [f"{plural}.pilotboat.dev" for plural in ("modeldeployments", "finetunejobs")]
-        cluster.run("delete", "customresourcedefinition", *crds, "--ignore-not-found")
+    if found:
+        claim.check_endable(found)
+    place.end_lab()
 
 
 def say(text: str) -> None:
