@@ -12,8 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from tools import model, venv
-from tools.host import ROOT
-from tools.images import work
+from tools.host import ROOT, cache
+from tools.images import disk, engines, work
 from tools.kube import Cluster
 from tools.steps import StepFailed
 
@@ -23,8 +23,14 @@ from lab import build, cluster, machine
 from lab.layout import Lab, current
 
 
+def check_machine() -> None:
+    """StepFailed, with one sentence, where the lab cannot be or where its images have no room; changes nothing."""
+    machine.check(max(machine.NEEDED_GIB, disk.wanted(lab=True)))
+
+
 def prepare_lab() -> None:
     """Everything the lab needs, made side by side; a machine that cannot do is told so before anything is changed."""
+    check_machine()
     machine.prepare()
     venv.update()
     in_parallel(build.ensure, work.export, model.safetensors)
@@ -76,6 +82,9 @@ def own(context: str, namespace: str) -> tuple[Cluster, dict[str, str]]:
             "REGISTRY names no registry, and your cluster must pull the images from one: none are published"
         )
     found = named(context, namespace)
+    if engines.takes_buildah():  # others keep what they build elsewhere
+        for problem in machine.want_of_disk(machine.free_gib(cache()), disk.wanted(lab=False)):
+            raise StepFailed(problem)
     venv.update()
     in_parallel(work.build, model.safetensors)
     return found, work.push(registry)
