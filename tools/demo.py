@@ -20,7 +20,7 @@ from typing import Any
 from tools import claim, corpus, hubpod, model, place, venv
 from tools.host import ROOT, cache
 from tools.kube import Cluster, condition
-from tools.steps import Step, StepFailed, save_times, step, timings
+from tools.steps import WHOLE, Step, StepFailed, Timing, save_times, step, timings
 
 SYSTEM, DEMO = claim.SYSTEM, claim.DEMO
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
@@ -191,14 +191,13 @@ def tune(cluster: Cluster) -> None:
 
 
 def record(seconds: float) -> None:
-    """Step times as a table and, for the benchmark page, as JSON."""
+    """Step times as a table and, for `make bench`, as JSON."""
     say("How long it took")
-    for timing in timings():
-        print(f"  {'  ' * timing.depth}{timing.title:<62} {timing.seconds:7.1f} s")
-    print(f"  {'altogether':<62} {seconds:7.1f} s")
+    whole = Timing(WHOLE, round(seconds, 1), True, 0)
+    print("\n".join(timing.row for timing in (*timings(), whole)))
     path = cache("demo") / "times.json"
     path.unlink(missing_ok=True)
-    save_times(path)
+    save_times(path, whole)
     print(f"\nTry it: make -s kubeconfig >lab.yaml && kubectl --kubeconfig lab.yaml -n {DEMO} get mdep,ftj,pods")
     print("End it: make demo-down")
 
