@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -28,16 +29,23 @@ QUESTION = "What does the field spec.replicas of a Deployment mean?"
 
 PLAN = """\
 make demo does this; the times are from another machine with 2 cores, the first run and any later one:
-  1. builds Kubernetes, kubectl and helm from Go modules             12 min     0 s
-     and, beside it, the images (PyTorch with its CUDA: 6 GB)         6 min     1 s
-     and the model: Gemma 3 270M, 4-bit, and as safetensors           2 min     0 s
-  2. starts three nodes in three zones, loads images                  4 min    20 s
+{first}
   3. installs the operator with helm; a hub inside the cluster        1 min    40 s
   4. serves the model and asks it a question                          1 min    20 s
   5. fine-tunes it with LoRA on texts from the API server itself      4 min     3 min
   6. serves the tuned model and asks it the same question             1 min    40 s
-Everything is kept under {cache}; `make demo-down` ends it.
+What is built is kept under {cache}; `{down}` ends the demo.
 """
+IN_THE_LAB = """\
+  1. builds Kubernetes, kubectl and helm from Go modules             12 min     0 s
+     and, beside it, the images (PyTorch with its CUDA: 6 GB)         6 min     1 s
+     and the model: Gemma 3 270M, 4-bit, and as safetensors           2 min     0 s
+  2. starts three nodes in three zones, loads images                  4 min    20 s"""
+IN_A_CLUSTER = """\
+  1. builds the images (PyTorch with its CUDA: 6 GB)                  6 min     1 s
+     and, beside it, the model: Gemma 3 270M, as GGUF and safetensors 2 min     0 s
+  2. pushes the images to {registry}
+     (to a registry on the same machine)                              2 min"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,16 +54,38 @@ def main(argv: Sequence[str]) -> int:
         if "down" in argv:
             down()
             return 0
-        print(PLAN.format(cache=cache()), flush=True)
-        if found := place.there(os.environ.get("CONTEXT"), DEMO):
+        context = os.environ.get("CONTEXT")
+        print(plan(context, os.environ.get("REGISTRY")), flush=True)
+        if found := place.there(context, DEMO):
             claim.check(found)
         started = time.monotonic()
-        show(prepared())
+        cluster = prepared()
+        show(cluster)
         record(time.monotonic() - started)
+        print(farewell(cluster))
     except (StepFailed, TimeoutError) as failure:
         print(f"\n{failure}", file=sys.stderr)
         return 1
     return 0
+
+
+def plan(context: str | None, registry: str | None) -> str:
+    """What will be done, told before it is."""
+    first = IN_A_CLUSTER.format(registry=registry or "REGISTRY") if context else IN_THE_LAB
+    return PLAN.format(first=first, cache=cache(), down=f"{chosen(context)}make demo-down")
+
+
+def chosen(context: str | None) -> str:
+    """What stands before a `make` that is to find the same cluster."""
+    lab = os.environ.get("LAB")
+    return f"CONTEXT={shlex.quote(context)} " if context else f"LAB={shlex.quote(lab)} " if lab else ""
+
+
+def farewell(cluster: Cluster) -> str:
+    """How to go on, by commands that work in any shell: a bare machine has no kubectl on its PATH."""
+    where = f"KUBECONFIG={shlex.quote(str(cluster.kubeconfig))} " if cluster.kubeconfig else ""
+    command = shlex.join(cluster.command("get", "mdep,ftj,pods"))
+    return f"\nTry it: {where}{command}\nEnd it: {chosen(cluster.context)}make demo-down"
 
 
 def prepared() -> Cluster:
@@ -198,8 +228,6 @@ def record(seconds: float) -> None:
     path = cache("demo") / "times.json"
     path.unlink(missing_ok=True)
     save_times(path, whole)
-    print(f"\nTry it: make -s kubeconfig >lab.yaml && kubectl --kubeconfig lab.yaml -n {DEMO} get mdep,ftj,pods")
-    print("End it: make demo-down")
 
 
 def down() -> None:
