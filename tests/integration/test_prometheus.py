@@ -425,7 +425,9 @@ async def test_three_looks_beyond_the_bound_give_the_canary_up() -> None:
         assert told.cluster.status["rollout"]["phase"] == "Aborted"
         assert told.cluster.shares == {told.cluster.first: 1000}
         why = "query wrong: 0.2 is above 0.05, in 3 of 3 looks in a row that give the canary up"
-        assert ("CanaryRolledBack", why) in told.cluster.story
+        reason, message = told.cluster.story[-1]
+        assert (reason, message.startswith(f"{why}; verdict Abort (BeyondBound) at ")) == ("CanaryRolledBack", True)
+        assert "query wrong Abort: value 0.2, max 0.05, looks 3 of 3" in message
         assert told.cluster.status["rollouts"][0]["message"] == why
         asked = len(told.server.requests)
         await told.look(vector(0.5))

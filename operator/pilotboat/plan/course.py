@@ -23,6 +23,9 @@ from .progression import Facts
 from .rollout import Revision, Step
 from .types import Manifest, Observed, PlanSettings
 
+BY_REQUEST = "promoted by request"
+"""Message of a promotion that no figures would have stopped."""
+
 
 @dataclass(frozen=True)
 class Course:
@@ -104,6 +107,7 @@ def _advanced(
         seen = _seen(observed, spec, state, facts, settings, now)
         facts = replace(facts, gated=seen.waiting, gate_failed=gates.failed(seen.state))
     made = progression.advance(seen.state, spec.rollout, facts, now)
+    made = replace(made, state=judgement.held(made.state))
     left = {revision.name: 0 for revision in others}
     if progression.finished(made.state):
         step = Step(spec.wanted, left)
@@ -170,12 +174,21 @@ def _record(state: RolloutStatus, how: str, observed: Observed, now: datetime) -
         revision=state.canary,
         stable=state.stable,
         outcome=how,
-        message=state.message if how != "Promoted" else "",
+        message=_message(state, how),
         weight=state.highest,
         started=state.started,
         finished=timestamp(now),
         outcomes=feedback.kept(state, observed.evidence, now),
+        decision=state.decision if state.highest else None,
     )
+
+
+def _message(state: RolloutStatus, how: str) -> str:
+    if how != "Promoted":
+        return state.message
+    if state.forced:
+        return BY_REQUEST
+    return state.decision.message if state.decision else ""
 
 
 def observed_by(parent: Raw) -> bool:

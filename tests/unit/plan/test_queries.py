@@ -226,6 +226,18 @@ def test_queries_beside_statistics_that_have_heard_nothing_hold() -> None:
     assert (made.verdict, made.why) == (Verdict.HOLD, Why.NO_DATA)
 
 
+def test_while_it_is_promoted_what_promoted_stays_and_a_query_may_still_give_it_up() -> None:
+    promoting = {"phase": RolloutPhase.PROMOTING, "decision": told(Verdict.PROMOTE)}
+    state, kept = STATE.model_copy(update=promoting), []
+    for number in range(3):
+        at = NOW + timedelta(seconds=number * PERIOD)
+        state = seen(answer(0.2, at=at), state, at)
+        kept.append((decision(state).verdict, decision(state).time, decision(state).queries[0].failures))
+    since = told(Verdict.PROMOTE).time
+    assert kept[:2] == [(Verdict.PROMOTE, since, 1), (Verdict.PROMOTE, since, 2)]
+    assert (kept[2][0], kept[2][2]) == (Verdict.ABORT, 3)
+
+
 def test_queries_that_are_taken_out_of_the_spec_hold_nothing_any_more() -> None:
     held = seen(DOWN)
     assert judgement.look(held, None, (), (), False, NOW).decision is None
