@@ -273,5 +273,10 @@ class RolloutStatus(Status):
     outcomes: Outcomes | None = None
     """What applications posted since the canary first had traffic; brought up to date once a minute at most."""
 
+    @property
+    def untried(self) -> bool:
+        """Whether the canary has had no users yet, and what comes before them has not been skipped."""
+        return not (self.weight or self.step or self.forced or self.ungated)
+
 
 __all__ = ["Rollout", "RolloutRecord", "RolloutStatus"]

@@ -131,11 +131,14 @@ def _seen(
     seen = gates.before_users(observed, spec, state, ready, settings)
     if not seen.wanted:
         seen = replace(gates.while_thin(observed, spec, seen.state, settings), waiting=seen.waiting)
+    wanted = spec.rollout.analysis.prometheus
+    unanswered = queries.unanswered(seen.state, wanted, observed, now) if ready else None
+    seen = replace(seen, waiting=unanswered or seen.waiting)
     told = feedback.look(seen.state, observed.evidence, now)
     asked = judgement.settings(spec.rollout.analysis)
     if not told.weight and http_route.wanted(observed.parent):  # pods count what gates send them, too
         asked = None
-    answered = queries.look(told, spec.rollout.analysis.prometheus, observed, now)
+    answered = queries.look(told, wanted, observed, now)
     final = progression.final(told, spec.rollout, now)
     return replace(seen, state=judgement.look(told, asked, observed.evidence, answered, final, now))
 

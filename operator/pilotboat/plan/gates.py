@@ -50,7 +50,7 @@ def before_users(
     observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, ready: bool, settings: PlanSettings
 ) -> Look:
     """The gates one after the other, once the canary has a ready replica and before it has any traffic."""
-    if not _before_users(state):
+    if not state.untried:
         return Look(state)
     done = {record.gate for record in state.gates}
     for kind, judge in _asked(spec):
@@ -91,11 +91,7 @@ def failed(state: RolloutStatus) -> str | None:
 def load_due(spec: ModelDeploymentSpec, state: RolloutStatus) -> bool:
     """Whether the load gate is still to be measured: until then nothing else may load the canary."""
     measured = any(record.gate == Kind.LOAD for record in state.gates)
-    return spec.rollout.analysis.load is not None and _before_users(state) and not measured
-
-
-def _before_users(state: RolloutStatus) -> bool:
-    return not (state.weight or state.step or state.forced or state.ungated)
+    return spec.rollout.analysis.load is not None and state.untried and not measured
 
 
 def _asked(spec: ModelDeploymentSpec) -> list[tuple[Kind, Judge]]:
