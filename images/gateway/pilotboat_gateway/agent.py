@@ -217,6 +217,7 @@ class Agent:
             told = await streams.look(self._settings, self._driver.saved.boards)
         except Unreachable:
             return self._metrics.render()
+        self._recorder.floods = told.floods
         for key, count in told.up.items():
             self._metrics.servers_up.labels(*key).set(count)
         for key, count in told.open.items():

@@ -134,6 +134,11 @@ RUNBOOKS: dict[Reason, Runbook] = {
         "asked. The canary keeps its share and is not promoted.",
         "Set prometheus.tokens=true in the chart's values, which grants it.",
     ),
+    Reason.QUERY_UNANSWERED: Runbook(
+        "A query of analysis.prometheus has no series, or no answer, for the stable revision either. The canary has no "
+        "users yet.",
+        "Correct the query that the message names, or its Prometheus; or `pilotboat rollout skip NAME`.",
+    ),
     Reason.REVISION_NOT_FOUND: Runbook(
         "spec.rollout.rollbackTo names a revision that is not kept.", "Take one of status.revisions."
     ),

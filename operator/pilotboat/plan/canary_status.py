@@ -55,6 +55,11 @@ def canary_condition(state: RolloutStatus | None, generation: int) -> list[Condi
 
 
 def records(parent: Raw, ended: RolloutRecord | None) -> list[RolloutRecord] | None:
-    """Canaries that are over, the one that has just ended first; None where there are none."""
+    """Canaries that are over, the one that has just ended first; None where there are none.
+
+    Only the newest has its decision, which is as large as all the rest of them.
+    """
     known = outcome.read_all(RolloutRecord, dig(parent, "status", "rollouts"))
-    return [*([ended] if ended else []), *known][:KEPT_RECORDS] or None
+    if ended:
+        known = [ended, *(record.model_copy(update={"decision": None}) for record in known)]
+    return known[:KEPT_RECORDS] or None

@@ -23,6 +23,9 @@ from .progression import Facts
 from .rollout import Revision, Step
 from .types import Manifest, Observed, PlanSettings
 
+BY_REQUEST = "promoted by request"
+"""Message of a promotion that no figures would have stopped."""
+
 
 @dataclass(frozen=True)
 class Course:
@@ -104,6 +107,7 @@ def _advanced(
         seen = _seen(observed, spec, state, facts, settings, now)
         facts = replace(facts, gated=seen.waiting, gate_failed=gates.failed(seen.state))
     made = progression.advance(seen.state, spec.rollout, facts, now)
+    made = replace(made, state=judgement.held(made.state))
     left = {revision.name: 0 for revision in others}
     if progression.finished(made.state):
         step = Step(spec.wanted, left)
@@ -127,11 +131,14 @@ def _seen(
     seen = gates.before_users(observed, spec, state, ready, settings)
     if not seen.wanted:
         seen = replace(gates.while_thin(observed, spec, seen.state, settings), waiting=seen.waiting)
+    wanted = spec.rollout.analysis.prometheus
+    unanswered = queries.unanswered(seen.state, wanted, observed, now) if ready else None
+    seen = replace(seen, waiting=unanswered or seen.waiting)
     told = feedback.look(seen.state, observed.evidence, now)
     asked = judgement.settings(spec.rollout.analysis)
     if not told.weight and http_route.wanted(observed.parent):  # pods count what gates send them, too
         asked = None
-    answered = queries.look(told, spec.rollout.analysis.prometheus, observed, now)
+    answered = queries.look(told, wanted, observed, now)
     final = progression.final(told, spec.rollout, now)
     return replace(seen, state=judgement.look(told, asked, observed.evidence, answered, final, now))
 
@@ -170,12 +177,21 @@ def _record(state: RolloutStatus, how: str, observed: Observed, now: datetime) -
         revision=state.canary,
         stable=state.stable,
         outcome=how,
-        message=state.message if how != "Promoted" else "",
+        message=_message(state, how),
         weight=state.highest,
         started=state.started,
         finished=timestamp(now),
         outcomes=feedback.kept(state, observed.evidence, now),
+        decision=state.decision if state.highest else None,
     )
+
+
+def _message(state: RolloutStatus, how: str) -> str:
+    if how != "Promoted":
+        return state.message
+    if state.forced:
+        return BY_REQUEST
+    return state.decision.message if state.decision else ""
 
 
 def observed_by(parent: Raw) -> bool:

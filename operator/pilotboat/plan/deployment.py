@@ -69,7 +69,7 @@ class ModelDeploymentPlanner:
         return observed_by(parent) or recovery.wants_evidence(parent)
 
     def asks(self, parent: Raw) -> Questions | None:
-        """Queries of the user's own, while a canary with traffic is judged."""
+        """Queries of the user's own, while a canary is to have traffic or is judged."""
         return queries.questions(parent)
 
     def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
