@@ -22,6 +22,7 @@ from ..api.runtime import (
     MODEL_DIR,
     EngineConfig,
     FetchConfig,
+    GpuConfig,
     ServedModelConfig,
     ServerConfig,
     ServiceConfig,
@@ -149,6 +150,7 @@ def _server_config(name: str, spec: ModelDeploymentSpec, served: sources.Served)
             max_queued_requests=service.max_queued_requests,
             request_timeout=service.request_timeout,
         ),
+        gpu=GpuConfig(count=spec.gpu.count) if spec.gpu else None,
     )
 
 
