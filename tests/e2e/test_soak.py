@@ -18,6 +18,7 @@ import pytest
 
 from lab import faults
 from lab.layout import Lab, Node, current
+from pilotboat.api import labels
 from tests.e2e.caller import Caller
 from tests.e2e.conftest import MDEP, Space, fake
 from tools import demo
@@ -125,19 +126,27 @@ def test_a_fault_a_minute_costs_no_request_and_leaves_nothing(space: Space, call
     before = space.children("chat")
     wrong = Faults(space, lab, caller.node)
     end, told, memory = time.monotonic() + 60 * MINUTES, list[str](), list[int]()
+    complaints = set[str]()
     with caller.load("chat", threads=THREADS, pause=0.1, seconds=60 * MINUTES + 600, again=2) as load:
         while time.monotonic() < end:
             told.append(wrong.one())
             space.wait(MDEP, "chat", "Ready")
             memory.append(operators(lab))
+            complaints |= failures(space)
             print(f"{len(told)} faults, the last {told[-1]}; operators hold {memory[-1] >> 20} MiB", flush=True)
     print(f"{load.whole} requests, {load.again} of them asked again", flush=True)
-    assert load.failed == {}, told
+    assert load.failed == {}, "\n".join([*load.wrong, *sorted(complaints), *told])
     assert load.again <= THREADS * wrong.cut, told
     assert load.whole > 60 * MINUTES
     space.cluster.run("wait", f"{MDEP}/chat", "--for=jsonpath={.status.replicas}=3", "--timeout=300s")
     assert space.children("chat") == before, told
     assert memory[-1] < GROWTH * max(memory[0], 100 << 20), memory
+
+
+def failures(space: Space) -> set[str]:
+    """What gateways say of requests that failed there: theirs are gone when they are."""
+    logs = space.cluster.run("logs", f"-l{labels.COMPONENT}=gateway", "-cagent", "--prefix", "--tail=-1")
+    return {line for line in logs.splitlines() if "a request failed" in line}
 
 
 def operators(lab: Lab) -> int:
