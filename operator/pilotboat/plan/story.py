@@ -16,6 +16,8 @@ from .build import Raw, dig
 from .course import Course
 from .types import Event
 
+_OVER = (RolloutPhase.ABORTED, RolloutPhase.DRAINING)
+
 
 def told(parent: Raw, spec: Rollout, course: Course) -> tuple[Event, ...]:
     """The events of this pass, in order."""
@@ -33,9 +35,9 @@ def _ended(record: RolloutRecord) -> Event:
 
 
 def _under_way(before: RolloutStatus | None, spec: Rollout, state: RolloutStatus | None) -> Iterator[Event]:
-    if state is None or state.phase is RolloutPhase.ABORTED:
+    if state is None or state.phase in _OVER:
         return
-    new = before is None or _identity(before) != _identity(state) or before.phase is RolloutPhase.ABORTED
+    new = before is None or _identity(before) != _identity(state) or before.phase in _OVER
     if new:
         weights = ", ".join(str(step.weight) for step in spec.steps)
         message = f"revision {state.canary} is a canary beside {state.stable}: {weights} % of the traffic, then all"
