@@ -53,6 +53,7 @@ class RolloutPhase(StrEnum):
     HOLDING = "Holding"
     PAUSED = "Paused"
     PROMOTING = "Promoting"
+    DRAINING = "Draining"
     ABORTED = "Aborted"
 
 

@@ -29,13 +29,15 @@ def standing(state: RolloutStatus, steps: int) -> Cause:
     """Where the canary stands, as the cause that the new revision is not rolled out whole."""
     if state.phase is RolloutPhase.ABORTED:
         return Cause(Reason.CANARY_ROLLED_BACK, state.message)
+    if state.phase is RolloutPhase.DRAINING:
+        return Cause(Reason.ROLLING_OUT, f"canary {state.canary} has {state.weight} % of the traffic: {state.message}")
     told = f"step {min(state.step + 1, steps)} of {steps}, {state.weight} % of the traffic: {state.message}"
     return Cause(PHASES.get(state.phase) or Reason(state.reason or Reason.ROLLING_OUT), told)
 
 
 def canary_condition(state: RolloutStatus | None, generation: int) -> list[Condition]:
-    """Whether the canary is well; none where there is no canary, Unknown where nothing can be said of it."""
-    if state is None:
+    """Whether the canary is well; none where there is none any more, Unknown where nothing can be said of it."""
+    if state is None or state.phase is RolloutPhase.DRAINING:
         return []
 
     def told(holds: bool, reason: Reason, message: str) -> Condition:

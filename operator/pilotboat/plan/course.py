@@ -4,7 +4,8 @@ Owns: when a change is a canary, what is gathered for its next step, and what be
 manifests, conditions.
 
 A change is a canary where the spec has steps and another revision serves. The first revision has nobody beside it, one
-that does not serve must not keep its fix waiting, and a return to an earlier revision has been judged before.
+that does not serve must not keep its fix waiting, and a return to an earlier revision has been judged before. A canary
+that another change overtakes first gives back what it carries: stable has been shrunk for it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from ..api.model_deployment import ModelDeploymentSpec
-from ..api.rollout import RolloutPhase, RolloutRecord, RolloutStatus
+from ..api.rollout import RolloutPhase, RolloutRecord, RolloutStatus, Verb
 from . import build, diagnose, feedback, gates, http_route, judgement, outcome, progression, queries, rollout
 from .build import Raw, dig, timestamp
 from .gates import Look
@@ -43,6 +44,8 @@ class Course:
     """Probes that are due."""
     wanted: tuple[str, ...] = ()
     """Names of the probes that stay."""
+    heard: bool = True
+    """Whether what a person asks for has been heard, or is for a canary that has not begun."""
 
     @property
     def weights(self) -> Mapping[str, int] | None:
@@ -68,18 +71,53 @@ def course(
     """
     waits = starved is not None
     known = outcome.read(RolloutStatus, dig(observed.parent, "status", "rollout"))
+    if known is not None and (left := _left(observed, spec, known, target, others, now)):
+        return left
     stable = _stable(observed, spec, target, others)
-    if stable is None:
+    running = known if known and stable and _runs(known, stable.name, target.name) else None
+    if stable is None or (stable.down and not running):
         return Course(rollout.step(spec.wanted, target, others, waits), ended=_superseded(known, observed, now))
-    state = known
-    if known is None or (known.stable, known.canary) != (stable.name, target.name):
-        if not stable.serving:
-            return Course(rollout.step(spec.wanted, target, others, waits), ended=_superseded(known, observed, now))
-        state = progression.begin(stable.name, target.name, now)
-    assert state is not None
-    ended = _superseded(known, observed, now) if state is not known else None
+    if not (running or stable.known):  # the next look says whether there is anything to be a canary beside
+        as_it_is = Step(target.replicas, {revision.name: revision.replicas for revision in others})
+        return Course(as_it_is, known, heard=False)
+    state = running or _begun(known, stable.name, target.name, now)
+    ended = None if running else _superseded(known, observed, now)
     facts = _facts(observed, spec, target, stable, unrouted, starved)
     return _advanced(observed, spec, state, facts, others, ended, settings, now)
+
+
+def _runs(known: RolloutStatus, stable: str, canary: str) -> bool:
+    return (known.stable, known.canary) == (stable, canary) and known.phase is not RolloutPhase.DRAINING
+
+
+def _begun(known: RolloutStatus | None, stable: str, canary: str, now: datetime) -> RolloutStatus:
+    """A new rollout. A canary that is wanted again on its way out keeps what it still carries."""
+    if known and (known.stable, known.canary) == (stable, canary):
+        return progression.begin(stable, canary, now, known.weight, known.borrowing)
+    return progression.begin(stable, canary, now)
+
+
+def _left(
+    observed: Observed,
+    spec: ModelDeploymentSpec,
+    known: RolloutStatus,
+    target: Revision,
+    others: Sequence[Revision],
+    now: datetime,
+) -> Course | None:
+    """The way out of a canary that another change has overtaken; None where it has gone, or has nobody to give to."""
+    there = {revision.name: revision for revision in (target, *others)}
+    stable, canary = there.get(known.stable), there.get(known.canary)
+    if known.canary == target.name or not (spec.wanted and stable and canary) or stable.down:
+        return None
+    if not canary.replicas and not any(map(diagnose.ready, build.of_revision(observed.pods, canary.name))):
+        return None
+    facts = _facts(observed, spec, canary, stable, None, _starved(observed, stable.name))
+    made = progression.leave(_judged(observed, spec, known, now), facts)
+    counts = dict.fromkeys(there, 0) | {stable.name: made.move.stable, canary.name: made.move.canary}
+    step = Step(counts.pop(target.name), counts)
+    heard = facts.action is None or facts.action.verb is Verb.ABORT
+    return Course(step, made.state, _superseded(known, observed, now), heard=heard)
 
 
 def _stable(
@@ -126,21 +164,24 @@ def _seen(
     settings: PlanSettings,
     now: datetime,
 ) -> Look:
-    """The rollout with all that is known of the canary now: gates, synthetic requests, users' traffic and words."""
+    """The rollout with all that is known of the canary now: gates, synthetic requests, users' traffic."""
     ready = bool(facts.canary.serving) and facts.unrouted is None
     seen = gates.before_users(observed, spec, state, ready, settings)
     if not seen.wanted:
         seen = replace(gates.while_thin(observed, spec, seen.state, settings), waiting=seen.waiting)
-    wanted = spec.rollout.analysis.prometheus
-    unanswered = queries.unanswered(seen.state, wanted, observed, now) if ready else None
-    seen = replace(seen, waiting=unanswered or seen.waiting)
-    told = feedback.look(seen.state, observed.evidence, now)
+    unanswered = queries.unanswered(seen.state, spec.rollout.analysis.prometheus, observed, now) if ready else None
+    return replace(seen, state=_judged(observed, spec, seen.state, now), waiting=unanswered or seen.waiting)
+
+
+def _judged(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, now: datetime) -> RolloutStatus:
+    """The rollout with what users' traffic and words say of the canary."""
+    told = feedback.look(state, observed.evidence, now)
     asked = judgement.settings(spec.rollout.analysis)
     if not told.weight and http_route.wanted(observed.parent):  # pods count what gates send them, too
         asked = None
-    answered = queries.look(told, wanted, observed, now)
+    answered = queries.look(told, spec.rollout.analysis.prometheus, observed, now)
     final = progression.final(told, spec.rollout, now)
-    return replace(seen, state=judgement.look(told, asked, observed.evidence, answered, final, now))
+    return judgement.look(told, asked, observed.evidence, answered, final, now)
 
 
 def _facts(
@@ -165,9 +206,14 @@ def _facts(
     )
 
 
+def _starved(observed: Observed, revision: str) -> str | None:
+    pods = build.of_revision(observed.pods, revision)
+    return next((words for pod in pods if (words := diagnose.starved(pod))), None)
+
+
 def _superseded(known: RolloutStatus | None, observed: Observed, now: datetime) -> RolloutRecord | None:
-    """The record of a canary that another change has overtaken; one that was given up has its record already."""
-    if known is None or known.phase is RolloutPhase.ABORTED:
+    """The record of a canary that another change has overtaken, unless it has one already."""
+    if known is None or known.phase in (RolloutPhase.ABORTED, RolloutPhase.DRAINING):
         return None
     return _record(known.model_copy(update={"message": "another change came"}), "Superseded", observed, now)
 

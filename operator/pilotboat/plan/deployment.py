@@ -178,7 +178,7 @@ def _rolled(
     ahead = course(whole, spec, _counted(wanted, mine), counted, unrouted, starved, settings, now)
     routed = routes.revisions(observed, wanted)
     made = _replicas(observed, target, wanted, mine, older, ahead, seen)
-    lanes = routes.lanes(observed, routed, ahead.weights)
+    lanes = routes.lanes(observed, routed, ahead.weights, ahead.step.ended)
     traffic = routes.manifests(observed, spec, way, lanes, ahead.state, seen.zone_weights)
     applied = [*traffic, *made] if ahead.weights else [*made, *traffic]
     view = View(observed, spec, way, target=wanted, course=ahead, starved=starved is not None, recovery=seen)

@@ -18,6 +18,8 @@ from .canary import words
 from .course import BY_REQUEST, Course
 from .types import Event
 
+_OVER = (RolloutPhase.ABORTED, RolloutPhase.DRAINING)
+
 
 def told(parent: Raw, spec: Rollout, course: Course) -> tuple[Event, ...]:
     """The events of this pass, in order."""
@@ -37,9 +39,9 @@ def _ended(record: RolloutRecord) -> Event:
 
 
 def _under_way(before: RolloutStatus | None, spec: Rollout, state: RolloutStatus | None) -> Iterator[Event]:
-    if state is None or state.phase is RolloutPhase.ABORTED:
+    if state is None or state.phase in _OVER:
         return
-    new = before is None or _identity(before) != _identity(state) or before.phase is RolloutPhase.ABORTED
+    new = before is None or _identity(before) != _identity(state) or before.phase in _OVER
     if new:
         weights = ", ".join(str(step.weight) for step in spec.steps)
         message = f"revision {state.canary} is a canary beside {state.stable}: {weights} % of the traffic, then all"
