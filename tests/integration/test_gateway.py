@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,7 +9,6 @@ from itertools import count
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from pilotboat.api import labels
 from pilotboat.engine.gateways import OWNERS
@@ -26,7 +24,8 @@ from pilotboat.engine.kinds import (
 )
 from pilotboat.plan import ports, routes
 from tests.integration.cluster import Cluster
-from tests.integration.proxy import Call, Proxy
+from tests.integration.faults import killed_after
+from tests.integration.proxy import Proxy
 from tests.integration.running import Running, operator
 from tests.integration.test_reconcile import model_deployment, reported
 
@@ -272,19 +271,8 @@ def made_anew(found: Raw | None, old: Raw) -> bool:
 async def test_killed_after_any_write_the_next_one_ends_where_a_clean_run_does(
     cluster: Cluster, proxy: Proxy, last: int
 ) -> None:
-    reached = asyncio.Event()
-
-    async def no_more(call: Call) -> web.Response | None:
-        if call.write and len([write for write in proxy.writes if write.code]) >= last:
-            reached.set()
-            await asyncio.Event().wait()
-        return None
-
-    proxy.faults.before = no_more
     await cluster.apply(through_gateway())
-    async with operator(proxy.configuration, cluster.namespace) as first:
-        await reached.wait()
-        await first.kill()
+    await killed_after(proxy, cluster.namespace, last)
     async with operator(cluster.configuration, cluster.namespace) as second:
         await rest(cluster, second, 4)
         interrupted = await cluster.shape()
