@@ -23,11 +23,13 @@ async def killed_after(proxy: Proxy, namespace: str, last: int, *, answered: boo
         return None
 
     proxy.faults = Faults(before=stop) if answered else Faults(before=stop, after=stop)
-    async with operator(proxy.configuration, namespace) as first:
-        async with asyncio.timeout(PATIENCE):
-            await reached.wait()
-        await first.kill()
-    proxy.faults = Faults()
+    try:
+        async with operator(proxy.configuration, namespace) as first:
+            async with asyncio.timeout(PATIENCE):
+                await reached.wait()
+            await first.kill()
+    finally:
+        proxy.faults = Faults()
 
 
 def after_writes(proxy: Proxy, number: int, act: Callable[[], Awaitable[object]]) -> asyncio.Event:
