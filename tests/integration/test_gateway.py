@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,17 +18,20 @@ from pilotboat.engine.kinds import (
     DEPLOYMENT,
     GATEWAY_PARTS,
     MODEL_DEPLOYMENT,
+    PDB,
     POD,
     ROLE,
+    ROLE_BINDING,
     SERVICE,
     SERVICE_ACCOUNT,
+    Kind,
 )
 from pilotboat.plan import ports, routes
 from tests.integration.cluster import Cluster
 from tests.integration.faults import killed_after
 from tests.integration.proxy import Proxy
 from tests.integration.running import Running, operator
-from tests.integration.test_reconcile import model_deployment, reported
+from tests.integration.test_reconcile import model_deployment, repaired, reported
 
 Raw = dict[str, Any]
 AT_GATEWAY = {labels.INSTANCE: labels.GATEWAY, labels.COMPONENT: "gateway", labels.SERVING: "true"}
@@ -261,6 +265,36 @@ async def test_a_hand_edit_is_repaired_and_a_deleted_part_comes_back(cluster: Cl
             part = await cluster.get(kind, labels.GATEWAY)
             await cluster.delete(part)
             await cluster.until(kind, lambda found, old=part: made_anew(gateway(found), old))
+
+
+DRIFTS: list[tuple[Kind, str, Raw]] = [
+    (CONFIG_MAP, "chat-route", {"data": {"route.json": "{}"}}),
+    (CONFIG_MAP, "chat-route", {"metadata": {"labels": {labels.COMPONENT: "server"}}}),
+    (SERVICE, "chat", {"spec": {"selector": {labels.INSTANCE: "another"}}}),
+    (SERVICE, "chat", {"metadata": {"labels": {labels.MANAGED_BY: None}}}),
+    (SERVICE, "chat-????????", {"spec": {"selector": {labels.REVISION: "00000000"}}}),
+    (SERVICE, "chat-????????", {"metadata": {"labels": {labels.MANAGED_BY: None}}}),
+    (DEPLOYMENT, labels.GATEWAY, {"spec": {"replicas": 0}}),
+    (DEPLOYMENT, labels.GATEWAY, {"metadata": {"labels": {labels.MANAGED_BY: None}}}),
+    (PDB, labels.GATEWAY, {"spec": {"maxUnavailable": "100%"}}),
+    (ROLE_BINDING, labels.GATEWAY, {"subjects": []}),
+    (SERVICE_ACCOUNT, labels.GATEWAY, {"metadata": {"labels": {labels.COMPONENT: "server"}}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "drift"), DRIFTS)
+async def test_a_hand_edit_of_what_carries_traffic_is_repaired(
+    cluster: Cluster, kind: Kind, name: str, drift: Raw
+) -> None:
+    async with operator(cluster.configuration, cluster.namespace, resync=2) as running:
+        await cluster.apply(through_gateway(replicas=0))
+        found = await cluster.until(kind, lambda found: fnmatch.filter(names(found), name))
+        await running.idle()
+        await repaired(cluster, kind, fnmatch.filter(names(found), name)[0], drift)
+
+
+def names(found: list[Raw]) -> list[str]:
+    return [raw["metadata"]["name"] for raw in found]
 
 
 def made_anew(found: Raw | None, old: Raw) -> bool:
