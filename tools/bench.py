@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from lab import build
 
-BENCHMARKS = ("scale", "canary", "gateway", "abort", "recovery", "regions")
+BENCHMARKS = ("demo", "scale", "canary", "gateway", "abort", "recovery", "regions")
 ON_A_CONTROL_PLANE = frozenset({"scale", "gateway", "abort", "recovery"})
 """Those that need Kubernetes' programs, and so a build of them."""
 PATHS = ("tests", "operator", "images/server", "images/gateway", ".")

@@ -4,40 +4,48 @@ Owns: the order of the demo and what it prints. Must not know: how clusters, ima
 
     make demo                  in the lab on this machine
     CONTEXT=name REGISTRY=registry.example/team make demo    in a cluster of your own, which pulls from that registry
-    make demo-down             takes everything away again
+    make demo-down             takes away again what the demo made
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from tools import corpus, hubpod, model, place, venv
+from tools import claim, corpus, hubpod, model, place, venv
 from tools.host import ROOT, cache
 from tools.kube import Cluster, condition
-from tools.steps import Step, StepFailed, save_times, step, timings
+from tools.steps import WHOLE, Step, StepFailed, Timing, save_times, step, timings
 
-SYSTEM, DEMO = "pilotboat-system", "pilotboat-demo"
+SYSTEM, DEMO = claim.SYSTEM, claim.DEMO
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 QUESTION = "What does the field spec.replicas of a Deployment mean?"
 
 PLAN = """\
 make demo does this; the times are from another machine with 2 cores, the first run and any later one:
-  1. builds Kubernetes, kubectl and helm from Go modules             12 min     0 s
-     and, beside it, the images (PyTorch with its CUDA: 6 GB)         6 min     1 s
-     and the model: Gemma 3 270M, 4-bit, and as safetensors           2 min     0 s
-  2. starts three nodes in three zones, loads images                  4 min    20 s
+{first}
   3. installs the operator with helm; a hub inside the cluster        1 min    40 s
   4. serves the model and asks it a question                          1 min    20 s
   5. fine-tunes it with LoRA on texts from the API server itself      4 min     3 min
   6. serves the tuned model and asks it the same question             1 min    40 s
-Everything is kept under {cache}; `make demo-down` ends it.
+What is built is kept under {cache}; `{down}` ends the demo.
 """
+IN_THE_LAB = """\
+  1. builds Kubernetes, kubectl and helm from Go modules             12 min     0 s
+     and, beside it, the images (PyTorch with its CUDA: 6 GB)         6 min     1 s
+     and the model: Gemma 3 270M, 4-bit, and as safetensors           2 min     0 s
+  2. starts three nodes in three zones, loads images                  4 min    20 s"""
+IN_A_CLUSTER = """\
+  1. builds the images (PyTorch with its CUDA: 6 GB)                  6 min     1 s
+     and, beside it, the model: Gemma 3 270M, as GGUF and safetensors 2 min     0 s
+  2. pushes the images to {registry}
+     (to a registry on the same machine)                              2 min"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,14 +54,38 @@ def main(argv: Sequence[str]) -> int:
         if "down" in argv:
             down()
             return 0
-        print(PLAN.format(cache=cache()), flush=True)
+        context = os.environ.get("CONTEXT")
+        print(plan(context, os.environ.get("REGISTRY")), flush=True)
+        if found := place.there(context, DEMO):
+            claim.check(found)
         started = time.monotonic()
-        show(prepared())
+        cluster = prepared()
+        show(cluster)
         record(time.monotonic() - started)
+        print(farewell(cluster))
     except (StepFailed, TimeoutError) as failure:
         print(f"\n{failure}", file=sys.stderr)
         return 1
     return 0
+
+
+def plan(context: str | None, registry: str | None) -> str:
+    """What will be done, told before it is."""
+    first = IN_A_CLUSTER.format(registry=registry or "REGISTRY") if context else IN_THE_LAB
+    return PLAN.format(first=first, cache=cache(), down=f"{chosen(context)}make demo-down")
+
+
+def chosen(context: str | None) -> str:
+    """What stands before a `make` that is to find the same cluster."""
+    lab = os.environ.get("LAB")
+    return f"CONTEXT={shlex.quote(context)} " if context else f"LAB={shlex.quote(lab)} " if lab else ""
+
+
+def farewell(cluster: Cluster) -> str:
+    """How to go on, by commands that work in any shell: a bare machine has no kubectl on its PATH."""
+    where = f"KUBECONFIG={shlex.quote(str(cluster.kubeconfig))} " if cluster.kubeconfig else ""
+    command = shlex.join(cluster.command("get", "mdep,ftj,pods"))
+    return f"\nTry it: {where}{command}\nEnd it: {chosen(cluster.context)}make demo-down"
 
 
 def prepared() -> Cluster:
@@ -64,6 +96,7 @@ def prepared() -> Cluster:
     else:
         place.prepare_lab()
         cluster, refs = place.the_lab(DEMO)
+    claim.check(cluster)  # again: minutes have passed
     with step("Installing the operator with helm", usual="30 s"):
         install(cluster, refs)
     with step("A hub inside the cluster, with the model", usual="30 s") as shown:
@@ -76,7 +109,7 @@ def install(cluster: Cluster, refs: dict[str, str], *more: str) -> None:
 
     `more`: further options of helm's."""
     for namespace in (SYSTEM, DEMO):
-        cluster.apply(json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))
+        cluster.apply(json.dumps(claim.namespace(namespace)))
         cluster.run("label", "namespace", namespace, RESTRICTED, "--overwrite")
     values = [f"--set=images.{name}={refs[name]}" for name in ("operator", "server", "trainer", "fetch", "gateway")]
     endpoint = f"--set=hub.endpoint=http://hub.{DEMO}.svc:8000"
@@ -188,31 +221,25 @@ def tune(cluster: Cluster) -> None:
 
 
 def record(seconds: float) -> None:
-    """Step times as a table and, for the benchmark page, as JSON."""
+    """Step times as a table and, for `make bench`, as JSON."""
     say("How long it took")
-    for timing in timings():
-        print(f"  {'  ' * timing.depth}{timing.title:<62} {timing.seconds:7.1f} s")
-    print(f"  {'altogether':<62} {seconds:7.1f} s")
+    whole = Timing(WHOLE, round(seconds, 1), True, 0)
+    print("\n".join(timing.row for timing in (*timings(), whole)))
     path = cache("demo") / "times.json"
     path.unlink(missing_ok=True)
-    save_times(path)
-    print(f"\nTry it: make -s kubeconfig >lab.yaml && kubectl --kubeconfig lab.yaml -n {DEMO} get mdep,ftj,pods")
-    print("End it: make demo-down")
+    save_times(path, whole)
 
 
 def down() -> None:
-    """Take the demo away: the whole lab, or from the user's cluster everything the demo put there."""
+    """Take the demo away: the whole lab, or from the user's cluster what the demo put there."""
     context = os.environ.get("CONTEXT")
-    if not context:
-        place.end_lab()
+    found = place.there(context, DEMO)
+    if context and found:
+        claim.remove(found)
         return
-    cluster = Cluster("kubectl", "helm", context=context, namespace=DEMO)
-    with step(f"Removing the demo from {context}"):
-        cluster.run("delete", "modeldeployments,finetunejobs", "--all", "--ignore-not-found")
-        cluster.helm_run("uninstall", "pilotboat", f"--namespace={SYSTEM}", "--ignore-not-found", "--wait")
-        cluster.run("delete", "namespace", DEMO, SYSTEM, "--ignore-not-found")
-        crds = [f"{plural}.pilotboat.dev" for plural in ("modeldeployments", "finetunejobs")]
-        cluster.run("delete", "customresourcedefinition", *crds, "--ignore-not-found")
+    if found:
+        claim.check_endable(found)
+    place.end_lab()
 
 
 def say(text: str) -> None:

@@ -29,6 +29,11 @@ class Cluster:
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
+    def title(self) -> str:
+        """What a sentence calls it."""
+        return f"The cluster {self.context}" if self.context else "The cluster"
+
+    @property
     def env(self) -> dict[str, str]:
         """The environment of both commands."""
         known = {"KUBECONFIG": str(self.kubeconfig)} if self.kubeconfig else {}

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from tools import model, venv
-from tools.host import ROOT
-from tools.images import work
+from tools.host import ROOT, cache
+from tools.images import disk, engines, work
 from tools.kube import Cluster
 from tools.steps import StepFailed
 
@@ -23,8 +23,14 @@ from lab import build, cluster, machine
 from lab.layout import Lab, current
 
 
+def check_machine() -> None:
+    """StepFailed, with one sentence, where the lab cannot be or where its images have no room; changes nothing."""
+    machine.check(max(machine.NEEDED_GIB, disk.wanted(lab=True)))
+
+
 def prepare_lab() -> None:
     """Everything the lab needs, made side by side; a machine that cannot do is told so before anything is changed."""
+    check_machine()
     machine.prepare()
     venv.update()
     in_parallel(build.ensure, work.export, model.safetensors)
@@ -35,14 +41,37 @@ def the_lab(namespace: str, lab: Lab | None = None) -> tuple[Cluster, dict[str, 
     lab = lab or current()
     refs = work.load(lab)  # before the nodes are there: then they get the images for nothing
     cluster.up(lab)
-    programs = build.ensure()
-    kubectl, helm = str(programs / "kubectl"), str(programs / "helm")
-    return Cluster(kubectl, helm, cluster.kubeconfig(lab), namespace=namespace), refs
+    return reached(lab, namespace), refs
 
 
 def end_lab() -> None:
     """The lab, down."""
     cluster.down(current())
+
+
+def there(context: str | None, namespace: str) -> Cluster | None:
+    """The cluster as it is now, the user's own or the lab; None where no lab runs. Changes nothing."""
+    if context:
+        return named(context, namespace)
+    lab = current()
+    if not lab.kubeconfig.exists() or not cluster.central(lab).running("kube-apiserver"):
+        return None
+    return reached(lab, namespace)
+
+
+def reached(lab: Lab, namespace: str) -> Cluster:
+    """A lab that runs, by the programs that were built with it."""
+    programs = build.ensure()
+    kubectl, helm = str(programs / "kubectl"), str(programs / "helm")
+    return Cluster(kubectl, helm, cluster.kubeconfig(lab), namespace=namespace)
+
+
+def named(context: str, namespace: str) -> Cluster:
+    """The user's own cluster, by the programs on the PATH."""
+    missing = [name for name in ("kubectl", "helm") if shutil.which(name) is None]
+    if missing:
+        raise StepFailed(f"{' and '.join(missing)} must be on the PATH to use your own cluster")
+    return Cluster("kubectl", "helm", context=context, namespace=namespace)
 
 
 def own(context: str, namespace: str) -> tuple[Cluster, dict[str, str]]:
@@ -52,13 +81,13 @@ def own(context: str, namespace: str) -> tuple[Cluster, dict[str, str]]:
         raise StepFailed(
             "REGISTRY names no registry, and your cluster must pull the images from one: none are published"
         )
-    missing = [name for name in ("kubectl", "helm") if shutil.which(name) is None]
-    if missing:
-        raise StepFailed(f"{' and '.join(missing)} must be on the PATH to use your own cluster")
+    found = named(context, namespace)
+    if engines.takes_buildah():  # others keep what they build elsewhere
+        for problem in machine.want_of_disk(machine.free_gib(cache()), disk.wanted(lab=False)):
+            raise StepFailed(problem)
     venv.update()
     in_parallel(work.build, model.safetensors)
-    refs = work.push(registry)
-    return Cluster("kubectl", "helm", context=context, namespace=namespace), refs
+    return found, work.push(registry)
 
 
 def in_parallel(*tasks: Callable[[], object]) -> None:

@@ -27,6 +27,8 @@ from typing import TextIO
 PLAIN_INTERVAL = 15.0  # a reader of a CI log wants a sign of life, not a spinner
 LIVE_INTERVAL = 0.2
 TAIL_LINES = 25
+WHOLE = "altogether"
+"""The title of all steps together, in a record of times."""
 
 
 class StepFailed(RuntimeError):
@@ -39,6 +41,11 @@ class Timing:
     seconds: float
     ok: bool
     depth: int
+
+    @property
+    def row(self) -> str:
+        """A line of a table."""
+        return f"  {'  ' * self.depth + self.title:<66} {self.seconds:7.1f} s"
 
 
 _timings: list[Timing] = []
@@ -172,11 +179,11 @@ def timings() -> list[Timing]:
     return list(_timings)
 
 
-def save_times(path: Path) -> None:
+def save_times(path: Path, *more: Timing) -> None:
     """Adds this process's step times to a JSON file: several processes of one demo record into the same one."""
     known = json.loads(path.read_text()) if path.exists() else []
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(known + [asdict(timing) for timing in _timings], indent=1) + "\n")
+    path.write_text(json.dumps(known + [asdict(timing) for timing in (*_timings, *more)], indent=1) + "\n")
 
 
 def record_if_asked() -> None:

@@ -31,6 +31,8 @@ PYTEST = ("pytest", "-q", "--durations=40", "--durations-min=3")
 def main(argv: Sequence[str]) -> int:
     """Run the stages; 1 where any failed. Of the checks the first failure is the last stage, of the tests none is."""
     try:
+        if "check" not in argv:
+            place.check_machine()
         venv.update()
         if "soak" in argv:
             soak()

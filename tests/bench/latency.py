@@ -19,7 +19,7 @@ from bench.world import OPERATOR, World
 
 HISTOGRAM = "wake_to_done_seconds"
 CHILDREN = 6
-"""ConfigMap, Deployment, Service and PodDisruptionBudget."""
+"""Deployment, with a ConfigMap and a Service of its own; Service, route and PodDisruptionBudget."""
 PLAIN = "plain"
 LIMIT = 60.0
 """Seconds after which a change counts as lost."""

@@ -38,6 +38,8 @@ UNHEARD = 100.0
 NEVER = 1e6
 CALLER, CUT = "n1", "n2"
 """The node that calls, and the one that is cut off."""
+ZONE = "zone-3"
+"""The zone that is cut off: another node's, for replacements of the first are on it by then."""
 FAKE = {"type": "Fake", "fake": {"tokens": 20, "delay": 0.05}}
 SPEC: dict[str, Any] = {
     "model": {"source": {"huggingFace": {"repo": "demo/tiny", "files": ["config.json"]}}},
@@ -52,11 +54,11 @@ LOAD = {"requestsPerSecond": 4, "streams": 6, "maxTokens": 20, "before": 15, "ti
 
 
 def rehearsal(seconds: float, victim: str) -> dict[str, Any]:
-    """The file: three faults, none of them on the node that calls."""
+    """The file: four faults, none of them on the node that calls."""
     lab = [sys.executable, "-m", "lab"]
     return {
         "deployment": {"namespace": SPACE, "name": NAME},
-        "limit": {"replicas": 1, "nodes": 1, "seconds": max(seconds, UNHEARD)},
+        "limit": {"replicas": 1, "nodes": 1, "zones": 1, "seconds": max(seconds, UNHEARD)},
         "wait": 240,
         "load": LOAD,
         "control": {"deployment": BARE, "service": BARE, "model": NAME},
@@ -70,6 +72,14 @@ def rehearsal(seconds: float, victim: str) -> dict[str, Any]:
                 "for": max(seconds, UNHEARD),
                 "cut": [*lab, "cut", "{node}"],
                 "heal": [*lab, "heal", "{node}"],
+            },
+            {
+                "name": "cutZone",
+                "kind": "cutZone",
+                "zone": ZONE,
+                "for": seconds,
+                "cut": [*lab, "cut", "{zone}"],
+                "heal": [*lab, "heal", "{zone}"],
             },
         ],
     }
@@ -157,8 +167,8 @@ class Goal:
 
 
 GOALS = (
-    Goal("lost", "seen", "lost", "", {"killProcess": 0, "deletePod": 0, "cutNode": 0}),
-    Goal("traffic-moved", "seen", "moved", "s", {"killProcess": 6, "deletePod": 6, "cutNode": 6}),
+    Goal("lost", "seen", "lost", "", {"killProcess": 0, "deletePod": 0, "cutNode": 0, "cutZone": 0}),
+    Goal("traffic-moved", "seen", "moved", "s", {"killProcess": 6, "deletePod": 6, "cutNode": 6, "cutZone": 20}),
     Goal("replacement", "restored", "replaced", "s", {"deletePod": 15, "cutNode": 15 + 6}),
     Goal("ready", "restored", "ready", "s", {"killProcess": 5}),
 )

@@ -27,7 +27,7 @@ from bench.world import OPERATOR, World, world
 from tools.steps import StepFailed, step
 
 CHILDREN = 5
-"""ConfigMap, Deployment, Service; a PodDisruptionBudget comes with the second replica."""
+"""Deployment, with a ConfigMap and a Service of its own; Service and route. With the second replica comes a sixth."""
 AT_REST = frozenset({"leases"})
 QUIET = 3.0
 """Seconds without a request but of the Lease, after which the operator counts as at rest."""

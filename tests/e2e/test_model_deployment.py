@@ -127,6 +127,14 @@ def test_gpus_are_asked_for_and_given(space: Space) -> None:
             {"engine": {"type": "Auto"}, "model": {"source": {"huggingFace": {"repo": "demo/no-model"}}}},
             *("Ready", "InvalidModel", "gguf"),
         ),
+        (  # room for the fetch container, and none for PyTorch
+            {
+                "engine": {"type": "Transformers"},
+                "model": {"source": {"huggingFace": {"repo": "demo/tiny"}}},
+                "podTemplate": {"resources": {"requests": {"cpu": "50m"}, "limits": {"memory": "160Mi"}}},
+            },
+            *("Ready", "ContainerOOMKilled", "160Mi and was killed: raise spec.podTemplate.resources.limits.memory"),
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) and value[0].isupper() else "",
 )

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from lab import faults
+from lab.cluster import GPUS
 from lab.layout import Lab, Node
+from pilotboat.api import labels
 from tests.e2e.caller import Caller
 from tests.e2e.conftest import MDEP, PATIENCE, Space, fake
 
@@ -85,7 +87,7 @@ def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
     assert load.failed == {}
     assert on(space, lost) == before
     assert len(space.pods("chat")) == 3
-    assert told(space)["subject"] == f"zone {lost.zone}"
+    assert told(space)["subject"] in (f"node {lost.name}", f"zone {lost.zone}"), "whichever was lost first was it all"
     said = [message for reason, message in space.events("chat") if reason == "ZoneReturning"]
     assert any("gets 10 % of its share" in message for message in said)
 
@@ -113,3 +115,58 @@ def test_nodes_whose_agents_die_keep_their_replicas_because_these_serve(lab: Lab
     space.wait(MDEP, "chat", "Ready")
     assert load.failed == {}
     assert sorted(pod["metadata"]["name"] for pod in space.pods("chat")) == before
+
+
+@pytest.mark.long
+def test_where_every_gpu_is_taken_lost_replicas_wait_for_one_and_say_so(lab: Lab, space: Space, caller: Caller) -> None:
+    spread = {"spread": "Required", "failback": {"after": "20s"}}
+    space.apply("ModelDeployment", "chat", fake(replicas=3 * GPUS, gpu={"count": 1}, zones=spread))
+    space.wait(MDEP, "chat", "Ready")
+    node = next(node for node in lab.nodes if node.name != caller.node)
+    try:
+        with caller.load("chat", threads=4, pause=0.1) as load:
+            faults.power_off(node)
+            told = space.reason(MDEP, "chat", "ZonesHealthy", "CapacityPending")
+        assert load.failed == {}
+        assert "Insufficient nvidia.com/gpu" in told
+        assert space.status(MDEP, "chat")["ready"] == f"{2 * GPUS}/{3 * GPUS}"
+    finally:
+        faults.power_on(node)
+    space.wait(MDEP, "chat", "Ready")
+    field(space, "{.status.replicas}", str(3 * GPUS))
+    space.told("chat", "CapacityPending", "Recovered")
+
+
+def test_a_node_that_is_drained_costs_no_request_and_waits_for_no_replica_that_is_dead_anyway(
+    lab: Lab, space: Space, caller: Caller
+) -> None:
+    """One after the other goes, as the budget allows; whoever serves nobody goes though the budget is used up."""
+    first, second = (node for node in lab.nodes if node.name != caller.node)
+    space.apply("ModelDeployment", "chat", fake(replicas=3))  # where a node is cordoned, two have to share one
+    space.wait(MDEP, "chat", "Ready")
+    try:
+        with caller.load("chat", threads=4, pause=0.1) as load:
+            drain(space, first)
+            assert on(space, first) == []
+            space.wait(MDEP, "chat", "Ready")
+        assert load.failed == {}
+        space.cluster.run("uncordon", first.name)
+        here = on(space, second)
+        stuck = [here[0], next(p["metadata"]["name"] for p in space.pods("chat") if p["metadata"]["name"] != here[0])]
+        for name in stuck:
+            space.cluster.run("exec", name, "-cserver", "--", "sh", "-c", HANG)
+        space.cluster.run("wait", "pod", *stuck, "--for=condition=Ready=False", "--timeout=300s")
+        drain(space, second, "--grace-period=5")
+        assert on(space, second) == []
+        space.wait(MDEP, "chat", "Ready")
+    finally:
+        space.cluster.run("uncordon", first.name, second.name)
+
+
+HANG = "for pid in /proc/[0-9]*; do grep -q pilotboat_serve[r] $pid/cmdline && kill -STOP ${pid#/proc/}; done; true"
+
+
+def drain(space: Space, node: Node, *options: str) -> None:
+    """As an administrator does it before a reboot; the hub and the operator are another test's."""
+    ours = f"--pod-selector={labels.MANAGED_BY}={labels.MANAGER}"
+    space.cluster.run("drain", node.name, ours, "--delete-emptydir-data", "--timeout=300s", *options)

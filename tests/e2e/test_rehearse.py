@@ -103,9 +103,10 @@ def test_a_node_and_a_zone(deployed: Space, tmp_path: Path) -> None:
     record = tmp_path / "figures.json"
     code, output = rehearse(deployed, path, "--allow-commands", f"--json={record}")
     assert code in (0, 1), output
-    troubles = [row["ours"]["trouble"] for row in json.loads(record.read_text())]
-    assert len(troubles) == 2
-    assert [told for told in troubles if not machines(told)] == [], output
+    rows = [row["ours"] for row in json.loads(record.read_text())]
+    assert len(rows) == 2
+    assert [row["trouble"] for row in rows if not machines(row["trouble"])] == [], output
+    assert [row["seen"]["lost"] for row in rows if row["seen"]] == [0, 0], output
 
 
 def test_beyond_its_limit_nothing_is_disturbed(deployed: Space, tmp_path: Path) -> None:

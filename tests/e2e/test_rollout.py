@@ -91,8 +91,8 @@ def test_traffic_is_split_exactly_and_no_request_is_lost(space: Space, caller: C
 
 @pytest.mark.parametrize(
     ("engine", "words"),
-    [({"failRatio": 0.5}, "errors"), ({"exitAfter": 0}, "CrashLoopBackOff")],
-    ids=["half of the requests fail", "dies"],
+    [({"failRatio": 0.5}, "errors"), ({"exitAfter": 0}, "CrashLoopBackOff"), ({"delay": 0.3}, "time to first token")],
+    ids=["half of the requests fail", "dies", "slow"],
 )
 def test_a_bad_canary_is_given_up_and_stable_keeps_everything(
     space: Space, caller: Caller, engine: dict[str, Any], words: str
@@ -110,6 +110,22 @@ def test_a_bad_canary_is_given_up_and_stable_keeps_everything(
     until(space, "bad", "phase", "AwaitingApproval")
     act(space, "bad", "Promote")
     space.wait(MDEP, "bad", "Ready")
+
+
+def test_a_canary_that_is_as_good_is_promoted_by_what_was_measured(space: Space, caller: Caller) -> None:
+    """Nobody says a word: the gateways' counts are read, judged, and bring it from step to step."""
+    steps = [{"weight": 20, "hold": "5s"}, {"weight": 60, "hold": "5s"}]
+    old = serve(space, "good", canary(steps))
+    with caller.load("good", threads=8, pause=0.05) as load:
+        space.apply("ModelDeployment", "good", canary(steps, tokens=5))
+        until(space, "good", "weight", 20)
+        new = space.status(MDEP, "good")["rollout"]["canary"]
+        space.cluster.run("wait", f"{MDEP}/good", f"--for=jsonpath={{.status.currentRevision}}={new}", "--timeout=600s")
+        space.wait(MDEP, "good", "Ready")
+    assert load.failed == {}
+    assert {old, new} <= set(load.by)
+    everything_from(caller, "good", new)
+    space.told("good", "RolloutPromoted")
 
 
 def test_a_third_revision_in_the_middle_leaves_stable_whole(space: Space, caller: Caller) -> None:

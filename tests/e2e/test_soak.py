@@ -1,7 +1,7 @@
 """A fault a minute, chosen by a fixed seed, with a caller that never stops: nothing is lost, nothing is left over.
 
-A request under way through a gateway whose node dies is cut off with it: it is asked again, as OpenAI's client does,
-twice at most, and how often is told; whatever fails for good fails the test.
+A request under way through a gateway whose node is cut off or dies is lost with it: it is asked again, as OpenAI's
+client does, twice at most. No other fault may cost that, and whatever fails for good fails the test.
 
 `make test` runs two minutes of it and `make soak` thirty: SOAK_MINUTES, and SOAK_SEED for another order.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +19,16 @@ import pytest
 
 from lab import faults
 from lab.layout import Lab, Node, current
+from pilotboat.api import labels
 from tests.e2e.caller import Caller
 from tests.e2e.conftest import MDEP, Space, fake
+from tools import demo
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 MINUTES = int(os.environ.get("SOAK_MINUTES", "2"))
 SEED = int(os.environ.get("SOAK_SEED", "7"))
 THREADS = 3
+KILL = "for pid in /proc/[0-9]*; do grep -q pilotboat_serve[r] $pid/cmdline && kill -KILL ${pid#/proc/}; done; true"
 GROWTH = 1.25
 """Memory that an operator may have more at the end than after the first fault; below a growth that would go on."""
 
@@ -35,14 +39,19 @@ class Faults:
     def __init__(self, space: Space, lab: Lab, spared: str) -> None:
         self.space = space
         self.nodes = [node for node in lab.nodes if node.name != spared]
+        self.lab = lab
         self.chance = random.Random(SEED)
+        self.cut = 0
+        """Faults that end what is under way through a gateway."""
 
     def one(self) -> str:
         """A fault begun and undone; what it was."""
         kinds: list[Callable[[Node], None]] = [self.pod_deleted, self.gateway_deleted, self.agent_stopped, self.cable]
+        kinds += [self.process_killed, self.operator_deleted, self.runtime_stopped, self.lossy, self.control_plane]
         kinds += [self.power] if self.chance.random() < 0.3 else []
         kind, node = self.chance.choice(kinds), self.chance.choice(self.nodes)
         kind(node)
+        self.cut += kind in (self.cable, self.power)
         return f"{kind.__name__} {node.name}"
 
     def pod_deleted(self, node: Node) -> None:
@@ -50,6 +59,37 @@ class Faults:
 
     def gateway_deleted(self, node: Node) -> None:
         self._delete(self.chance.choice(self.space.pods("pilotboat-gateway")))
+
+    def process_killed(self, node: Node) -> None:
+        """As the kernel does for want of memory: every process of a replica but the first."""
+        name = self.chance.choice(self.space.pods("chat"))["metadata"]["name"]
+        self.space.cluster.run("exec", name, "-cserver", "--", "sh", "-c", KILL)
+
+    def operator_deleted(self, node: Node) -> None:
+        selector = "-lapp.kubernetes.io/name=pilotboat,app.kubernetes.io/component=operator"
+        raw = self.space.cluster.run("get", "pods", f"-n{demo.SYSTEM}", selector, "-oname")
+        pod = self.chance.choice(sorted(raw.split()))
+        self.space.cluster.run("delete", pod, f"-n{demo.SYSTEM}", "--wait=false")
+
+    def runtime_stopped(self, node: Node) -> None:
+        """containerd is gone until kubelet has noticed."""
+        faults.stop_containerd(node)
+        self.space.cluster.run("wait", f"node/{node.name}", "--for=condition=Ready=False", "--timeout=300s")
+        faults.start_containerd(node)
+        self._back(node)
+
+    def lossy(self, node: Node) -> None:
+        """Of a hundred packets five are lost, for as long as a change of the deployment's lasts."""
+        faults.lose(node, 5)
+        self._delete(self.chance.choice(self.space.pods("chat")))
+        self.space.wait(MDEP, "chat", "Ready=False")
+        self.space.wait(MDEP, "chat", "Ready")
+        faults.mend(node)
+
+    def control_plane(self, node: Node) -> None:
+        """The API server is killed, and started at once."""
+        faults.stop_central(self.lab, "kube-apiserver")
+        faults.start_central(self.lab, "kube-apiserver")
 
     def agent_stopped(self, node: Node) -> None:
         faults.stop_kubelet(node)
@@ -87,19 +127,28 @@ def test_a_fault_a_minute_costs_no_request_and_leaves_nothing(space: Space, call
     before = space.children("chat")
     wrong = Faults(space, lab, caller.node)
     end, told, memory = time.monotonic() + 60 * MINUTES, list[str](), list[int]()
+    complaints = set[str]()
     with caller.load("chat", threads=THREADS, pause=0.1, seconds=60 * MINUTES + 600, again=2) as load:
         while time.monotonic() < end:
             told.append(wrong.one())
             space.wait(MDEP, "chat", "Ready")
             memory.append(operators(lab))
+            complaints |= failures(space)
             print(f"{len(told)} faults, the last {told[-1]}; operators hold {memory[-1] >> 20} MiB", flush=True)
     print(f"{load.whole} requests, {load.again} of them asked again", flush=True)
-    assert load.failed == {}, told
-    assert load.again <= THREADS * len(told), told
+    assert load.failed == {}, "\n".join([*load.wrong, *sorted(complaints), *told])
+    assert load.again <= THREADS * wrong.cut, told
     assert load.whole > 60 * MINUTES
     space.cluster.run("wait", f"{MDEP}/chat", "--for=jsonpath={.status.replicas}=3", "--timeout=300s")
     assert space.children("chat") == before, told
     assert memory[-1] < GROWTH * max(memory[0], 100 << 20), memory
+
+
+def failures(space: Space) -> set[str]:
+    """What gateways say of requests that failed there; one that just begins says nothing yet."""
+    asked = space.cluster.command("logs", f"-l{labels.COMPONENT}=gateway", "-cagent", "--prefix", "--tail=-1")
+    done = subprocess.run(asked, env=space.cluster.env, capture_output=True, text=True, check=False)
+    return {line for line in done.stdout.splitlines() if "a request failed" in line}
 
 
 def operators(lab: Lab) -> int:

@@ -106,29 +106,33 @@ class Cluster:
         for kind in (MODEL_DEPLOYMENT, FINE_TUNE_JOB, *CHILDREN):
             for raw in await self.list(kind):
                 if kind in (MODEL_DEPLOYMENT, FINE_TUNE_JOB) or raw["metadata"].get("ownerReferences"):
-                    shapes[f"{kind.kind} {raw['metadata']['name']}"] = _shape(raw)
+                    shapes[f"{kind.kind} {raw['metadata']['name']}"] = _shape(raw, self.namespace)
         return shapes
 
 
 VOLATILE = frozenset(
     [
         *("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "namespace", "annotations"),
-        *("clusterIP", "clusterIPs", "lastTransitionTime", "lastUpdateTime", "time", "url", "startTime"),
+        *("clusterIP", "clusterIPs", "lastTransitionTime", "lastUpdateTime", "time", "url"),
+        *("startTime", "endTime", "completionTime", "controller-uid", "batch.kubernetes.io/controller-uid"),
     ]
 )
 
 
-POD_NAME = re.compile(r"\b([a-z0-9-]+-[0-9a-f]{8})-[a-z0-9]{6,10}-[a-z0-9]{5}\b")
+POD_NAME = re.compile(r"\b([a-z0-9-]+?)(-[0-9b-z]{6,10})?-(?![0-9]{5}\b)[24-9b-df-hj-np-tv-xz]{5}\b")
+"""What Kubernetes' controllers call pods: letters and digits that make no words."""
 
 
-def _shape(value: Any) -> Any:
+def _shape(value: Any, namespace: str) -> Any:
     if isinstance(value, dict):
         # Another controller fills in the status of children, when it gets to it.
         owned = "ownerReferences" in value.get("metadata", {})
-        return {k: _shape(v) for k, v in value.items() if k not in VOLATILE and not (owned and k == "status")}
+        return {
+            k: _shape(v, namespace) for k, v in value.items() if k not in VOLATILE and not (owned and k == "status")
+        }
     if isinstance(value, list):
-        return [_shape(item) for item in value]
-    return POD_NAME.sub(r"\1-a-pod", value) if isinstance(value, str) else value
+        return [_shape(item, namespace) for item in value]
+    return POD_NAME.sub(r"\1-a-pod", value.replace(namespace, "a-namespace")) if isinstance(value, str) else value
 
 
 @asynccontextmanager

@@ -79,6 +79,11 @@ def http(url: str) -> Raw:
     return source(http={"urls": [url], "sha256": SHA})
 
 
+def by_annotations(fields: Raw) -> Raw:
+    external = {"source": "Service", "providerSpecific": fields}
+    return {"hostname": "chat.example.org", "region": "east", "targets": ["192.0.2.1"], "externalDNS": external}
+
+
 COPIED = {"mirror": {"percent": 30}}
 COPIES_NEED = ("spec.routing.mirror", "routing.mirror needs traffic: Gateway")
 
@@ -118,6 +123,12 @@ ACCEPTED: dict[str, tuple[Kind, Raw]] = {
     ),
     "a return to an earlier revision": (MODEL_DEPLOYMENT, model(rollout={"rollbackTo": "0123abcd"})),
     "lora": (FINE_TUNE_JOB, job(method={"lora": {"rank": 8, "targetModules": ["q_proj"]}})),
+    "a provider's field as an annotation": (
+        MODEL_DEPLOYMENT,
+        model(
+            zones={"dns": by_annotations({"aws/weight": "1", "external-dns.kubernetes.io/cloudflare-proxied": "true"})}
+        ),
+    ),
 }
 
 REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
@@ -195,6 +206,11 @@ REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
         MODEL_DEPLOYMENT,
         model(inference={"limits": {"temperature": {"min": 1, "max": 0.1}}}),
         ("spec.inference.limits.temperature", "min must not be above max"),
+    ),
+    "a provider's field that no annotation is for": (
+        MODEL_DEPLOYMENT,
+        model(zones={"dns": by_annotations({"aws/weight": "1", "alias": "true"})}),
+        ("spec.zones.dns.externalDNS.providerSpecific", "with source Service only aws/..., azure/tags"),
     ),
     "no amount": (
         MODEL_DEPLOYMENT,

@@ -93,6 +93,8 @@ async def test_feedback_counts_once_and_a_flood_of_it_harms_nothing(pod: Gateway
     assert (await pod.evidence()).feedback == {revision: {"liked": 1}}
     flood = await asyncio.gather(*(post(pod, {"request_id": request, "outcome": "a"}) for _ in range(400)))
     assert {204, 429} >= set(flood) > {204}
+    assert await pod.metric("feedback_refused_total") == flood.count(429)
+    assert await pod.metric("refused_total") == 0, "a flood has no lines: they would push others' out"
     assert sum((await pod.models(20)).values()) == 20
     assert (await pod.evidence()).feedback == {revision: {"liked": 1}}
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from pilotboat.engine.kinds import CONFIG_MAP, DEPLOYMENT, MODEL_DEPLOYMENT, POD, SERVICE
+from pilotboat.api import labels
+from pilotboat.engine.kinds import CHILDREN, CONFIG_MAP, DEPLOYMENT, MODEL_DEPLOYMENT, POD, SERVICE, kind_of
 from tests.integration.cluster import Cluster
+from tests.integration.faults import after_writes, done, killed_after
 from tests.integration.proxy import Call, Proxy, status
 from tests.integration.running import Running, operator
-from tests.integration.test_reconcile import model_deployment, reported, settled
+from tests.integration.test_gateway import through_gateway
+from tests.integration.test_reconcile import fine_tune_job, model_deployment, reported, settled
 
 Raw = dict[str, Any]
 WRITES = 5
@@ -44,27 +46,8 @@ async def clean(cluster: Cluster) -> Raw:
 async def test_killed_after_any_write_the_next_one_ends_where_a_clean_run_does(
     cluster: Cluster, proxy: Proxy, clean: Raw, last: int, answered: bool
 ) -> None:
-    reached = asyncio.Event()
-
-    async def no_more(call: Call) -> web.Response | None:
-        if not call.write:
-            return None
-        if len([write for write in proxy.writes if write.code]) >= last:
-            reached.set()
-            await asyncio.Event().wait()
-        return None
-
-    async def unanswered(call: Call) -> web.Response | None:
-        if call.write and len([write for write in proxy.writes if write.code]) >= last and not answered:
-            reached.set()
-            await asyncio.Event().wait()
-        return None
-
-    proxy.faults.before, proxy.faults.after = no_more, unanswered
     await cluster.apply(model_deployment())
-    async with operator(proxy.configuration, cluster.namespace) as first:
-        await reached.wait()
-        await first.kill()
+    await killed_after(proxy, cluster.namespace, last, answered=answered)
     async with operator(cluster.configuration, cluster.namespace) as second:
         assert await shape(cluster, second) == clean
     created = [call for call in proxy.writes if call.code == 201]
@@ -131,23 +114,78 @@ async def test_a_deletion_that_nobody_told_is_found(cluster: Cluster, proxy: Pro
         await running.until(lambda: not running.engine.store.count(MODEL_DEPLOYMENT))
 
 
-async def test_deleted_in_the_middle_of_a_pass_nothing_stays(cluster: Cluster, proxy: Proxy) -> None:
-    parent = await cluster.apply(model_deployment())
+FIRST: dict[str, tuple[Raw, int]] = {
+    "Direct": (model_deployment(), WRITES),
+    "Gateway": (through_gateway(), 12),  # and a headless Service, the route and five parts of the gateway
+    "FineTuneJob": (fine_tune_job("qa"), 4),  # ConfigMap, PersistentVolumeClaim, Job and status
+}
+"""Parents, and how many writes make their children and the first status."""
 
-    async def delete_first(call: Call) -> web.Response | None:
-        if call.write and "/services/" in call.path:
-            proxy.faults = type(proxy.faults)()
-            await cluster.delete(parent)
-        return None
 
-    proxy.faults.before = delete_first
+@pytest.mark.parametrize("case", FIRST)
+async def test_what_is_made_at_first_takes_as_many_writes_as_are_tried_here(
+    cluster: Cluster, proxy: Proxy, case: str
+) -> None:
+    manifest, writes = FIRST[case]
     async with operator(proxy.configuration, cluster.namespace) as running:
-        await cluster.until(SERVICE, bool)
-        for kind in (DEPLOYMENT, SERVICE):
-            await cluster.until(kind, lambda found: not found)
+        await cluster.apply(manifest)
+        await cluster.until(kind_of(manifest["apiVersion"], manifest["kind"]), reported)
         await running.idle()
-        assert list(running.engine.store.parents()) == []
+    made = [call for call in proxy.writes if call.code == 201]
+    assert len(made) == writes - 1
+
+
+@pytest.mark.parametrize(
+    ("case", "written"), [(case, number) for case, (_, writes) in FIRST.items() for number in range(writes + 1)]
+)
+async def test_deleted_after_any_write_nothing_stays(cluster: Cluster, proxy: Proxy, case: str, written: int) -> None:
+    parent = await cluster.apply(FIRST[case][0])
+    deleted = after_writes(proxy, written, lambda: cluster.delete(parent))
+    async with operator(proxy.configuration, cluster.namespace) as running:
+        await running.until(deleted.is_set)
+        await nothing_left(cluster, running)
         assert running.value("reconciles_total", result="error") == 0
+
+
+@pytest.mark.parametrize("written", range(FIRST["Gateway"][1] + 1))
+async def test_deleted_after_any_write_it_leaves_the_gateway_to_the_others(
+    cluster: Cluster, proxy: Proxy, written: int
+) -> None:
+    async with operator(proxy.configuration, cluster.namespace) as running:
+        await cluster.apply(through_gateway("other", replicas=0))
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        await running.idle()
+        before = await cluster.shape()
+        parent = await cluster.apply(through_gateway())
+        deleted = after_writes(proxy, done(proxy) + written, lambda: cluster.delete(parent))
+        await running.until(deleted.is_set)
+        await running.until(lambda: len(list(running.engine.store.parents())) == 1)
+        await running.idle()
+        for kind in CHILDREN:
+            await cluster.until(kind, lambda found: "chat" not in owners(found))
+        await running.idle()
+        assert await cluster.shape() == before
+        assert running.value("reconciles_total", result="error") == 0
+
+
+def owners(found: list[Raw]) -> set[str]:
+    return {owner["name"] for raw in found for owner in raw["metadata"].get("ownerReferences") or ()}
+
+
+async def nothing_left(cluster: Cluster, running: Running) -> None:
+    """Neither in the operator's mind nor in the namespace, and nothing is made again."""
+    store = running.engine.store
+    await running.until(lambda: not [*store.parents(), *store.gateways.keys()])
+    await running.idle()
+    for kind in (*CHILDREN, POD):
+        await cluster.until(kind, lambda found: not any(map(ours, found)))
+    await running.idle()
+    assert not [raw for kind in (*CHILDREN, POD) for raw in await cluster.list(kind) if ours(raw)]
+
+
+def ours(raw: Raw) -> bool:
+    """Whether the operator made it, or had it made, whoever owns it."""
+    return (raw["metadata"].get("labels") or {}).get(labels.MANAGED_BY) == labels.MANAGER
 
 
 async def test_made_anew_under_the_same_name_it_gets_children_of_its_own(cluster: Cluster) -> None:

@@ -209,6 +209,20 @@ def test_a_gated_repository_needs_the_right_token(container: Container, hub: Hub
     assert TOKEN not in everything
 
 
+def test_each_item_has_a_token_of_its_own_and_takes_no_other(
+    container: Container, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = {"huggingFace": {"repo": "meta/gated"}, "tokenEnv": "HF_TOKEN_MODEL", "hub": hub.url}
+    monkeypatch.setenv("HF_TOKEN_BASE", TOKEN)
+    assert container.run(token=TOKEN, **item) == 64
+    assert container.reason[0] == "HubAuthFailed"
+    assert not any("authorization" in seen.headers for seen in hub.seen)
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setenv("HF_TOKEN_MODEL", TOKEN)
+    assert container.run(**item) == 0
+    assert container.said["reason"] == "Fetched"
+
+
 def test_a_private_repository_says_that_a_token_may_help(container: Container, hub: Hub) -> None:
     assert container.run(huggingFace={"repo": "me/private"}, hub=hub.url) == 64
     reason, message = container.reason

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import fnmatch
 import json
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,7 +10,6 @@ from itertools import count
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from pilotboat.api import labels
 from pilotboat.engine.gateways import OWNERS
@@ -19,16 +18,20 @@ from pilotboat.engine.kinds import (
     DEPLOYMENT,
     GATEWAY_PARTS,
     MODEL_DEPLOYMENT,
+    PDB,
     POD,
     ROLE,
+    ROLE_BINDING,
     SERVICE,
     SERVICE_ACCOUNT,
+    Kind,
 )
 from pilotboat.plan import ports, routes
 from tests.integration.cluster import Cluster
-from tests.integration.proxy import Call, Proxy
+from tests.integration.faults import killed_after
+from tests.integration.proxy import Proxy
 from tests.integration.running import Running, operator
-from tests.integration.test_reconcile import model_deployment, reported
+from tests.integration.test_reconcile import model_deployment, repaired, reported
 
 Raw = dict[str, Any]
 AT_GATEWAY = {labels.INSTANCE: labels.GATEWAY, labels.COMPONENT: "gateway", labels.SERVING: "true"}
@@ -264,6 +267,36 @@ async def test_a_hand_edit_is_repaired_and_a_deleted_part_comes_back(cluster: Cl
             await cluster.until(kind, lambda found, old=part: made_anew(gateway(found), old))
 
 
+DRIFTS: list[tuple[Kind, str, Raw]] = [
+    (CONFIG_MAP, "chat-route", {"data": {"route.json": "{}"}}),
+    (CONFIG_MAP, "chat-route", {"metadata": {"labels": {labels.COMPONENT: "server"}}}),
+    (SERVICE, "chat", {"spec": {"selector": {labels.INSTANCE: "another"}}}),
+    (SERVICE, "chat", {"metadata": {"labels": {labels.MANAGED_BY: None}}}),
+    (SERVICE, "chat-????????", {"spec": {"selector": {labels.REVISION: "00000000"}}}),
+    (SERVICE, "chat-????????", {"metadata": {"labels": {labels.MANAGED_BY: None}}}),
+    (DEPLOYMENT, labels.GATEWAY, {"spec": {"replicas": 0}}),
+    (DEPLOYMENT, labels.GATEWAY, {"metadata": {"labels": {labels.MANAGED_BY: None}}}),
+    (PDB, labels.GATEWAY, {"spec": {"maxUnavailable": "100%"}}),
+    (ROLE_BINDING, labels.GATEWAY, {"subjects": []}),
+    (SERVICE_ACCOUNT, labels.GATEWAY, {"metadata": {"labels": {labels.COMPONENT: "server"}}}),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "drift"), DRIFTS)
+async def test_a_hand_edit_of_what_carries_traffic_is_repaired(
+    cluster: Cluster, kind: Kind, name: str, drift: Raw
+) -> None:
+    async with operator(cluster.configuration, cluster.namespace, resync=2) as running:
+        await cluster.apply(through_gateway(replicas=0))
+        found = await cluster.until(kind, lambda found: fnmatch.filter(names(found), name))
+        await running.idle()
+        await repaired(cluster, kind, fnmatch.filter(names(found), name)[0], drift)
+
+
+def names(found: list[Raw]) -> list[str]:
+    return [raw["metadata"]["name"] for raw in found]
+
+
 def made_anew(found: Raw | None, old: Raw) -> bool:
     return found is not None and bool(found["metadata"]["uid"] != old["metadata"]["uid"])
 
@@ -272,19 +305,8 @@ def made_anew(found: Raw | None, old: Raw) -> bool:
 async def test_killed_after_any_write_the_next_one_ends_where_a_clean_run_does(
     cluster: Cluster, proxy: Proxy, last: int
 ) -> None:
-    reached = asyncio.Event()
-
-    async def no_more(call: Call) -> web.Response | None:
-        if call.write and len([write for write in proxy.writes if write.code]) >= last:
-            reached.set()
-            await asyncio.Event().wait()
-        return None
-
-    proxy.faults.before = no_more
     await cluster.apply(through_gateway())
-    async with operator(proxy.configuration, cluster.namespace) as first:
-        await reached.wait()
-        await first.kill()
+    await killed_after(proxy, cluster.namespace, last)
     async with operator(cluster.configuration, cluster.namespace) as second:
         await rest(cluster, second, 4)
         interrupted = await cluster.shape()

@@ -324,11 +324,20 @@ class Story:
     asker: Prometheus
     world: World
     cluster: Judged
+    new: str
+
+    @property
+    def queries(self) -> set[str]:
+        return {request.query for request in self.server.requests}
 
     async def look(self, reply: Reply | None) -> None:
         """A minute of traffic, then a look."""
-        self.server.reply = reply
         self.cluster.minute()
+        await self.hear(reply)
+
+    async def hear(self, reply: Reply | None) -> None:
+        """A look, and what comes of it."""
+        self.server.reply = reply
         asked = PLANNERS["modeldeployments"].asks(self.cluster.parent)
         self.cluster.answers = await self.world.look(self.asker, asked) if asked else ()
         self.cluster.settle()
@@ -337,7 +346,18 @@ class Story:
 
 @asynccontextmanager
 async def story(limit: float = PATIENCE, **analysis: Any) -> AsyncIterator[Story]:
-    """At the first step, in which the canary has a tenth of the traffic for a minute."""
+    """At the first step, in which the canary has a tenth of the traffic for a minute: of stable there are series."""
+    async with untried(limit, **analysis) as told:
+        await told.hear(vector(0.01))
+        assert told.cluster.status["rollout"]["weight"] == 10
+        yield told
+        pods = {query.removeprefix("sum(rate(errors{pod=~'chat-")[:8] for query in told.queries}
+        assert pods == {told.cluster.first, told.new}
+
+
+@asynccontextmanager
+async def untried(limit: float = PATIENCE, **analysis: Any) -> AsyncIterator[Story]:
+    """A canary that is ready, before anything was asked."""
     world = World(limit)
     async with serving(vector(0.01)) as server, world.asking() as asker:
         cluster = Judged(server.url, **analysis)
@@ -345,8 +365,8 @@ async def story(limit: float = PATIENCE, **analysis: Any) -> AsyncIterator[Story
         assert PLANNERS["modeldeployments"].asks(cluster.parent) is None, "no canary, no question"
         new = cluster.push(7)
         cluster.settle()
-        yield Story(server, asker, world, cluster)
-        assert {request.query for request in server.requests} == {QUERY.replace("$name-$canary", f"chat-{new}")}
+        assert (cluster.shares, cluster.replicas[new]) == ({cluster.first: 1000}, 1)
+        yield Story(server, asker, world, cluster, new)
 
 
 async def promoted(told: Story) -> None:
@@ -363,6 +383,30 @@ async def test_a_value_that_keeps_its_bound_stands_in_nobodys_way() -> None:
         asked = len(told.server.requests)
         await told.look(vector(0.5))
         assert len(told.server.requests) == asked, "at rest nothing is asked"
+
+
+async def test_a_metric_that_does_not_exist_keeps_the_canary_from_users_until_it_does() -> None:
+    async with untried() as told:
+        for _ in range(3):
+            await told.hear(vector())
+            ready = condition(told.cluster.status, "Ready")
+            assert (ready["reason"], told.cluster.shares) == ("QueryUnanswered", {told.cluster.first: 1000})
+            assert "rollout.analysis.prometheus.queries[0] (wrong): no series" in ready["message"]
+        assert told.queries == {QUERY.replace("$name-$canary", f"chat-{told.cluster.first}")}
+        await told.hear(vector(0.01))
+        assert told.cluster.shares == {told.new: 100, told.cluster.first: 900}
+        await promoted(told)
+
+
+async def test_who_knows_better_skips_the_query_and_the_canary_is_held_at_its_share() -> None:
+    async with untried() as told:
+        await told.hear(vector())
+        rollout = told.cluster.parent["spec"]["rollout"]
+        told.cluster.edit(rollout=rollout | {"action": {"verb": "Skip", "id": "1"}})
+        told.cluster.settle()
+        for _ in range(3):
+            await told.look(vector())
+        held(told.cluster, "the answer is empty")
 
 
 OUTAGES: dict[str, tuple[Reply | None, str]] = {
@@ -425,7 +469,9 @@ async def test_three_looks_beyond_the_bound_give_the_canary_up() -> None:
         assert told.cluster.status["rollout"]["phase"] == "Aborted"
         assert told.cluster.shares == {told.cluster.first: 1000}
         why = "query wrong: 0.2 is above 0.05, in 3 of 3 looks in a row that give the canary up"
-        assert ("CanaryRolledBack", why) in told.cluster.story
+        reason, message = told.cluster.story[-1]
+        assert (reason, message.startswith(f"{why}; verdict Abort (BeyondBound) at ")) == ("CanaryRolledBack", True)
+        assert "query wrong Abort: value 0.2, max 0.05, looks 3 of 3" in message
         assert told.cluster.status["rollouts"][0]["message"] == why
         asked = len(told.server.requests)
         await told.look(vector(0.5))

@@ -20,7 +20,8 @@ from kubernetes.aio import client
 from lab import build
 from pilotboat.api import labels
 from pilotboat.engine import regions
-from pilotboat.engine.kinds import DNS_ENDPOINT, MODEL_DEPLOYMENT, SECRET
+from pilotboat.engine.kinds import DNS_ENDPOINT, MODEL_DEPLOYMENT, SECRET, SERVICE
+from pilotboat.plan import external_dns
 from tests.integration.cluster import Cluster, namespace_of
 from tests.integration.nameserver import Primary, primary
 from tests.integration.running import operator
@@ -238,9 +239,16 @@ CRD: Raw = {
 }
 
 
-def by_external_dns() -> Raw:
-    dns = {"hostname": HOST, "region": "east", "targets": [EAST], "externalDNS": {}}
+def by_external_dns(**changes: Any) -> Raw:
+    dns = {"hostname": HOST, "region": "east", "targets": [EAST], "externalDNS": changes}
     return model_deployment(replicas=1, zones={"dns": dns})
+
+
+def annotations(found: list[Raw]) -> Raw:
+    """What an external-dns before 0.22 reads of our Service, without the prefix."""
+    prefix = "external-dns.alpha.kubernetes.io/"
+    noted: Raw = ((named(found, "chat") or {}).get("metadata") or {}).get("annotations") or {}
+    return {name.removeprefix(prefix): value for name, value in noted.items() if name.startswith(prefix)}
 
 
 async def test_with_external_dns_the_record_is_an_object_that_is_taken_away(cluster: Cluster, plane: Path) -> None:
@@ -258,6 +266,36 @@ async def test_with_external_dns_the_record_is_an_object_that_is_taken_away(clus
             await cluster.apply(model_deployment(replicas=1))
             await cluster.until(DNS_ENDPOINT, lambda found: not found)
             await cluster.until(MODEL_DEPLOYMENT, lambda found: not told(found))
+
+
+async def test_without_that_kind_the_record_is_annotations_on_the_service(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(external_dns, "WITHDRAW", 1.0)
+    asked = by_external_dns(source="Service", providerSpecific={"aws/failover": "PRIMARY"})
+    asked["spec"]["zones"]["dns"]["failback"] = {"after": "1s"}
+    record = {"hostname": HOST, "target": EAST, "ttl": "5", "set-identifier": "east", "aws-failover": "PRIMARY"}
+    async with operator(cluster.configuration, cluster.namespace):
+        await cluster.apply(asked)
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "DnsReady", "False", "DnsStarting"))
+        assert annotations(await cluster.list(SERVICE)) == {}
+        await serves(cluster)
+        (first,) = await cluster.until(SERVICE, lambda found: annotations(found) == record)
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "DnsReady", "True", "DnsAnswered"))
+        await cluster.merge(SERVICE, "chat", {"metadata": {"annotations": {"example.org/mine": "kept"}}})
+
+        await serves(cluster, False)
+        await cluster.until(SERVICE, lambda found: not annotations(found))
+        found = await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "DnsReady", "False", "DnsWithdrawn"))
+        assert told(found)["source"] == "Service"
+        await serves(cluster)
+        await cluster.until(SERVICE, lambda found: annotations(found) == record)
+
+        await cluster.apply(model_deployment(replicas=1))
+        (last,) = await cluster.until(SERVICE, lambda found: not annotations(found))
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: not told(found))
+        assert last["metadata"]["annotations"]["example.org/mine"] == "kept"
+        assert (last["metadata"]["uid"], last["spec"]) == (first["metadata"]["uid"], first["spec"])
 
 
 @contextmanager

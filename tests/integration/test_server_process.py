@@ -160,6 +160,13 @@ async def test_signals_to_the_whole_group_cut_nothing_either(tmp_path: Path) -> 
             "model.adapter",
         ),
         ({"model": {"path": "PATH/x.gguf"}}, "InvalidModel", "llama.cpp cannot load"),
+        ({"model": {"path": "PATH/x.gguf"}, "gpu": {"count": 1}}, "Unsupported", "gpu.count: 1"),
+        (
+            {"model": {"path": "PATH/x.gguf"}, "gpu": {"count": 1}, "inference": {"device": "cpu"}},
+            "InvalidModel",
+            "llama.cpp cannot load",
+        ),
+        ({"model": {"path": "PATH/folder"}, "gpu": {"count": 2}}, "Unsupported", "gpu.count: 2"),
         ({"model": {"path": "PATH/folder"}}, "InvalidModel", "transformers cannot load"),
     ],
 )

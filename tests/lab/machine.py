@@ -16,7 +16,7 @@ from pathlib import Path
 from lab.layout import cache
 from tools.steps import StepFailed, run, step
 
-NEEDED_GIB = 6  # programs and build cache take about 4; big images need more, and their own steps say so
+NEEDED_GIB = 6  # programs and build cache take about 4; whoever builds images as well asks for more
 CGROUPS = Path("/sys/fs/cgroup")
 V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
 V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io")
@@ -102,17 +102,22 @@ def facts() -> Facts:
     )
 
 
-def problems(found: Facts) -> Iterator[str]:
+def want_of_disk(free: float, needed: float) -> Iterator[str]:
+    """The sentence where there is too little; both in GiB."""
+    if free < needed:
+        yield (
+            f"{needed:.0f} GiB of free disk are needed at {cache()} and there are {free:.1f}: "
+            "free some, or set PILOTBOAT_CACHE to a folder on a larger disk."
+        )
+
+
+def problems(found: Facts, needed_gib: float = NEEDED_GIB) -> Iterator[str]:
     """One sentence a lack, the first one first: the later ones may follow from it."""
     if found.system != "Linux":
         yield f"The lab needs Linux and this is {found.system}: name a cluster instead (CONTEXT=name make demo)."
     if not found.root:
         yield "The lab needs root, for namespaces, mounts and cgroups: run it with sudo -E."
-    if found.free_gib < NEEDED_GIB:
-        yield (
-            f"The lab needs {NEEDED_GIB} GiB of free disk at {cache()} and there are {found.free_gib:.1f}: "
-            "free some, or set PILOTBOAT_CACHE to a folder on a larger disk."
-        )
+    yield from want_of_disk(found.free_gib, needed_gib)
     needed = set(V2_CONTROLLERS if found.cgroup_v2 else V1_CONTROLLERS)
     if lacking := sorted(needed - found.controllers):
         version = "v2" if found.cgroup_v2 else "v1"
@@ -126,9 +131,9 @@ def problems(found: Facts) -> Iterator[str]:
         yield f"Install {', '.join(found.missing)} with this machine's package manager: apt-get is not there to do it."
 
 
-def check() -> Facts:
+def check(needed_gib: float = NEEDED_GIB) -> Facts:
     found = facts()
-    for problem in problems(found):
+    for problem in problems(found, needed_gib):
         raise StepFailed(problem)
     return found
 

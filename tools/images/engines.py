@@ -125,13 +125,19 @@ def _succeeds(*command: str) -> bool:
     return subprocess.run(command, capture_output=True, env={**os.environ, **BUILDKIT}).returncode == 0
 
 
+def takes_buildah() -> bool:
+    """Whether buildah builds here, which may be installed for it."""
+    wanted = os.environ.get("PILOTBOAT_BUILDER")
+    available = os.geteuid() == 0 and (shutil.which("buildah") or shutil.which("apt-get"))
+    return wanted == "buildah" or bool(not wanted and available)
+
+
 def choose() -> Engine:
     """What `PILOTBOAT_BUILDER` names; else buildah where it is or can be installed; else the engine that can build."""
     wanted = os.environ.get("PILOTBOAT_BUILDER")
     if wanted and wanted not in CHOICES:
         raise StepFailed(f"PILOTBOAT_BUILDER={wanted}: one of {', '.join(CHOICES)} is needed")
-    root = os.geteuid() == 0
-    if wanted == "buildah" or (not wanted and root and (shutil.which("buildah") or shutil.which("apt-get"))):
+    if takes_buildah():
         return buildah()
     lacks = {program: lack(program) for program in ([wanted] if wanted else CHOICES[1:])}
     for program, lacking in lacks.items():

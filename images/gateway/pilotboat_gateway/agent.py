@@ -217,6 +217,7 @@ class Agent:
             told = await streams.look(self._settings, self._driver.saved.boards)
         except Unreachable:
             return self._metrics.render()
+        self._recorder.floods = told.floods
         for key, count in told.up.items():
             self._metrics.servers_up.labels(*key).set(count)
         for key, count in told.open.items():
@@ -239,12 +240,14 @@ class Agent:
             pods=self._recorder.pods(name, since),
             open_streams={revision: count for (owner, revision), count in told.open.items() if owner == name},
             replicas={pod: each.model_copy(update={"canned": self._canned.of(pod)}) for pod, each in seen.items()},
+            left=self._driver.left(name),
             feedback=self._recorder.outcomes(name),
         )
 
     async def _unreached(self, asked: list[str]) -> Unreached:
-        unseated = [name for name in asked if name not in self._driver.seated]
-        new = [pod for pod in self._driver.pods() if pod.name in asked and pod.name in self._driver.seated]
+        seated = {pod for _, pod in self._driver.seated}
+        unseated = [name for name in asked if name not in seated]
+        new = [pod for pod in self._driver.pods() if pod.name in asked and pod.name in seated]
         warmed = await starts.warmed(new) if new else {}
         return Unreached(pods=sorted(self._driver.unreached), unseated=unseated, warmed=warmed)
 

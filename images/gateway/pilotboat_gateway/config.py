@@ -96,6 +96,11 @@ def backend(deployment: str, lane: int) -> str:
     return f"{deployment}:{lane}"
 
 
+def flood(deployment: str) -> str:
+    """Name of the backend that refuses feedback."""
+    return f"{deployment}:flood"
+
+
 def server(at: int) -> str:
     """Name of a server's slot within its lane."""
     return f"s{at}"
@@ -133,6 +138,7 @@ def _frontend(route: Route, settings: Settings) -> str:
     )
     return RULES.format(
         name=route.deployment,
+        flood=flood(route.deployment),
         port=route.port,
         map=settings.map,
         number="\n".join(_number(route.sticky)),

@@ -84,8 +84,9 @@ class Driver:
         """The worker that was steered last."""
         self.unreached: frozenset[str] = frozenset()
         """Pods that its probes did not reach when we last looked."""
-        self.seated: frozenset[str] = frozenset()
-        """Pods that it has a place for since the last change that was applied."""
+        self.seated: table.Pods = frozenset()
+        """Those that it has a place for since the last change that was applied."""
+        self._left: dict[tuple[str, str], float] = {}
         self.matches = False
         """HAProxy runs, and with what was last wanted."""
         self.written = False
@@ -102,7 +103,8 @@ class Driver:
         if (await runtime.running(self._settings.runtime)).signature != wanted:
             await self._reload(wanted)
         await self._steer()
-        self.seated = frozenset(seat.pod for _, _, seat in table.sitting(boards))
+        before, self.seated = self.seated, table.seated(boards)
+        self._left = table.left(self._left, before, self.seated, time.time())
         self.matches = True
 
     async def still_matches(self) -> bool:
@@ -124,6 +126,10 @@ class Driver:
             for (name, lane), _, seat in table.sitting(boards)
             if weight in (None, seat.weight)
         ]
+
+    def left(self, deployment: str) -> dict[str, float]:
+        """Pods that have no place any more, and when they lost it."""
+        return {pod: since for (name, pod), since in self._left.items() if name == deployment}
 
     async def sweep(self) -> bool:
         """Move what waits in vain, and take those out who drained and have no stream left; True where any went.

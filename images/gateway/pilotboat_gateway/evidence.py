@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -69,6 +69,8 @@ class Recorder:
         """By deployment and status: requests that no replica had anything to do with."""
         self.copies: Counter[tuple[str, str]] = Counter()
         """By deployment and fate: copies are no evidence, for no caller saw their answers."""
+        self.floods: Mapping[str, int] = {}
+        """By deployment: feedback that HAProxy refused since it began, for too much came at once."""
 
     def meet(self, deployment: str, revision: str) -> None:
         """A revision is a lane: applications may post about it, whichever gateway served them."""

@@ -69,6 +69,9 @@ class _Traffic(Collector):
         copies = CounterMetricFamily(
             "pilotboat_gateway_copies", "Copies of requests that ended", labels=["deployment", "fate"]
         )
+        floods = CounterMetricFamily(
+            "pilotboat_gateway_feedback_refused", "Posts of feedback beyond the limits", labels=["deployment"]
+        )
         first = HistogramMetricFamily(
             "pilotboat_gateway_first_token_seconds", "From the request to its answer's header", labels=LABELS
         )
@@ -82,7 +85,9 @@ class _Traffic(Collector):
             refused.add_metric([deployment, str(status)], count)
         for (deployment, fate), count in sorted(self._recorder.copies.items()):
             copies.add_metric([deployment, fate], count)
-        yield from (requests, errors, retries, refused, copies, first)
+        for deployment, count in sorted(self._recorder.floods.items()):
+            floods.add_metric([deployment], count)
+        yield from (requests, errors, retries, refused, copies, floods, first)
 
     def describe(self) -> Iterable[CounterMetricFamily]:
         """Nothing to say before there is traffic."""

@@ -1,4 +1,4 @@
-"""How many requests are under way and how many replicas are up, over all of HAProxy's workers.
+"""How many requests are under way, how many replicas are up, how much feedback was refused: over HAProxy's workers.
 
 Owns: adding up what workers say, those that only end their streams included. Must not know: who wants to know.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from pilotboat.api.routing import Sighting
 
 from . import runtime
-from .config import SPILL_SERVER, backend, server
+from .config import SPILL_SERVER, backend, flood, server
 from .runtime import Unreachable
 from .settings import Settings
 from .table import Table, sitting
@@ -32,6 +32,8 @@ class Told:
     open: Counter[Key] = field(default_factory=Counter)
     replicas: dict[str, dict[str, Sighting]] = field(default_factory=dict)
     """By deployment and pod."""
+    floods: dict[str, int] = field(default_factory=dict)
+    """By deployment: feedback refused since the worker that accepts has begun."""
 
 
 async def look(settings: Settings, table: Table) -> Told:
@@ -39,6 +41,7 @@ async def look(settings: Settings, table: Table) -> Told:
     told = Told()
     rows = await runtime.stats(settings.runtime)
     _add(told, rows, _revisions(table), accepts=True)
+    told.floods = _floods(rows, table)
     told.replicas = _sightings(rows, table, time.time())
     for worker in await _old(settings.master):
         prefix = f"@!{worker} "
@@ -69,6 +72,11 @@ async def _old(master: Path) -> list[str]:
         return await runtime.old_workers(master)
     except Unreachable:
         return []
+
+
+def _floods(rows: list[dict[str, str]], table: Table) -> dict[str, int]:
+    owners = {flood(name): name for name in table}
+    return {owners[row["pxname"]]: int(row["stot"] or 0) for row in rows if row["pxname"] in owners}
 
 
 def _sightings(rows: list[dict[str, str]], table: Table, now: float) -> dict[str, dict[str, Sighting]]:

@@ -6,7 +6,7 @@ Owns: the seating, so that a change needs a reload only where slots run out. Mus
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,6 +16,9 @@ from .world import Endpoint
 
 LEAST = 8
 """Servers a lane has at least: room for a Deployment's surge without a reload."""
+
+LEFT = 256
+"""Pods of which it is remembered when they lost their seat."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Board:
 
 
 Table = Mapping[str, Board]
+Pods = Set[tuple[str, str]]
+"""Deployment and pod."""
 Places = Mapping[str, Mapping[str, Endpoint]]
 
 
@@ -101,6 +106,17 @@ def sitting(table: Table) -> Iterator[tuple[tuple[str, int], int, Seat]]:
     for lane, at, seat in seats(table):
         if seat is not None and not seat.draining:
             yield lane, at, seat
+
+
+def seated(table: Table) -> frozenset[tuple[str, str]]:
+    """Deployment and pod of each of these."""
+    return frozenset((name, seat.pod) for (name, _), _, seat in sitting(table))
+
+
+def left(known: Mapping[tuple[str, str], float], before: Pods, now: Pods, at: float) -> dict[tuple[str, str], float]:
+    """When those lost their seat who have none now, the latest of them last: `known`, and who sat before."""
+    told = {pod: since for pod, since in known.items() if pod not in now} | dict.fromkeys(sorted(before - now), at)
+    return dict(list(told.items())[-LEFT:])
 
 
 def draining(table: Table) -> list[tuple[str, int, int]]:

@@ -102,8 +102,8 @@ frontend {name}
   acl feedback path /v1/feedback
   http-request track-sc1 src table pilotboat:callers if feedback
   http-request track-sc2 int(1) table pilotboat:all if feedback
-  http-request return {too_many} if feedback {{ sc1_http_req_rate gt 200 }}
-  http-request return {too_many} if feedback {{ sc2_http_req_rate gt 2000 }}
+  acl flood sc1_http_req_rate gt 200
+  acl flood sc2_http_req_rate gt 2000
   http-request set-log-level silent if feedback
   http-request set-header x-pilotboat-deployment {name} if feedback
   http-request track-sc0 int(1) table {name}:turns if !feedback
@@ -115,8 +115,13 @@ frontend {name}
 {copies}
   http-response set-header connection close if {{ str(leaving),map_str({map}) -m found }}
   http-response set-status 503 if {{ status 530 }}
+  use_backend {flood} if feedback flood
   use_backend pilotboat:agent if feedback
   use_backend %[var(txn.be)]
+
+backend {flood}
+  # A backend of its own counts what it refuses. Lines in the log would push out those of requests.
+  http-request return {too_many}
 
 backend {name}:turns
   # One entry, and room for the threads that make it at once: who tracks nothing has no turn, and is answered 503.

@@ -108,7 +108,8 @@ class Server:
         def on_fatal(error: BaseException) -> None:
             loop.call_soon_threadsafe(self._on_fatal, error)
 
-        settings = EngineSettings(found.path, config.inference, threads, on_fatal, adapter, config.engine.fake)
+        gpus = config.gpu.count if config.gpu else 0
+        settings = EngineSettings(found.path, config.inference, threads, on_fatal, adapter, config.engine.fake, gpus)
         log.event("settings", engine=found.engine.value, threads=threads, model=config.model.name, **_shown(config))
         engine = engines.create(found.engine, settings)
         return EngineHost(config, engine, self._began, self._environment.stall_seconds)

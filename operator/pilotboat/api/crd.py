@@ -193,6 +193,8 @@ def _convert(schema: Schema, defs: dict[str, Schema]) -> Schema:
 
 def _finished(result: Schema, schema: Schema, defs: dict[str, Schema]) -> Schema:
     extra = result.pop("additionalProperties", None)
+    if "patternProperties" in schema:  # names that a pattern bounds: a structural schema knows any names or none
+        (extra,) = schema["patternProperties"].values()
     if isinstance(extra, dict):
         result["additionalProperties"] = _convert(extra, defs)
     description = " ".join(str(result.get("description", "")).split())

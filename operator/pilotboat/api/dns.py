@@ -98,13 +98,44 @@ ProviderField = Annotated[str, StringConstraints(min_length=1, max_length=63, pa
 ProviderValue = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
 
-class ExternalDns(Model):
+class ExternalDnsSource(StrEnum):
+    """What external-dns reads: it runs with `--source=crd` or with `--source=service`."""
+
+    DNS_ENDPOINT = "DNSEndpoint"
+    SERVICE = "Service"
+
+
+_END = "[-._a-zA-Z0-9]*[a-zA-Z0-9]"
+_ANNOTATED = Shape(
+    rf"((aws|coredns|scw|webhook)/|external-dns\.(alpha\.)?kubernetes\.io/cloudflare-){_END}|azure/tags",
+    "providerSpecific: with source Service only aws/..., azure/tags, coredns/..., scw/..., webhook/... and "
+    "Cloudflare's annotations by their whole names",
+)
+_ANNOTATED_RULE = cel(
+    "!has(self.source) || self.source != 'Service' || !has(self.providerSpecific)"
+    f" || self.providerSpecific.all(name, name.matches(r'^(?:{_ANNOTATED.pattern})$'))",
+    _ANNOTATED.message,
+    ".providerSpecific",
+)
+
+
+class ExternalDns(Model, json_schema_extra=validations(_ANNOTATED_RULE)):
     """external-dns, which runs in the cluster, tells the DNS provider what this region answers."""
 
+    source: Annotated[
+        ExternalDnsSource,
+        Field(description="What external-dns is to read: an object of its own kind, or annotations on our Service."),
+    ] = ExternalDnsSource.DNS_ENDPOINT
     provider_specific: Annotated[
         dict[ProviderField, ProviderValue],
         Field(max_length=16, description="The provider's own fields, such as aws/failover: PRIMARY."),
     ] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _annotated(self) -> Self:
+        if self.source is ExternalDnsSource.SERVICE and not all(map(_ANNOTATED.holds, self.provider_specific)):
+            raise ValueError(_ANNOTATED.message)
+        return self
 
 
 _ONE_RULE = cel("has(self.rfc2136) != has(self.externalDNS)", "give exactly one of rfc2136, externalDNS")
@@ -169,4 +200,7 @@ class DnsStatus(Status):
     regions: Annotated[list[DnsRegion], Field(max_length=MAX_REGIONS)] = Field(default_factory=list)
     records: Annotated[
         Rfc2136 | None, Field(description="Where records of this region are, so that they can be taken away.")
+    ] = None
+    source: Annotated[
+        ExternalDnsSource | None, Field(description="What external-dns reads of this region, where it is asked.")
     ] = None

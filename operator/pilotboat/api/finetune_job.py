@@ -34,7 +34,7 @@ class MethodType(StrEnum):
 
 
 class TrainingPrecision(StrEnum):
-    """Number format of training; Auto takes bf16 where the device has it, fp32 otherwise."""
+    """Number format of training; Auto takes bf16 on a GPU that has it (else fp16) and on a CPU with AMX, else fp32."""
 
     AUTO = "Auto"
     BF16 = "bf16"

@@ -40,6 +40,9 @@ STAND_INS = f"{GROUP}/stand-ins"
 SPENT = f"{GROUP}/spent-seconds"
 """Annotation of a Job that took the place of another: seconds of activeDeadlineSeconds that are over."""
 
+FAILED = f"{GROUP}/earlier-failures"
+"""Annotation of a Job that took the place of another: failures of backoffLimit that are used up."""
+
 TESTERS = f"{GROUP}/testers"
 """Annotation of an HTTPRoute: `header=value` by which its rule for testers is known again."""
 

@@ -21,7 +21,9 @@ Opaque = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preser
 class Gpu(Model):
     """GPUs of each replica or trainer."""
 
-    count: Annotated[int, Field(ge=1, le=64)] = 1
+    count: Annotated[
+        int, Field(ge=1, le=64, description="More than one is for LlamaCpp: Transformers and the trainer use one.")
+    ] = 1
     resource_name: Annotated[ResourceName, Field(description="Extended resource to ask for.")] = "nvidia.com/gpu"
 
 

@@ -56,7 +56,7 @@ _NAMED_ONCE = cel(
 
 
 class Prometheus(Model, json_schema_extra=validations(_NAMED_ONCE)):
-    """A server that answers PromQL, and what it is asked while a canary has traffic."""
+    """A server that answers PromQL, and what it is asked of a canary."""
 
     url: BaseUrl = Field(description="Its address, to which /api/v1/query is added.")
     token_secret_ref: SecretKey | None = Field(

@@ -76,6 +76,7 @@ class Reason(StrEnum):
     INSUFFICIENT_SURGE_CAPACITY = "InsufficientSurgeCapacity"
     CANARY_ROLLED_BACK = "CanaryRolledBack"
     PROMETHEUS_NOT_PERMITTED = "PrometheusNotPermitted"
+    QUERY_UNANSWERED = "QueryUnanswered"
     REVISION_NOT_FOUND = "RevisionNotFound"
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
     POD_REJECTED = "PodRejected"

@@ -5,6 +5,7 @@ Owns: spec.zones, status.zones, status.recovery. Must not know: when a node or a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Self
@@ -167,25 +168,21 @@ class Fault(Status):
     """One loss of replicas, and when what was put right."""
 
     fault: str
-    """NodeLost, GPUFault, ZoneLost, PodLost or ProcessDied."""
+    """NodeLost, GPUFault, ZoneLost, PodLost, ProcessDied or PodUnready."""
     subject: str
     """Which node, zone or pod."""
     replicas: int = 1
     detected_at: str
     traffic_moved_at: str | None = None
-    """When the last gateway had taken the replicas out; absent where no gateway tells."""
+    """When the last gateway had taken the replicas out; absent where gateways do not tell."""
     replaced_at: str | None = None
     """When the first replacement was created."""
     ready_at: str | None = None
     seconds: Split | None = None
 
-    def same(self, other: Fault | None) -> bool:
-        """Whether both are of one loss, however far it has come."""
-        return other is not None and self._identity == other._identity
-
-    def ended_since(self, before: Fault | None) -> bool:
-        """Whether all is whole again, and that was not known of this loss before."""
-        return self.ready_at is not None and not (before is not None and before.ready_at and self.same(before))
+    def among(self, others: Iterable[Fault]) -> bool:
+        """Whether one of these is of the same loss, however far it has come."""
+        return any(self._identity == other._identity for other in others)
 
     @property
     def _identity(self) -> tuple[str, str, str]:
@@ -198,7 +195,28 @@ class RecoveryStatus(Status):
     nodes: list[LostNode] = Field(default_factory=list)
     stand_ins: int | None = None
     """Replicas above those asked for, in the place of lost ones."""
+    beside: list[Fault] = Field(default_factory=list)
+    """Losses that were not over when `last` began, the oldest first; they are over when it is."""
     last: Fault | None = None
-    """The loss being recovered from, or the last one that was."""
+    """The loss being recovered from, or the last one that was; the newest where there are several."""
     count: int = 0
     """Losses recovered from so far."""
+
+    @property
+    def faults(self) -> list[Fault]:
+        """All that is told of, the newest last."""
+        return [*self.beside, self.last] if self.last else self.beside
+
+    @property
+    def open(self) -> list[Fault]:
+        """Of these, those that are not over."""
+        return [fault for fault in self.faults if fault.ready_at is None]
+
+    def begun_since(self, before: RecoveryStatus) -> list[Fault]:
+        """Losses that were not told of before."""
+        return [fault for fault in self.faults if not fault.among(before.faults)]
+
+    def ended_since(self, before: RecoveryStatus) -> list[Fault]:
+        """Losses that are over, and were not known to be before."""
+        over = [fault for fault in before.faults if fault.ready_at]
+        return [fault for fault in self.faults if fault.ready_at and not fault.among(over)]

@@ -12,7 +12,7 @@ from typing import Annotated, Self
 from pydantic import Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-from .analysis import AnalysisState, Decision
+from .analysis import AnalysisState, Decision, Why
 from .base import Duration, Model, Shape, Status, TimeLimit, cel, seconds, shaped, validations
 from .outcomes import Outcomes, Result
 from .prometheus import Prometheus
@@ -53,6 +53,7 @@ class RolloutPhase(StrEnum):
     HOLDING = "Holding"
     PAUSED = "Paused"
     PROMOTING = "Promoting"
+    DRAINING = "Draining"
     ABORTED = "Aborted"
 
 
@@ -222,6 +223,8 @@ class RolloutRecord(Status):
     finished: str | None = None
     outcomes: Result | None = None
     """What applications posted; absent where none posted anything."""
+    decision: Decision | None = None
+    """What the evidence said last, or when the promotion began; of the newest record alone, where it had traffic."""
 
 
 class GateRecord(Status):
@@ -264,10 +267,17 @@ class RolloutStatus(Status):
     absorbed_probe: str | None = None
     """Uid of the Job of synthetic requests that was counted last."""
     decision: Decision | None = None
-    """What the evidence said when it last said something new."""
+    """What the evidence said when it last said something new; while promoting, when that began."""
+    held: list[Why] = Field(default_factory=list)
+    """Why the evidence has held it so far, each cause once: each has had its event."""
     analysis: AnalysisState = Field(default_factory=AnalysisState)
     outcomes: Outcomes | None = None
     """What applications posted since the canary first had traffic; brought up to date once a minute at most."""
+
+    @property
+    def untried(self) -> bool:
+        """Whether the canary has had no users yet, and what comes before them has not been skipped."""
+        return not (self.weight or self.step or self.forced or self.ungated)
 
 
 __all__ = ["Rollout", "RolloutRecord", "RolloutStatus"]

@@ -164,5 +164,7 @@ class Evidence(Status):
     """Requests now under way, by revision."""
     replicas: dict[str, Sighting] = Field(default_factory=dict)
     """By pod: whether it is reached."""
+    left: dict[str, float] = Field(default_factory=dict)
+    """By pod that has no place here any more: Unix time at which it lost it. The latest of them."""
     feedback: dict[str, dict[str, int]] = Field(default_factory=dict)
     """By revision: outcome to how often applications posted it."""

@@ -135,6 +135,11 @@ RUNBOOKS: dict[Reason, Runbook] = {
         "asked. The canary keeps its share and is not promoted.",
         "Set prometheus.tokens=true in the chart's values, which grants it.",
     ),
+    Reason.QUERY_UNANSWERED: Runbook(
+        "A query of analysis.prometheus has no series, or no answer, for the stable revision either. The canary has no "
+        "users yet.",
+        "Correct the query that the message names, or its Prometheus; or `pilotboat rollout skip NAME`.",
+    ),
     Reason.REVISION_NOT_FOUND: Runbook(
         "spec.rollout.rollbackTo names a revision that is not kept.", "Take one of status.revisions."
     ),
@@ -215,8 +220,9 @@ RUNBOOKS: dict[Reason, Runbook] = {
         "Look at the name server, and at the way to it: TCP to its port from the operator's pods.",
     ),
     Reason.DNS_NOT_PERMITTED: Runbook(
-        "The operator may not read the Secret with the TSIG key, set its finalizer, or write a DNSEndpoint.",
-        "Set dns.enabled=true in the chart's values, which grants it.",
+        "The operator may not read the Secret with the TSIG key, set its finalizer, or write a DNSEndpoint or the "
+        "Service's annotations; the message says which.",
+        "Set dns.enabled=true in the chart's values, which grants it; of a Service, look at Ready.",
     ),
     Reason.DNS_NAME_TAKEN: Runbook(
         "The host name has addresses, or records beside it, that no region has written. They are left alone.",
@@ -236,7 +242,7 @@ RUNBOOKS: dict[Reason, Runbook] = {
     ),
     Reason.EXTERNAL_DNS_MISSING: Runbook(
         "`zones.dns.externalDNS` needs the kind DNSEndpoint, which is not installed.",
-        "Install external-dns with its CRD and --source=crd, or use rfc2136.",
+        "Install external-dns with its CRD and --source=crd, or set externalDNS.source to Service, or use rfc2136.",
     ),
     Reason.CONTAINER_OOM_KILLED: Runbook(
         "The container used more memory than its limit.",

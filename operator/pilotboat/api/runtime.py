@@ -114,6 +114,12 @@ class EngineConfig(Model):
     fake: FakeBehaviour | None = None
 
 
+class GpuConfig(Model):
+    """GPUs that were given for this model: an engine that cannot use them does not start, unless the device is cpu."""
+
+    count: Annotated[int, Field(ge=1)] = 1
+
+
 class ServiceConfig(Model):
     """Where the server listens and how much it takes on. API keys come from the variable PILOTBOAT_API_KEYS."""
 
@@ -133,6 +139,7 @@ class ServerConfig(ConfigFile):
     engine: EngineConfig = Field(default_factory=EngineConfig)
     inference: Inference = Field(default_factory=Inference)
     service: ServiceConfig = Field(default_factory=ServiceConfig)
+    gpu: GpuConfig | None = None
 
     def wire(self) -> dict[str, Any]:
         """Without a `maxLength` that nobody gave: that one the server lowers to what the model can do."""

@@ -7,10 +7,10 @@ series is gone as soon as the rollout or its ModelDeployment is.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
-from pydantic import ValidationError
 
 from pilotboat.api.analysis import MetricRecord, QueryRecord
 from pilotboat.api.rollout import RolloutPhase, RolloutStatus
@@ -31,6 +31,9 @@ class Canaries:
         self._over = _family("over", "Of these, failed or slower than the bound", "metric", "revision")
         self._evidence = _family("evidence", "That the canary is worse: 1 says nothing", "metric")
         self._abort_at = _family("abort_at", "The evidence at which it is given up", "metric")
+        self._likelihood = _family("likelihood", "Logarithm: worse by the margin against as good as stable", "metric")
+        self._promote_at = _family("promote_at", "The likelihood at or below which it is promoted", "metric")
+        self._time = _family("decision_timestamp_seconds", "When the evidence last said something new")
         self._query = _family("query_verdict", "1 for what a query said last", "query", "verdict", "why")
         self._value = _family("query_value", "What it gave, where it gave a number", "query")
         self._bound = _family("query_bound", "What the value must keep", "query", "bound")
@@ -43,13 +46,15 @@ class Canaries:
             return
         try:
             state = RolloutStatus.model_validate(raw)
-        except ValidationError:  # of another version, or somebody else's; the planner begins anew
+            decided = datetime.fromisoformat(state.decision.time).timestamp() if state.decision else 0
+        except ValueError:  # of another version, or somebody else's; the planner begins anew
             return
         who = [key.namespace, key.name]
         self._phase.add_metric([*who, state.phase], 1)
         self._weight.add_metric(who, state.weight)
         if state.decision and state.phase is not RolloutPhase.ABORTED:
             self._verdict.add_metric([*who, state.decision.verdict, state.decision.why], 1)
+            self._time.add_metric(who, decided)
             for record in state.decision.metrics:
                 self._metric(who, record)
             for query in state.decision.queries:
@@ -58,6 +63,7 @@ class Canaries:
     def families(self) -> Iterator[GaugeMetricFamily]:
         """What was seen."""
         yield from (self._phase, self._weight, self._verdict, self._judged, self._over, self._evidence, self._abort_at)
+        yield from (self._likelihood, self._promote_at, self._time)
         yield from (self._query, self._value, self._bound, self._failures)
 
     def _metric(self, who: list[str], record: MetricRecord) -> None:
@@ -68,6 +74,9 @@ class Canaries:
         self._over.add_metric([*labels, "stable"], record.stable_over)
         self._evidence.add_metric(labels, record.evidence)
         self._abort_at.add_metric(labels, record.abort_at)
+        self._promote_at.add_metric(labels, record.promote_at)
+        if record.likelihood is not None:
+            self._likelihood.add_metric(labels, record.likelihood)
 
     def _queried(self, who: list[str], record: QueryRecord) -> None:
         labels = [*who, record.name]

@@ -17,6 +17,7 @@ from pilotboat.plan.types import Event, Plan, Planner, PlanSettings
 
 from .api import Api
 from .apply import Applier
+from .clock import Clock
 from .errors import ApiError, EngineError
 from .events import Recorder
 from .evidence import EvidencePoller
@@ -56,15 +57,16 @@ class Engine:
     ) -> None:
         self._metrics = metrics
         self._workers = workers
+        clock = Clock()
         self.store = Store(time.monotonic)
         self.queue = Queue()
         self.recorder = Recorder(api, utc, metrics.events_dropped.inc)
-        self.evidence = EvidencePoller(self.store, self._wake, metrics.evidence_polls, utc)
-        self.prometheus = Prometheus(api, self._wake, metrics.prometheus_queries, utc)
+        self.evidence = EvidencePoller(self.store, self._wake, metrics.evidence_polls, clock)
+        self.prometheus = Prometheus(api, self._wake, metrics.prometheus_queries, clock)
         self.node_watch = NodeWatch(api, self.store, self._wake, time.monotonic)
         newcomers = Newcomers(self._wake, time.monotonic)
         self.gateway_watch = GatewayWatch(api, self.store, metrics.gateway_marks, self.node_watch.doubt, newcomers)
-        self.regions = Regions(self.store, api, self._wake, self._tell, metrics.regions, utc)
+        self.regions = Regions(self.store, api, self._wake, self._tell, metrics.regions, clock)
         self.reconciler = Reconciler(
             self.store,
             Lookup(api, self.store, self.evidence, self.prometheus, self.regions, newcomers, time.monotonic),
@@ -73,7 +75,7 @@ class Engine:
             settings,
             self._emit,
             self._wake,
-            utc,
+            clock,
         )
         self.resync = Resync(
             api, self.store, self.queue, metrics, namespaces=namespaces, interval=resync, clock=time.monotonic

@@ -63,7 +63,8 @@ class Gateways:
         self._port_of: dict[Name, tuple[int, Claim]] = {}
         self._held: defaultdict[str, dict[int, str]] = defaultdict(dict)
         self._parts: defaultdict[str, set[str]] = defaultdict(set)
-        self._available: set[str] = set()
+        self._replicas: dict[str, int] = {}
+        """By namespace: how many gateways take requests, where any does."""
         self._trouble: dict[str, tuple[str, str]] = {}
 
     def put(self, kind: Kind, raw: Mapping[str, Any]) -> set[Key]:
@@ -78,7 +79,7 @@ class Gateways:
             return self._claim(namespace, name, _claim(raw))
         if kind in GATEWAY_PARTS and name == labels.GATEWAY:
             self._parts[namespace].add(kind.plural)
-            return {key_of(namespace)} | (self._served(namespace, _serves(raw)) if kind == DEPLOYMENT else set())
+            return {key_of(namespace)} | (self._served(namespace, _serving(raw)) if kind == DEPLOYMENT else set())
         return set()
 
     def drop(self, kind: Kind, raw: Mapping[str, Any]) -> set[Key]:
@@ -93,13 +94,14 @@ class Gateways:
             return self._claim(namespace, name, None)
         if kind in GATEWAY_PARTS and name == labels.GATEWAY:
             self._parts[namespace].discard(kind.plural)
-            return {key_of(namespace)} | (self._served(namespace, False) if kind == DEPLOYMENT else set())
+            return {key_of(namespace)} | (self._served(namespace, 0) if kind == DEPLOYMENT else set())
         return set()
 
     def state(self, namespace: str) -> GatewayState:
         """The gateway as its users see it; the ports are a view, not a copy."""
         held = MappingProxyType(self._held.get(namespace, {}))
-        return GatewayState(namespace in self._available, self._trouble.get(namespace), held)
+        replicas = self._replicas.get(namespace, 0)
+        return GatewayState(replicas > 0, self._trouble.get(namespace), held, replicas)
 
     def tell(self, namespace: str, status: Mapping[str, str]) -> set[Key]:
         """What a pass over the gateway found of its trouble; whom that wakes."""
@@ -179,11 +181,11 @@ class Gateways:
         if not held:
             del self._held[namespace]
 
-    def _served(self, namespace: str, available: bool) -> set[Key]:
-        if available is (namespace in self._available):
-            return set()
-        (self._available.add if available else self._available.discard)(namespace)
-        return self._users_keys(namespace)
+    def _served(self, namespace: str, replicas: int) -> set[Key]:
+        before = self._replicas.pop(namespace, 0)
+        if replicas:
+            self._replicas[namespace] = replicas
+        return set() if bool(before) is bool(replicas) else self._users_keys(namespace)
 
     def _users_keys(self, namespace: str) -> set[Key]:
         known = self._known.get(namespace, {})
@@ -232,5 +234,5 @@ def _claim(raw: Mapping[str, Any]) -> tuple[int, Claim] | None:
     return int(port), Claim(meta.get("creationTimestamp", ""), meta["uid"], meta["name"])
 
 
-def _serves(raw: Mapping[str, Any]) -> bool:
-    return owns(raw) and bool((raw.get("status") or {}).get("availableReplicas"))
+def _serving(raw: Mapping[str, Any]) -> int:
+    return ((raw.get("status") or {}).get("availableReplicas") or 0) if owns(raw) else 0

@@ -36,23 +36,24 @@ class Recoveries:
 
     def see(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """The status of a parent before and after it was written."""
-        old, new = _last(before), _last(after)
-        if new is None or not new.ended_since(old):
-            return
+        for fault in _read(after).ended_since(_read(before)):
+            self._tell(fault)
+
+    def _tell(self, fault: Fault) -> None:
         for until, at in (
-            ("moved", new.traffic_moved_at),
-            ("replaced", new.replaced_at),
-            ("ready", new.ready_at),
+            ("moved", fault.traffic_moved_at),
+            ("replaced", fault.replaced_at),
+            ("ready", fault.ready_at),
         ):
             if at:
-                took = datetime.fromisoformat(at) - datetime.fromisoformat(new.detected_at)
-                self._seconds.labels(new.fault, until).observe(max(0.0, took.total_seconds()))
-        for part, seconds in (new.seconds or Split()).model_dump(exclude_none=True).items():
-            self._parts.labels(new.fault, part).observe(seconds)
+                took = datetime.fromisoformat(at) - datetime.fromisoformat(fault.detected_at)
+                self._seconds.labels(fault.fault, until).observe(max(0.0, took.total_seconds()))
+        for part, seconds in (fault.seconds or Split()).model_dump(exclude_none=True).items():
+            self._parts.labels(fault.fault, part).observe(seconds)
 
 
-def _last(status: Mapping[str, Any]) -> Fault | None:
+def _read(status: Mapping[str, Any]) -> RecoveryStatus:
     try:
-        return RecoveryStatus.model_validate(status.get("recovery") or {}).last
+        return RecoveryStatus.model_validate(status.get("recovery") or {})
     except ValidationError:  # of another version, or somebody else's
-        return None
+        return RecoveryStatus()

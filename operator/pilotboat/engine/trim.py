@@ -20,7 +20,10 @@ META = (
     *("name", "namespace", "uid", "resourceVersion", "generation", "labels", "annotations", "ownerReferences"),
     *("creationTimestamp", "deletionTimestamp", "finalizers"),
 )
-POD_META = tuple(field for field in META if field not in ("annotations", "generation", "finalizers"))
+POD_META = (
+    *(field for field in META if field not in ("annotations", "generation", "finalizers")),
+    "deletionGracePeriodSeconds",
+)
 POD_STATUS = (
     *("phase", "reason", "message", "startTime", "conditions", "containerStatuses", "initContainerStatuses"),
     "podIP",

@@ -29,13 +29,15 @@ def standing(state: RolloutStatus, steps: int) -> Cause:
     """Where the canary stands, as the cause that the new revision is not rolled out whole."""
     if state.phase is RolloutPhase.ABORTED:
         return Cause(Reason.CANARY_ROLLED_BACK, state.message)
+    if state.phase is RolloutPhase.DRAINING:
+        return Cause(Reason.ROLLING_OUT, f"canary {state.canary} has {state.weight} % of the traffic: {state.message}")
     told = f"step {min(state.step + 1, steps)} of {steps}, {state.weight} % of the traffic: {state.message}"
     return Cause(PHASES.get(state.phase) or Reason(state.reason or Reason.ROLLING_OUT), told)
 
 
 def canary_condition(state: RolloutStatus | None, generation: int) -> list[Condition]:
-    """Whether the canary is well; none where there is no canary, Unknown where nothing can be said of it."""
-    if state is None:
+    """Whether the canary is well; none where there is none any more, Unknown where nothing can be said of it."""
+    if state is None or state.phase is RolloutPhase.DRAINING:
         return []
 
     def told(holds: bool, reason: Reason, message: str) -> Condition:
@@ -55,6 +57,11 @@ def canary_condition(state: RolloutStatus | None, generation: int) -> list[Condi
 
 
 def records(parent: Raw, ended: RolloutRecord | None) -> list[RolloutRecord] | None:
-    """Canaries that are over, the one that has just ended first; None where there are none."""
+    """Canaries that are over, the one that has just ended first; None where there are none.
+
+    Only the newest has its decision, which is as large as all the rest of them.
+    """
     known = outcome.read_all(RolloutRecord, dig(parent, "status", "rollouts"))
-    return [*([ended] if ended else []), *known][:KEPT_RECORDS] or None
+    if ended:
+        known = [ended, *(record.model_copy(update={"decision": None}) for record in known)]
+    return known[:KEPT_RECORDS] or None

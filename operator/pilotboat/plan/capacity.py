@@ -10,7 +10,7 @@ stable shrinks only to what its remaining weight needs; a step that neither side
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..api.rollout import Surge
 from .rollout import Revision
@@ -61,15 +61,27 @@ def carries(ready: int, whole: int) -> int:
 
 
 def move(at: Standing) -> Move:
-    """The next move; repeated with the cluster following it reaches the goal, and at 100 leaves nothing of stable."""
+    """The next move; repeated with the cluster following it reaches the goal, and at 100 leaves nothing of stable.
+
+    A goal below the weight, as of steps that were edited, changes neither.
+    """
     weight = max(at.weight, min(at.goal, carries(at.canary.serving, at.whole)))
     if weight == 100:
         return Move(0, at.want, weight)
-    wanted = max(1, need(at.goal, at.whole))
+    wanted = max(1, need(max(at.goal, weight), at.whole))
     kept = need(100 - weight, at.whole)
     stable = min(at.want, max(kept, at.most - wanted))
     canary = min(wanted, max(at.canary.replicas, at.most - stable))
     return Move(stable, canary, weight)
+
+
+def back(at: Standing) -> Move:
+    """The next move of a canary that is left: `move`, with the two in each other's place. It gets no new replicas, and
+    stable loses none; there is nothing to keep whole but the traffic, so that `Always` asks for no more room either."""
+    swapped = replace(at, stable=at.canary, canary=at.stable, weight=100 - at.weight, goal=100, surge=Surge.AUTO)
+    made = move(swapped)
+    stable = min(at.want, max(at.stable.replicas, made.canary))
+    return Move(stable, min(at.canary.replicas, made.stable), 100 - made.weight)
 
 
 def can_borrow(want: int) -> bool:

@@ -4,7 +4,8 @@ Owns: when a change is a canary, what is gathered for its next step, and what be
 manifests, conditions.
 
 A change is a canary where the spec has steps and another revision serves. The first revision has nobody beside it, one
-that does not serve must not keep its fix waiting, and a return to an earlier revision has been judged before.
+that does not serve must not keep its fix waiting, and a return to an earlier revision has been judged before. A canary
+that another change overtakes first gives back what it carries: stable has been shrunk for it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from ..api.model_deployment import ModelDeploymentSpec
-from ..api.rollout import RolloutPhase, RolloutRecord, RolloutStatus
+from ..api.rollout import RolloutPhase, RolloutRecord, RolloutStatus, Verb
 from . import build, diagnose, feedback, gates, http_route, judgement, outcome, progression, queries, rollout, spares
 from .build import Raw, dig, timestamp
 from .gates import Look
@@ -22,6 +23,9 @@ from .outcome import Cause
 from .progression import Facts
 from .rollout import Revision, Step
 from .types import Manifest, Observed, PlanSettings
+
+BY_REQUEST = "promoted by request"
+"""Message of a promotion that no figures would have stopped."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Course:
     """Probes that are due."""
     wanted: tuple[str, ...] = ()
     """Names of the probes that stay."""
+    heard: bool = True
+    """Whether what a person asks for has been heard, or is for a canary that has not begun."""
 
     @property
     def weights(self) -> Mapping[str, int] | None:
@@ -66,27 +72,64 @@ def course(
     `starved`: the scheduler's words, where a pod of the target waits for what other pods hold.
     """
     known = outcome.read(RolloutStatus, dig(observed.parent, "status", "rollout"))
-    stable = _stable(observed, spec, target, others)
     lent = spares.lent(observed, spec, any(revision.replicas for revision in others), now)
-    if stable is None or not (stable.serving or _goes_on(known, stable, target)):
+    if known is not None and (left := _left(observed, spec, known, target, others, lent, now)):
+        return left
+    stable = _stable(observed, spec, target, others)
+    running = known if known and stable and _runs(known, stable.name, target.name) else None
+    if stable is None or (stable.down and not running):
         step = rollout.step(spec.replicas if lent else spec.wanted, target, others, starved is not None)
         return Course(step, ended=_superseded(known, observed, now), lent=lent)
-    ended = None
-    if known is None or not _goes_on(known, stable, target):
-        ended = _superseded(known, observed, now)
-        known = progression.begin(stable.name, target.name, now)
-    lent = lent if known.phase is not RolloutPhase.ABORTED else None
+    if not (running or stable.known):  # the next look says whether there is anything to be a canary beside
+        as_it_is = Step(target.replicas, {revision.name: revision.replicas for revision in others})
+        return Course(as_it_is, known, lent=lent, heard=False)
+    state = running or _begun(known, stable.name, target.name, now)
+    ended = None if running else _superseded(known, observed, now)
+    lent = lent if state.phase is not RolloutPhase.ABORTED else None
     facts = _facts(observed, spec, target, stable, unrouted, starved)
     if lent:
         facts = replace(facts, want=spec.replicas)
     if lent and not spares.in_vain(lent, now):  # their room comes before a replica is borrowed
-        facts, known = replace(facts, starved=None), known.model_copy(update={"borrowing": False})
-    made = _advanced(observed, spec, known, facts, others, ended, settings, now)
+        facts, state = replace(facts, starved=None), state.model_copy(update={"borrowing": False})
+    made = _advanced(observed, spec, state, facts, others, ended, settings, now)
     return replace(made, lent=None if made.promoted else lent)
 
 
-def _goes_on(known: RolloutStatus | None, stable: Revision, target: Revision) -> bool:
-    return known is not None and (known.stable, known.canary) == (stable.name, target.name)
+def _runs(known: RolloutStatus, stable: str, canary: str) -> bool:
+    return (known.stable, known.canary) == (stable, canary) and known.phase is not RolloutPhase.DRAINING
+
+
+def _begun(known: RolloutStatus | None, stable: str, canary: str, now: datetime) -> RolloutStatus:
+    """A new rollout. A canary that is wanted again on its way out keeps what it still carries."""
+    if known and (known.stable, known.canary) == (stable, canary):
+        return progression.begin(stable, canary, now, known.weight, known.borrowing)
+    return progression.begin(stable, canary, now)
+
+
+def _left(
+    observed: Observed,
+    spec: ModelDeploymentSpec,
+    known: RolloutStatus,
+    target: Revision,
+    others: Sequence[Revision],
+    lent: str | None,
+    now: datetime,
+) -> Course | None:
+    """The way out of a canary that another change has overtaken; None where it has gone, or has nobody to give to."""
+    there = {revision.name: revision for revision in (target, *others)}
+    stable, canary = there.get(known.stable), there.get(known.canary)
+    if known.canary == target.name or not (spec.wanted and stable and canary) or stable.down:
+        return None
+    if not canary.replicas and not any(map(diagnose.ready, build.of_revision(observed.pods, canary.name))):
+        return None
+    facts = _facts(observed, spec, canary, stable, None, _starved(observed, stable.name))
+    if lent:
+        facts = replace(facts, want=spec.replicas)
+    made = progression.leave(_judged(observed, spec, known, now), facts)
+    counts = dict.fromkeys(there, 0) | {stable.name: made.move.stable, canary.name: made.move.canary}
+    step = Step(counts.pop(target.name), counts)
+    heard = facts.action is None or facts.action.verb is Verb.ABORT
+    return Course(step, made.state, _superseded(known, observed, now), lent=lent, heard=heard)
 
 
 def _stable(
@@ -114,6 +157,7 @@ def _advanced(
         seen = _seen(observed, spec, state, facts, settings, now)
         facts = replace(facts, gated=seen.waiting, gate_failed=gates.failed(seen.state))
     made = progression.advance(seen.state, spec.rollout, facts, now)
+    made = replace(made, state=judgement.held(made.state))
     left = {revision.name: 0 for revision in others}
     if progression.finished(made.state):
         step = Step(spec.wanted, left)
@@ -132,18 +176,24 @@ def _seen(
     settings: PlanSettings,
     now: datetime,
 ) -> Look:
-    """The rollout with all that is known of the canary now: gates, synthetic requests, users' traffic and words."""
+    """The rollout with all that is known of the canary now: gates, synthetic requests, users' traffic."""
     ready = bool(facts.canary.serving) and facts.unrouted is None
     seen = gates.before_users(observed, spec, state, ready, settings)
     if not seen.wanted:
         seen = replace(gates.while_thin(observed, spec, seen.state, settings), waiting=seen.waiting)
-    told = feedback.look(seen.state, observed.evidence, now)
+    unanswered = queries.unanswered(seen.state, spec.rollout.analysis.prometheus, observed, now) if ready else None
+    return replace(seen, state=_judged(observed, spec, seen.state, now), waiting=unanswered or seen.waiting)
+
+
+def _judged(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, now: datetime) -> RolloutStatus:
+    """The rollout with what users' traffic and words say of the canary."""
+    told = feedback.look(state, observed.evidence, now)
     asked = judgement.settings(spec.rollout.analysis)
     if not told.weight and http_route.wanted(observed.parent):  # pods count what gates send them, too
         asked = None
     answered = queries.look(told, spec.rollout.analysis.prometheus, observed, now)
     final = progression.final(told, spec.rollout, now)
-    return replace(seen, state=judgement.look(told, asked, observed.evidence, answered, final, now))
+    return judgement.look(told, asked, observed.evidence, answered, final, now)
 
 
 def _facts(
@@ -168,9 +218,14 @@ def _facts(
     )
 
 
+def _starved(observed: Observed, revision: str) -> str | None:
+    pods = build.of_revision(observed.pods, revision)
+    return next((words for pod in pods if (words := diagnose.starved(pod))), None)
+
+
 def _superseded(known: RolloutStatus | None, observed: Observed, now: datetime) -> RolloutRecord | None:
-    """The record of a canary that another change has overtaken; one that was given up has its record already."""
-    if known is None or known.phase is RolloutPhase.ABORTED:
+    """The record of a canary that another change has overtaken, unless it has one already."""
+    if known is None or known.phase in (RolloutPhase.ABORTED, RolloutPhase.DRAINING):
         return None
     return _record(known.model_copy(update={"message": "another change came"}), "Superseded", observed, now)
 
@@ -180,12 +235,21 @@ def _record(state: RolloutStatus, how: str, observed: Observed, now: datetime) -
         revision=state.canary,
         stable=state.stable,
         outcome=how,
-        message=state.message if how != "Promoted" else "",
+        message=_message(state, how),
         weight=state.highest,
         started=state.started,
         finished=timestamp(now),
         outcomes=feedback.kept(state, observed.evidence, now),
+        decision=state.decision if state.highest else None,
     )
+
+
+def _message(state: RolloutStatus, how: str) -> str:
+    if how != "Promoted":
+        return state.message
+    if state.forced:
+        return BY_REQUEST
+    return state.decision.message if state.decision else ""
 
 
 def observed_by(parent: Raw) -> bool:

@@ -22,6 +22,7 @@ from ..api.runtime import (
     MODEL_DIR,
     EngineConfig,
     FetchConfig,
+    GpuConfig,
     ServedModelConfig,
     ServerConfig,
     ServiceConfig,
@@ -84,7 +85,7 @@ class ModelDeploymentPlanner:
         return observed_by(parent) or recovery.wants_evidence(parent)
 
     def asks(self, parent: Raw) -> Questions | None:
-        """Queries of the user's own, while a canary with traffic is judged."""
+        """Queries of the user's own, while a canary is to have traffic or is judged."""
         return queries.questions(parent)
 
     def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
@@ -164,6 +165,7 @@ def _server_config(name: str, spec: ModelDeploymentSpec, served: sources.Served)
             max_queued_requests=service.max_queued_requests,
             request_timeout=service.request_timeout,
         ),
+        gpu=GpuConfig(count=spec.gpu.count) if spec.gpu else None,
     )
 
 
@@ -191,7 +193,7 @@ def _rolled(
     ahead = course(whole, spec, _counted(wanted, mine), counted, unrouted, starved, settings, now)
     routed = routes.revisions(observed, wanted)
     made = _replicas(observed, target, wanted, mine, older, ahead, seen)
-    lanes = routes.lanes(observed, routed, ahead.weights)
+    lanes = routes.lanes(observed, routed, ahead.weights, ahead.step.ended)
     traffic = routes.manifests(observed, spec, way, lanes, ahead.state, seen.zone_weights)
     applied = [*traffic, *made] if ahead.weights else [*made, *traffic]
     view = View(observed, spec, way, target=wanted, course=ahead, starved=starved is not None, recovery=seen)

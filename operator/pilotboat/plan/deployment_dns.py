@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from pydantic import ValidationError
 
 from ..api.conditions import Condition
-from ..api.dns import Dns, DnsStatus
-from . import build, dns_status, external_dns, outcome
+from ..api.dns import Dns, DnsStatus, ExternalDnsSource
+from . import build, dns_annotations, dns_status, external_dns, outcome
 from .build import Raw, dig
-from .types import Manifest, Observed, Plan, Planner, PlanSettings, Questions, Ref
+from .types import Observed, Plan, Planner, PlanSettings, Questions, Ref
 
 
 class WithDns:
@@ -36,7 +36,7 @@ class WithDns:
         return self._inner.asks(parent)
 
     def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
-        """The plain plan with what is told of the host name, and the DNSEndpoint where that is asked for."""
+        """The plain plan with what is told of the host name, and what external-dns reads where that is asked for."""
         endpoint = external_dns.ref(observed.parent)
         others = {ref: why for ref, why in observed.rejected.items() if ref != endpoint}
         plan = self._inner.plan(replace(observed, rejected=others), settings, now)
@@ -68,9 +68,9 @@ def _shared(plan: Plan, observed: Observed, known: DnsStatus | None, now: dateti
     if observed.dns is None and spec:
         standing = [c for c in outcome.previous(observed.parent) if c.type == "DnsReady"]
         conditions = [c.model_copy(update={"observed_generation": generation}) for c in standing] or conditions
-    live = observed.references.get(external_dns.ref(observed.parent))
-    gone = (Ref.of(live),) if live and _owned(observed.parent, live) else ()
-    return _with(plan, observed, told, conditions, known, now, delete=gone)
+    if not spec or _wanted(observed.parent):  # one that cannot be read withdraws nothing
+        plan = _recorded(plan, observed, None)
+    return _with(plan, observed, told, conditions, known, now)
 
 
 def _external(plan: Plan, observed: Observed, wanted: Dns, known: DnsStatus | None, now: datetime) -> Plan:
@@ -78,13 +78,26 @@ def _external(plan: Plan, observed: Observed, wanted: Dns, known: DnsStatus | No
     generation = int(observed.parent["metadata"].get("generation", 0))
     found = outcome.read_all(Condition, plan.status["conditions"])
     told, wait = external_dns.step(wanted, known, external_dns.available(found), now)
-    cause = external_dns.trouble(observed) or external_dns.words(wanted, told, wait)
+    where = (dns_annotations if told.source is ExternalDnsSource.SERVICE else external_dns).ref(observed.parent)
+    cause = external_dns.trouble(observed, where) or external_dns.words(wanted, told, wait)
     condition = dns_status.condition(told, (cause.reason, cause.message) if cause else None, generation)
-    live = observed.references.get(external_dns.ref(observed.parent))
-    unreadable = external_dns.ref(observed.parent) in observed.unread
-    apply = (external_dns.manifest(observed.parent, wanted),) if told.answer and not unreadable else ()
-    gone = (Ref.of(live),) if live and not told.answer and _owned(observed.parent, live) else ()
-    return _with(plan, observed, told, [condition], known, now, apply=apply, delete=gone, wait=wait)
+    plan = _recorded(plan, observed, wanted if told.answer else None)
+    return _with(plan, observed, told, [condition], known, now, wait)
+
+
+def _recorded(plan: Plan, observed: Observed, wanted: Dns | None) -> Plan:
+    """The plan with this region's record where external-dns is to read it, and nowhere else; None: nowhere at all."""
+    source = wanted.external_dns.source if wanted and wanted.external_dns else None
+    endpoint = external_dns.ref(observed.parent)
+    live = observed.references.get(endpoint)
+    annotations = dns_annotations.of(wanted) if wanted and source is ExternalDnsSource.SERVICE else {}
+    apply, gone = dns_annotations.put(observed, plan.apply, annotations), plan.delete
+    if wanted and source is ExternalDnsSource.DNS_ENDPOINT:
+        made = () if endpoint in observed.unread else (external_dns.manifest(observed.parent, wanted),)
+        apply = (*apply, *made)
+    elif live and _owned(observed.parent, live):
+        gone = (*gone, endpoint)
+    return replace(plan, apply=apply, delete=gone)
 
 
 def _with(
@@ -94,9 +107,6 @@ def _with(
     conditions: list[Condition],
     known: DnsStatus | None,
     now: datetime,
-    *,
-    apply: tuple[Manifest, ...] = (),
-    delete: tuple[Ref, ...] = (),
     wait: timedelta | None = None,
 ) -> Plan:
     assert plan.status is not None
@@ -109,8 +119,6 @@ def _with(
     waits = [each for each in (plan.requeue_after, wait) if each]
     return replace(
         plan,
-        apply=(*plan.apply, *apply),
-        delete=(*plan.delete, *delete),
         status=status,
         events=(*plan.events, *news),
         requeue_after=min(waits, default=None),

@@ -227,7 +227,7 @@ def _current(view: View) -> str | None:
 
 def _last_action(view: View) -> str | None:
     """The id of the action that has been heard, whether or not it had an effect."""
-    action = view.spec.rollout.action if view.spec and view.course else None
+    action = view.spec.rollout.action if view.spec and view.course and view.course.heard else None
     known: str | None = dig(view.observed.parent, "status", "lastAction")
     return action.id if action else known
 

@@ -49,6 +49,7 @@ class Ended:
     exit_code: int
     kubelet_reason: str
     message: str
+    started_at: str
     finished_at: str
     memory: str | None = None
     """Its limit, where it had one."""
@@ -284,6 +285,7 @@ def _ended(status: Raw, state: str) -> Ended | None:
         exit_code=int(raw.get("exitCode", 0)),
         kubelet_reason=raw.get("reason", ""),
         message=raw.get("message", ""),
+        started_at=raw.get("startedAt") or "",
         finished_at=raw.get("finishedAt") or "",
         memory=status.get(_LIMIT),
     )

@@ -1,7 +1,7 @@
 """This region's record by way of external-dns: an object that says what it answers, or none while nothing serves.
 
-Owns: the DNSEndpoint, and when it is withdrawn and returns. Must not know: other regions; who of them is answered is
-the DNS provider's affair.
+Owns: the DNSEndpoint, and when a record is withdrawn and returns. Must not know: how a Service says the same
+(dns_annotations.py); other regions: who of them is answered is the DNS provider's affair.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from ..api import conditions as kinds
 from ..api.base import seconds
 from ..api.conditions import Condition
-from ..api.dns import Dns, DnsStatus
+from ..api.dns import Dns, DnsStatus, ExternalDnsSource
 from ..api.reasons import Reason
 from . import build
 from .build import Raw, dig
@@ -34,13 +34,14 @@ def ref(parent: Raw) -> Ref:
 def references(parent: Raw) -> tuple[Ref, ...]:
     """The DNSEndpoint, while it is asked for or may be there."""
     told = read(DnsStatus, dig(parent, "status", "dns"))
-    asked = dig(parent, "spec", "zones", "dns", "externalDNS") is not None
-    return (ref(parent),) if asked or (told and told.records is None) else ()
+    asked = dig(parent, "spec", "zones", "dns", "externalDNS")
+    wanted = asked is not None and dig(asked, "source") != ExternalDnsSource.SERVICE
+    left = told is not None and told.records is None and told.source is not ExternalDnsSource.SERVICE
+    return (ref(parent),) if wanted or left else ()
 
 
-def trouble(observed: Observed) -> Cause | None:
-    """Why the DNSEndpoint cannot be written."""
-    where = ref(observed.parent)
+def trouble(observed: Observed, where: Ref) -> Cause | None:
+    """Why the record cannot be written there: into the DNSEndpoint, or onto the Service."""
     why = observed.unread.get(where)
     if why is Unread.NO_SUCH_KIND:
         said = f"the API server does not know DNSEndpoint of {API_VERSION}: external-dns's CRD is not installed"
@@ -48,7 +49,7 @@ def trouble(observed: Observed) -> Cause | None:
     if why is Unread.FORBIDDEN:
         return Cause(Reason.DNS_NOT_PERMITTED, f"the operator may not read DNSEndpoints of {API_VERSION}")
     refused = observed.rejected.get(where)
-    return Cause(Reason.DNS_NOT_PERMITTED, f"DNSEndpoint {where.name}: {refused.message}") if refused else None
+    return Cause(Reason.DNS_NOT_PERMITTED, f"{where.kind} {where.name}: {refused.message}") if refused else None
 
 
 def step(
@@ -117,6 +118,7 @@ def _told(wanted: Dns, answered: bool, known: DnsStatus, now: datetime) -> DnsSt
         moves=known.moves,
         hold_down=known.hold_down,
         why=known.why,
+        source=wanted.external_dns.source if wanted.external_dns else None,
     )
 
 

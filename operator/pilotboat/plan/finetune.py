@@ -2,8 +2,8 @@
 
 Owns: what children a FineTuneJob has. Must not know: how training is done, how it is told (finetune_status.py).
 
-The Job is made once and never edited, save `suspend` and the deadline: a Job's template cannot change. A Job deleted
-before its end is made again and continues from the last checkpoint, with what is left of backoffLimit and deadline.
+The Job is made once and never edited, save `suspend`, the deadline and backoffLimit: a Job's template cannot change. A
+Job deleted before its end is made again and continues from the last checkpoint, with what is left of both limits.
 
 So a lost pod (attempts.py) costs two writes: the status that says so, then the deletion of its Job, in the background
 and without force. The next pass finds no Job and makes one. Whenever the operator dies in between, what it finds says
@@ -36,7 +36,7 @@ from ..api.runtime import (
 from . import attempts, build, diagnose, outcome, pods, sources
 from .build import Raw, dig
 from .finetune_status import report
-from .finetune_view import TRAINER, View, finished, spent
+from .finetune_view import TRAINER, View, failed_before, finished, spent
 from .outcome import Cause
 from .types import Manifest, Observed, Plan, PlanSettings, Questions, Ref
 
@@ -141,13 +141,17 @@ def _children(view: View, spec: FineTuneJobSpec, settings: PlanSettings) -> list
     if job is None:
         made.append(_job(view, spec, needs, settings))
     elif not _over(job) and (changed := _changes(job, spec)):
-        made.append(build.respecified(job, build.numbered(labels.SPENT, spent(job)), **changed))
+        made.append(build.respecified(job, _used_up(spent(job), failed_before(job)), **changed))
     return made
 
 
 def _changes(job: Raw, spec: FineTuneJobSpec) -> dict[str, Any]:
     """What differs of the fields that a Job lets one change."""
-    wanted = {"suspend": spec.suspend, "activeDeadlineSeconds": _deadline(spec, spent(job))}
+    wanted = {
+        "suspend": spec.suspend,
+        "activeDeadlineSeconds": _deadline(spec, spent(job)),
+        "backoffLimit": _retries(spec, failed_before(job)),
+    }
     return {key: value for key, value in wanted.items() if (dig(job, "spec", key) or None) != (value or None)}
 
 
@@ -155,6 +159,16 @@ def _deadline(spec: FineTuneJobSpec, over: int) -> int | None:
     """What is left of the deadline to a Job after earlier ones."""
     asked = spec.active_deadline_seconds
     return max(1, asked - over) if asked else None
+
+
+def _retries(spec: FineTuneJobSpec, failures: int) -> int:
+    """What is left of backoffLimit to a Job after earlier ones."""
+    return max(0, spec.backoff_limit - failures)
+
+
+def _used_up(seconds: int, failures: int) -> dict[str, str]:
+    """The annotations that tell a Job's successors and its repair what earlier ones took."""
+    return build.numbered(labels.SPENT, seconds) | build.numbered(labels.FAILED, failures)
 
 
 def _over(job: Raw) -> bool:
@@ -201,7 +215,7 @@ def _job(view: View, spec: FineTuneJobSpec, needs: sources.Needs, settings: Plan
     if user.annotations:
         meta["annotations"] = dict(user.annotations)
     body: dict[str, Any] = {
-        "backoffLimit": max(0, spec.backoff_limit - view.failures),
+        "backoffLimit": _retries(spec, view.failures),
         "suspend": spec.suspend,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": _failure_rules()},
@@ -211,7 +225,7 @@ def _job(view: View, spec: FineTuneJobSpec, needs: sources.Needs, settings: Plan
     over = int(build.elapsed(begun, view.now)) if begun else 0
     if deadline := _deadline(spec, over):
         body["activeDeadlineSeconds"] = deadline
-    return build.child(parent, TRAINER, "batch/v1", "Job", name, {"spec": body}, build.numbered(labels.SPENT, over))
+    return build.child(parent, TRAINER, "batch/v1", "Job", name, {"spec": body}, _used_up(over, view.failures))
 
 
 def _failure_rules() -> list[dict[str, Any]]:

@@ -98,11 +98,10 @@ class View:
 
     @property
     def failures(self) -> int:
-        """Failures that count: of this Job, and those for which its backoffLimit is lower than what was asked for."""
-        if self.job is None or self.spec is None:
+        """Failures that count: of this Job and of those whose place it took."""
+        if self.job is None:
             return int(dig(self.parent, "status", "restarts") or 0)
-        earlier = self.spec.backoff_limit - int(dig(self.job, "spec", "backoffLimit") or 0)
-        return earlier + int(dig(self.job, "status", "failed") or 0)
+        return failed_before(self.job) + int(dig(self.job, "status", "failed") or 0)
 
     @property
     def started_at(self) -> str | None:
@@ -185,6 +184,11 @@ def finished(parent: Raw) -> bool:
 def spent(job: Raw | None) -> int:
     """Seconds of the deadline that earlier Jobs used up."""
     return build.number(job, labels.SPENT)
+
+
+def failed_before(job: Raw | None) -> int:
+    """Failures of earlier Jobs."""
+    return build.number(job, labels.FAILED)
 
 
 def _controller(pod: Raw) -> str | None:

@@ -4,6 +4,7 @@ Owns: when a probe runs in a rollout, and the step from its result to the rollou
 (probe.py), how counts are weighed (canary/).
 
 A gate that cannot be measured decides nothing: the canary waits without users, until it can be or somebody skips it.
+So does one whose figures say nothing, such as a load that was not sent as it was asked for.
 """
 
 from __future__ import annotations
@@ -41,14 +42,15 @@ class Look:
     """Why the canary has no users yet."""
 
 
-Judge = Callable[[ModelDeploymentSpec, ProbeResult], GateRecord]
+Judge = Callable[[ModelDeploymentSpec, ProbeResult], GateRecord | Cause]
+"""A cause is why the figures say nothing."""
 
 
 def before_users(
     observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, ready: bool, settings: PlanSettings
 ) -> Look:
     """The gates one after the other, once the canary has a ready replica and before it has any traffic."""
-    if not _before_users(state):
+    if not state.untried:
         return Look(state)
     done = {record.gate for record in state.gates}
     for kind, judge in _asked(spec):
@@ -89,11 +91,7 @@ def failed(state: RolloutStatus) -> str | None:
 def load_due(spec: ModelDeploymentSpec, state: RolloutStatus) -> bool:
     """Whether the load gate is still to be measured: until then nothing else may load the canary."""
     measured = any(record.gate == Kind.LOAD for record in state.gates)
-    return spec.rollout.analysis.load is not None and _before_users(state) and not measured
-
-
-def _before_users(state: RolloutStatus) -> bool:
-    return not (state.weight or state.step or state.forced or state.ungated)
+    return spec.rollout.analysis.load is not None and state.untried and not measured
 
 
 def _asked(spec: ModelDeploymentSpec) -> list[tuple[Kind, Judge]]:
@@ -115,15 +113,21 @@ def _measured(
     settings: PlanSettings,
 ) -> Look:
     due = _probe(observed, spec, state, kind)
-    found = probe.read(due.name(observed.parent), observed.children, observed.pods)
-    if found.state is State.MEASURED and found.result:
-        record = judge(spec, found.result)
+    name = due.name(observed.parent)
+    found = probe.read(name, observed.children, observed.pods)
+    said = (
+        judge(spec, found.result) if found.result else found.cause or Cause(Reason.ROLLING_OUT, "it is being measured")
+    )
+    if isinstance(said, GateRecord):
         more = before_users(
-            observed, spec, state.model_copy(update={"gates": [*state.gates, record]}), record.passed, settings
+            observed, spec, state.model_copy(update={"gates": [*state.gates, said]}), said.passed, settings
         )
-        return replace(more, waiting=more.waiting or Cause(Reason.ROLLING_OUT, record.message))
-    told = found.cause or Cause(Reason.ROLLING_OUT, "it is being measured")
-    waiting = Cause(told.reason, f"{kind} gate, before the canary has users: {told.message}")
+        return replace(more, waiting=more.waiting or Cause(Reason.ROLLING_OUT, said.message))
+    over = found.state in (State.MEASURED, State.FAILED)
+    again = f"; it is measured again when analysis.{kind} changes or Job {name} is deleted" if over else ""
+    waiting = Cause(said.reason, f"{kind} gate, before the canary has users: {said.message}{again}")
+    if over and probe.asked(name, observed.children) != due.config.to_json():
+        return Look(state, waiting=waiting)  # it goes, and what is asked now is measured
     return replace(_kept(observed, spec, state, due, settings), waiting=waiting)
 
 
@@ -172,12 +176,26 @@ def _quality(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord:
     return GateRecord(gate=Kind.QUALITY, passed=bool(said.passed), message=said.message)
 
 
-def _load(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord:
+def _load(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord | Cause:
+    """For the canary speaks only the load that was asked for; against it all that was sent on time.
+
+    Requests that were held back count as well borne: what is too much even so would be too much of the whole.
+    """
     asked, found = spec.rollout.analysis.load, result.load_test
     if asked is None or found is None:
         return GateRecord(gate=Kind.LOAD, passed=False, message="the probe measured no load")
     slow = found.first_token.p95
     limit, errors = float(asked.max_first_token_milliseconds), found.sent - found.ok
-    said = gates.load(found.sent, errors, float("inf") if slow is None else slow, limit, asked.max_errors_percent / 100)
-    behind = "" if found.kept_up else "; the generator could not keep up: the canary or the probe's node is too slow"
-    return GateRecord(gate=Kind.LOAD, passed=bool(said.passed), message=said.message + behind)
+    said = gates.load(
+        found.planned, errors, float("inf") if slow is None else slow, limit, asked.max_errors_percent / 100
+    )
+    on_time = found.late <= gates.FEW * found.planned
+    if said.passed is None:
+        return Cause(Reason.PROBE_FAILED, f"{said.message}: raise rollout.analysis.load.duration or qps")
+    if found.kept_up if said.passed else on_time:
+        return GateRecord(gate=Kind.LOAD, passed=said.passed, message=said.message)
+    return Cause(
+        Reason.PROBE_FAILED,
+        f"{found.held_back} of {found.planned} requests were held back and {found.late} sent late: that says nothing "
+        "of the canary under the load asked for; lower rollout.analysis.load.qps, or have more CPU free for the probe",
+    )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ..api.analysis import PERIOD, AnalysisState, Decision, Metric, QueryRecord, Verdict, Why
-from ..api.rollout import Analysis, RolloutStatus
+from ..api.rollout import Analysis, RolloutPhase, RolloutStatus
 from ..api.routing import Evidence
 from .build import elapsed, timestamp
 from .canary import memory
@@ -70,6 +70,15 @@ def _weighed(
     return grown, judge(grown, open_minute, asked, final, clock)
 
 
+def held(state: RolloutStatus) -> RolloutStatus:
+    """The rollout with what holds it now among all that ever did."""
+    decision = state.decision
+    judged = state.weight and not state.forced and state.phase not in (RolloutPhase.PROMOTING, RolloutPhase.ABORTED)
+    if decision is None or decision.verdict is not Verdict.HOLD or not judged or decision.why in state.held:
+        return state
+    return state.model_copy(update={"held": [*state.held, decision.why]})
+
+
 def joined(base: Decision, queries: Sequence[QueryRecord]) -> Decision:
     """The worse of what the statistics and the queries say; of two that are as bad, the statistics' cause.
 
@@ -96,6 +105,9 @@ def _without_statistics(judged: bool, now: datetime) -> Decision:
 
 def _steady(state: RolloutStatus, grown: AnalysisState, made: Decision, now: datetime) -> Decision:
     before = state.decision
+    if before and state.phase is RolloutPhase.PROMOTING and made.verdict is not Verdict.ABORT:
+        made = before.model_copy(update={"queries": made.queries})
+        return before if _gist(before) == _gist(made) else made  # what promoted it is what is told in the end
     if before is None or _gist(before) != _gist(made) or grown.cursor != state.analysis.cursor:
         return made
     return made if made.queries and elapsed(before.time, now) >= PERIOD else before

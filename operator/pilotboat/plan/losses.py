@@ -39,8 +39,6 @@ class Sight:
 
     up: bool
     """Whether any gateway reaches it."""
-    down_since: float = 0
-    """Unix time at which the last gateway took it out, where none reaches it."""
     canned: frozenset[str] = frozenset()
     """What came of canned inferences: why they failed, empty where one did not."""
 
@@ -84,9 +82,7 @@ def sights(observed: Observed, since: datetime | None) -> dict[str, Sight]:
 
 def _sight(seen: Sequence[Sighting]) -> Sight:
     canned = frozenset(each.canned for each in seen if each.canned is not None)
-    if any(each.up for each in seen):
-        return Sight(True, canned=canned)
-    return Sight(False, max(each.since for each in seen), canned)
+    return Sight(any(each.up for each in seen), canned)
 
 
 def look(observed: Observed, known: Sequence[LostNode], well_after: float, asks: bool, now: datetime) -> Losses:

@@ -5,9 +5,11 @@ Owns: reading the spec for that. Must not know: conditions, pods.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from ..api.model_deployment import Device, EngineType, ModelDeploymentSpec
+from . import sources
 
 
 def effective(spec: ModelDeploymentSpec) -> dict[str, Any]:
@@ -18,17 +20,23 @@ def effective(spec: ModelDeploymentSpec) -> dict[str, Any]:
     return filled
 
 
-def engine(spec: ModelDeploymentSpec, files: dict[str, str]) -> str:
-    """What Auto comes to for these files, by the server's own rule."""
+def engine(spec: ModelDeploymentSpec, files: Collection[str]) -> EngineType:
+    """What Auto comes to for these files, by the server's own rule; still Auto where none of them is a model's."""
     if spec.engine.type is not EngineType.AUTO:
         return spec.engine.type
-    gguf = any(name.endswith(".gguf") for name in files)
-    return EngineType.LLAMA_CPP if gguf else EngineType.TRANSFORMERS
+    if any(name.endswith(".gguf") for name in files):
+        return EngineType.LLAMA_CPP
+    return EngineType.TRANSFORMERS if any(name.endswith(".safetensors") for name in files) else EngineType.AUTO
 
 
 def unused(spec: ModelDeploymentSpec | None) -> str:
-    """In words, or nothing. A GPU may also come by podTemplate; `cpuThreads` acts beside a GPU too."""
-    if spec is None or "gpu_memory_fraction" not in spec.inference.model_fields_set:
+    """In words, or nothing. `cpuThreads` acts beside a GPU too."""
+    return "; ".join(filter(None, (_fraction(spec), _idle(spec)))) if spec else ""
+
+
+def _fraction(spec: ModelDeploymentSpec) -> str:
+    """A GPU may also come by podTemplate."""
+    if "gpu_memory_fraction" not in spec.inference.model_fields_set:
         return ""
     if _gpu(spec) and spec.inference.device is not Device.CPU:
         return ""
@@ -40,3 +48,26 @@ def _gpu(spec: ModelDeploymentSpec) -> bool:
     template = spec.pod_template
     extended = any("/" in name for name in template.resources.limits)
     return spec.gpu is not None or extended or template.runtime_class_name is not None
+
+
+def _idle(spec: ModelDeploymentSpec) -> str:
+    """GPUs that the engine will not use, which the server says too, and later. Fake uses none by its nature.
+
+    An image of the user's own may be able to do what ours is not, and has the word itself.
+    """
+    if spec.gpu is None or spec.engine.type is EngineType.FAKE:
+        return ""
+    asked = f"gpu.count: {spec.gpu.count}"
+    if spec.inference.device is Device.CPU:
+        return f"{asked} is held and not used: inference.device is cpu"
+    if spec.engine.image is not None:
+        return ""
+    kind = engine(spec, sources.named(spec.model))
+    if kind is EngineType.LLAMA_CPP:
+        return (
+            f"{asked} needs a llama.cpp built for GPUs, or the server does not start: that of Pilotboat's own image is "
+            "a build for CPUs. Give engine.image, serve safetensors, or leave gpu out"
+        )
+    if kind is EngineType.TRANSFORMERS and spec.gpu.count > 1:
+        return f"{asked} keeps the server from starting: Transformers computes on one GPU; set gpu.count to 1"
+    return ""

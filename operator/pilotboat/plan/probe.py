@@ -3,9 +3,10 @@
 Owns: the Job's and its ConfigMap's manifests, and reading the result back. Must not know: when a probe is due, what its
 figures mean for a rollout.
 
-A probe is made once: neither a changed configuration nor another image changes a Job that is there. Its pods are the
-ModelDeployment's for the store, and bear neither the server's component nor a revision, so that no selector of a
-Service, a Deployment or a budget has them, and nothing counts them as replicas.
+A probe is made once: neither a changed configuration nor another image changes a Job that is there; whoever wants
+another one lets it go (gates.py). Its pods are the ModelDeployment's for the store, and bear neither the server's
+component nor a revision, so that no selector of a Service, a Deployment or a budget has them, and nothing counts them
+as replicas.
 """
 
 from __future__ import annotations
@@ -137,6 +138,12 @@ def read(name: str, children: Iterable[Raw], pods: Iterable[Raw]) -> Outcome:
         if condition.get("status") == "True" and condition.get("type") in ("Failed", "Complete"):
             return Outcome(State.FAILED, cause=_why(name, condition, own))
     return Outcome(State.RUNNING, cause=diagnose.cause(own))
+
+
+def asked(name: str, children: Iterable[Raw]) -> str | None:
+    """The configuration that the probe of that name was made with."""
+    text: str | None = dig(build.named(children, "ConfigMap", name), "data", "probe.json")
+    return text
 
 
 def _controller(pod: Raw) -> str | None:

@@ -52,12 +52,15 @@ class Advance:
     look_again: timedelta | None = None
 
 
-def begin(stable: str, canary: str, now: datetime) -> RolloutStatus:
-    """A rollout of which nothing has happened yet."""
+def begin(stable: str, canary: str, now: datetime, weight: int = 0, borrowing: bool = False) -> RolloutStatus:
+    """A rollout of which nothing has happened yet, but that the canary may have traffic from before."""
     return RolloutStatus(
         phase=RolloutPhase.PROGRESSING,
         stable=stable,
         canary=canary,
+        weight=weight,
+        highest=weight,
+        borrowing=borrowing,
         started=timestamp(now),
         waiting_since=timestamp(now),
     )
@@ -78,6 +81,26 @@ def advance(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) ->
     if _overdue(state, spec, facts, now):
         return _give_up(state, spec, facts, _why_late(state, spec, facts))
     return Advance(_phased(state, spec, facts, now), made, _look_again(state, spec, now))
+
+
+def leave(state: RolloutStatus, facts: Facts) -> Advance:
+    """One look at a canary that another change has overtaken. It goes on serving what stable does not carry yet, unless
+    something speaks against it: then it goes at once, as any other.
+
+    No deadline ends that: to begin the next change is not worth an outage. A person may, by Abort.
+    """
+    if facts.canary.down or _failure(state, facts):
+        state = state.model_copy(update={"weight": 0})
+    if facts.starved and capacity.can_borrow(facts.want):  # the canary has what stable's pod waits for
+        state = state.model_copy(update={"borrowing": True})
+    at = Standing(facts.want, facts.stable, facts.canary, state.weight, 0, borrowing=state.borrowing)
+    made = capacity.back(at)
+    message = (
+        f"its {made.weight} % go back as replicas of {state.stable} become ready" if made.weight else "its pods go"
+    )
+    changes = {"weight": made.weight, "since": None, "waiting_since": None}
+    told = _told(state.model_copy(update=changes), RolloutPhase.DRAINING, f"another change came: {message}")
+    return Advance(told, made)
 
 
 def finished(state: RolloutStatus) -> bool:

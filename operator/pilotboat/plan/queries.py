@@ -1,11 +1,14 @@
-"""Queries of a user's own: what is asked of a Prometheus while a canary has traffic, and what each answer means.
+"""Queries of a user's own: what a Prometheus is asked before and while a canary has traffic, and what answers mean.
 
-Owns: the words filled in for $canary and its like, and the step from an answer to a QueryRecord. Must not know: who
-asks, nor how a record weighs beside the statistics (judgement.py).
+Owns: the words filled in for $canary and its like, whether the queries can be answered at all, and the step from an
+answer to a QueryRecord. Must not know: who asks, nor how a record weighs beside the statistics (judgement.py).
 
 A bound says nothing of chance. So a value that keeps it proves nothing and promotes nothing; one that does not holds
 the share, and gives the canary up when it stays so for several looks. What is no answer is neither good nor bad: it
 holds, and leaves the count of looks as it is.
+
+Before it has users a canary has no series, and need not have any. So stable then stands in its place: of what not even
+stable has a series, the canary will have none either, and would be held at its share for ever.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ from datetime import datetime
 
 from ..api.analysis import QueryRecord, Verdict, Why
 from ..api.prometheus import Prometheus, Query
+from ..api.reasons import Reason
 from ..api.rollout import RolloutPhase, RolloutStatus
 from . import outcome
 from .build import Raw, dig, digest, elapsed, timestamp
+from .outcome import Cause
 from .types import Answer, Observed, Questions
 
 STALE = 120.0
@@ -42,12 +47,13 @@ class _Seen:
 
 
 def questions(parent: Raw) -> Questions | None:
-    """What is to be asked now; nothing while no canary has traffic, nor of one that figures do not stop any more."""
+    """What is to be asked now; nothing while there is no canary, nor of one that figures do not stop any more."""
     wanted = outcome.read(Prometheus, dig(parent, "spec", "rollout", "analysis", "prometheus"))
     state = outcome.read(RolloutStatus, dig(parent, "status", "rollout")) if wanted else None
-    if wanted is None or state is None or not _judged(state):
+    if wanted is None or state is None or not (_judged(state) or _first(state)):
         return None
-    texts = (written(query, parent, state) for query in wanted.queries)
+    as_asked = _of_stable(state) if _first(state) else state
+    texts = (written(query, parent, as_asked) for query in wanted.queries)
     return Questions(wanted.url, tuple(dict.fromkeys(texts)), wanted.period_seconds, wanted.token_secret_ref)
 
 
@@ -58,18 +64,67 @@ def written(query: Query, parent: Raw, state: RolloutStatus) -> str:
     return _WORDS.sub(lambda found: str(words[found[1]]), query.query)
 
 
+def unanswered(state: RolloutStatus, wanted: Prometheus | None, observed: Observed, now: datetime) -> Cause | None:
+    """Why the canary is to have no users yet: the first query that cannot be answered for stable in its place.
+
+    The value itself says nothing here: not a number is an answer, and stable is not judged.
+    """
+    if wanted is None or not _first(state):
+        return None
+    answers = _answers(state, observed, now)
+    for number, query in enumerate(wanted.queries):
+        text = written(query, observed.parent, _of_stable(state))
+        seen = _seen(query, answers.get(text), _fresh(wanted.period_seconds), now)
+        if not seen.series:
+            place = ", with stable in the place of $canary" if text != written(query, observed.parent, state) else ""
+            where = f"rollout.analysis.prometheus.queries[{number}] ({query.name})"
+            return _untold(where, answers.get(text), seen, place, observed.parent["metadata"]["name"])
+    return None
+
+
+def _untold(where: str, answer: Answer | None, seen: _Seen, place: str, name: str) -> Cause:
+    if answer is None:
+        return Cause(Reason.ROLLING_OUT, f"{where}: {seen.words}")
+    skip = f"`pilotboat rollout skip {name}`"
+    if seen.why is Why.NOT_PERMITTED:
+        return Cause(Reason.PROMETHEUS_NOT_PERMITTED, f"{where}: {seen.words}; grant it, or {skip}")
+    if answer.trouble or answer.values:
+        return Cause(Reason.QUERY_UNANSWERED, f"{where}: {seen.words}; mend it, or {skip}")
+    mend = "correct the metric's name and labels, append `or vector(0)` where no series means 0"
+    return Cause(Reason.QUERY_UNANSWERED, f"{where}: no series{place}: {mend}, or {skip}")
+
+
 def look(state: RolloutStatus, wanted: Prometheus | None, observed: Observed, now: datetime) -> tuple[QueryRecord, ...]:
     """A record for each query, in the order of the spec; none where nothing is asked."""
     if wanted is None or not _judged(state):
         return ()
-    began = datetime.fromisoformat(state.started) if state.started else now
-    answers = {answer.query: answer for answer in observed.answers if answer.at >= began}
+    answers = _answers(state, observed, now)
     known = {record.name: record for record in state.decision.queries} if state.decision else {}
     made = []
     for query in wanted.queries:
         text = written(query, observed.parent, state)
         made.append(_record(query, text, known.get(query.name), answers.get(text), wanted.period_seconds, now))
     return tuple(made)
+
+
+def _answers(state: RolloutStatus, observed: Observed, now: datetime) -> dict[str, Answer]:
+    """By query as it was asked, those of this rollout."""
+    began = datetime.fromisoformat(state.started) if state.started else now
+    return {answer.query: answer for answer in observed.answers if answer.at >= began}
+
+
+def _fresh(period: float) -> float:
+    """Seconds in which an answer says something."""
+    return 2 * period + LATE
+
+
+def _of_stable(state: RolloutStatus) -> RolloutStatus:
+    """As if stable were the canary."""
+    return state.model_copy(update={"canary": state.stable})
+
+
+def _first(state: RolloutStatus) -> bool:
+    return state.phase is not RolloutPhase.ABORTED and state.untried
 
 
 def _judged(state: RolloutStatus) -> bool:
@@ -81,7 +136,7 @@ def _record(
 ) -> QueryRecord:
     mark = digest([text, query.min, query.max])[:8]
     known = before if before and before.digest == mark else None
-    fresh = 2 * period + LATE
+    fresh = _fresh(period)
     if answer is None and known and elapsed(known.looked, now) <= fresh:
         return known  # an operator that has just begun: what the last one saw is not old yet
     seen = _seen(query, answer, fresh, now)

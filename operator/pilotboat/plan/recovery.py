@@ -1,7 +1,8 @@
 """What is lost of a ModelDeployment, what stands in for it, and what is told of that.
 
 Owns: status.recovery and status.zones from one pass to the next, the condition ZonesHealthy, and the events of a loss
-in order. Must not know: how losses (losses.py), zones (zones.py) and times (timeline.py) are found, Deployments.
+in order. Must not know: how losses (losses.py, faults.py), zones (zones.py) and times (timeline.py) are found,
+Deployments.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from ..api import labels
 from ..api.conditions import Condition
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.reasons import Reason
-from ..api.recovery import Fault, RecoveryStatus, ZoneState, ZoneStatus
-from . import build, diagnose, losses, outcome, readiness, timeline, zones
+from ..api.recovery import RecoveryStatus, ZoneState, ZoneStatus
+from ..api.traffic import Traffic
+from . import build, diagnose, faults, losses, outcome, readiness, timeline, zones
 from .build import Raw, dig
 from .losses import Losses
 from .outcome import Cause
@@ -84,10 +86,15 @@ def _without_device_faults(observed: Observed) -> Observed:
 
 
 def wants_evidence(parent: Raw) -> bool:
-    """While a node of ours is suspect or a zone is to return: only a gateway knows whether its replicas serve."""
-    known = outcome.read(RecoveryStatus, dig(parent, "status", "recovery"))
-    suspect = known is not None and any(node.well_since is None for node in known.nodes)
-    return suspect or zones.returns(outcome.read_all(ZoneStatus, dig(parent, "status", "zones")))
+    """While a node of ours is suspect or a zone is to return: only a gateway knows whether its replicas serve.
+
+    And from a pod's loss on, until it is known when the last gateway took it out.
+    """
+    known = outcome.read(RecoveryStatus, dig(parent, "status", "recovery")) or RecoveryStatus()
+    suspect = any(node.well_since is None for node in known.nodes)
+    through_gateways = dig(parent, "spec", "traffic") in (None, Traffic.GATEWAY)
+    unmoved = through_gateways and any(map(timeline.waits_for_gateways, known.open))
+    return suspect or unmoved or zones.returns(outcome.read_all(ZoneStatus, dig(parent, "status", "zones")))
 
 
 def lost_nodes(parent: Raw) -> set[str]:
@@ -120,26 +127,23 @@ def record(
 
     `unplaced`: of the replicas wanted, spares that find no place: all is whole without them.
     """
-    before, last, whole = seen.known, seen.known.last, want - unplaced
-    found = timeline.detected(seen.losses, seen.zones, seen.known, seen.known_zones, observed, whole, rolling, now)
-    if found is not None:
-        last = found
-    if last is not None and last.ready_at is None:
-        last = timeline.followed(last, seen.losses, observed, whole, now)
-    done = last is not None and last.ended_since(before.last)
+    before, whole = seen.known, want - unplaced
+    found = faults.going_on(seen.losses, seen.zones, before, seen.known_zones, observed, whole, rolling, now)
+    told = timeline.followed(found, seen.losses.nodes, observed, whole, now) if found else before.faults
     new = RecoveryStatus(
         nodes=list(seen.losses.nodes),
         stand_ins=seen.extra(observed, want) or None,
-        last=last,
-        count=before.count + done,
+        beside=told[:-1],
+        last=told[-1] if told else None,
     )
+    new = new.model_copy(update={"count": before.count + len(new.ended_since(before))})
     return new if new != RecoveryStatus() else None
 
 
 def events(seen: Recovery, new: RecoveryStatus | None) -> tuple[Event, ...]:
     """The story, in order: what was lost, where its traffic went, when all was well again."""
-    old, last = seen.known.last, new.last if new else None
-    return (*_begun(old, last), *_of_zones(seen), *_over(old, last))
+    told = new or RecoveryStatus()
+    return (*_begun(seen.known, told), *_of_zones(seen), *_over(seen.known, told))
 
 
 def condition(
@@ -215,16 +219,18 @@ def _of_zone(zone: ZoneStatus, old: ZoneStatus | None) -> Iterator[Event]:
         yield Event("Normal", Reason.ZONES_UP, f"zone {zone.name} has its whole share of the requests again")
 
 
-def _begun(old: Fault | None, new: Fault | None) -> Iterator[Event]:
+def _begun(old: RecoveryStatus, new: RecoveryStatus) -> Iterator[Event]:
     """A zone's loss is told by its state."""
-    if new is None or new.same(old) or new.fault == Reason.ZONE_LOST:
-        return
-    told = f"{new.subject} took {new.replicas} of the replicas; others are asked for, and nothing is deleted"
-    words = told if new.fault in (Reason.NODE_LOST, Reason.GPU_FAULT) else f"{new.subject} does not serve any more"
-    yield Event("Warning", Reason(new.fault), words)
+    for fault in new.begun_since(old):
+        words = f"{fault.subject} does not serve any more"
+        if fault.fault in (Reason.NODE_LOST, Reason.GPU_FAULT):
+            took = f"{fault.subject} took {fault.replicas} of the replicas"
+            words = f"{took}; others are asked for, and nothing is deleted"
+        if fault.fault != Reason.ZONE_LOST:
+            yield Event("Warning", Reason(fault.fault), words)
 
 
-def _over(old: Fault | None, new: Fault | None) -> Iterator[Event]:
-    if new is not None and new.ready_at and new.ended_since(old):
-        took = build.elapsed(new.detected_at, datetime.fromisoformat(new.ready_at))
-        yield Event("Normal", Reason.RECOVERED, f"after {new.fault} of {new.subject}: whole again in {took:.0f} s")
+def _over(old: RecoveryStatus, new: RecoveryStatus) -> Iterator[Event]:
+    for fault in new.ended_since(old):
+        took = build.elapsed(fault.detected_at, datetime.fromisoformat(fault.ready_at or fault.detected_at))
+        yield Event("Normal", Reason.RECOVERED, f"after {fault.fault} of {fault.subject}: whole again in {took:.0f} s")

@@ -44,6 +44,11 @@ class Revision:
         """Replicas known not to be ready."""
         return self.replicas - self.serving if self.known else 0
 
+    @property
+    def down(self) -> bool:
+        """Whether it is known to serve nothing; what is not known is no proof of that."""
+        return self.known and not self.serving
+
 
 @dataclass(frozen=True)
 class Step:
@@ -56,6 +61,11 @@ class Step:
     def done(self) -> bool:
         """Whether nothing is left of the older revisions."""
         return not any(self.others.values())
+
+    @property
+    def ended(self) -> frozenset[str]:
+        """Older revisions of which nothing is left."""
+        return frozenset(name for name, replicas in self.others.items() if not replicas)
 
 
 def step(want: int, target: Revision, others: Sequence[Revision], starved: bool = False, surge: int = SURGE) -> Step:

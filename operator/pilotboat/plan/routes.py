@@ -130,9 +130,17 @@ def revisions(observed: Observed, target: str) -> list[str]:
     return list(dict.fromkeys([target, *found, *filter(None, left)]))
 
 
-def lanes(observed: Observed, names: Sequence[str], weights: Mapping[str, int] | None = None) -> list[Lane]:
-    """The lanes of these revisions, newest first; `weights` are a canary's, in per cent, else ready replicas decide."""
-    ready = {name: sum(map(diagnose.ready, build.of_revision(observed.pods, name))) for name in names}
+def lanes(
+    observed: Observed,
+    names: Sequence[str],
+    weights: Mapping[str, int] | None = None,
+    ending: Collection[str] = (),
+) -> list[Lane]:
+    """The lanes of these revisions, newest first; `weights` are a canary's, in per cent, else ready replicas decide:
+    those of `ending` revisions, which go with this pass, only where there are no others."""
+    serving = {name: sum(map(diagnose.ready, build.of_revision(observed.pods, name))) for name in names}
+    staying = {name: 0 if name in ending else count for name, count in serving.items()}
+    ready = staying if any(staying.values()) else serving
     if weights is not None:
         names = list(dict.fromkeys([*names, *weights]))
     wanted = weights or {}
@@ -161,7 +169,8 @@ def copies(spec: ModelDeploymentSpec, state: RolloutStatus | None) -> Copies | N
     if spec.routing.mirror is None:
         return None
     percent, slots = spec.routing.mirror.percent, spec.inference.batch_size
-    judged = state is not None and state.phase not in (RolloutPhase.ABORTED, RolloutPhase.PROMOTING)
+    over = (RolloutPhase.ABORTED, RolloutPhase.PROMOTING, RolloutPhase.DRAINING)
+    judged = state is not None and state.phase not in over
     if state is None or not judged or gates.load_due(spec, state):
         return Copies(percent=percent)
     return Copies(percent=percent, revision=state.canary, room=slots // 2 if state.weight else slots)
@@ -209,6 +218,12 @@ def selector(name: str, revision: str | None = None) -> dict[str, str]:
     """What selects the server pods of a ModelDeployment, or of one revision."""
     chosen = {labels.INSTANCE: name, labels.COMPONENT: SERVER}
     return chosen | ({labels.REVISION: revision} if revision else {})
+
+
+def unchanged(service: Raw, annotations: Mapping[str, str]) -> Manifest:
+    """The Service that callers know as it stands, save its annotations: of its spec the fields that are ours."""
+    foreign = dict.fromkeys(set(service["spec"]) - {"selector", "ports", "trafficDistribution"})
+    return build.respecified(service, annotations, **foreign)
 
 
 def _endpoints(parent: Raw, lane: Lane) -> Manifest:

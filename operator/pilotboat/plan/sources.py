@@ -121,6 +121,18 @@ def describe(source: ModelSource | BaseSource) -> str:
     return f"ftj/{chosen.name}" if kind == "fineTuneJob" else f"pvc/{chosen.claim_name}/{chosen.path or ''}".rstrip("/")
 
 
+def named(model: ServedModel) -> list[str]:
+    """Files that the spec itself names, as names, paths or globs; what the source has besides only fetch will tell."""
+    source, found = model.source, list(model.digests)
+    if source.hugging_face:
+        found += source.hugging_face.files or []
+    if source.http:
+        found.append(_file_name(source.http.urls[0]))
+    if source.pvc and source.pvc.path:
+        found.append(source.pvc.path)
+    return found
+
+
 def _tuned(job: Raw) -> Served | Cause:
     """Base and adapter (or the tuned model itself) of a complete FineTuneJob."""
     name = dig(job, "metadata", "name")

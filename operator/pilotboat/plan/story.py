@@ -1,4 +1,4 @@
-"""What is news about a canary, as events: begun, at a step's weight, promoted, given up, overtaken.
+"""What is news about a canary, as events: begun, at a step's weight, held, promoted, given up, overtaken.
 
 Owns: the events of a rollout with steps. Must not know: conditions (outcome.py) or how it is decided (course.py).
 
@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..api.analysis import Decision
 from ..api.reasons import Reason
 from ..api.rollout import Rollout, RolloutPhase, RolloutRecord, RolloutStatus
 from . import outcome
 from .build import Raw, dig
-from .course import Course
+from .canary import words
+from .course import BY_REQUEST, Course
 from .types import Event
+
+_OVER = (RolloutPhase.ABORTED, RolloutPhase.DRAINING)
 
 
 def told(parent: Raw, spec: Rollout, course: Course) -> tuple[Event, ...]:
@@ -26,16 +30,18 @@ def told(parent: Raw, spec: Rollout, course: Course) -> tuple[Event, ...]:
 
 def _ended(record: RolloutRecord) -> Event:
     if record.outcome == "Promoted":
-        return Event("Normal", Reason.ROLLOUT_PROMOTED, f"revision {record.revision} has all the traffic")
+        asked = ", by request" if record.message == BY_REQUEST else ""
+        message = f"revision {record.revision} has all the traffic{asked}"
+        return Event("Normal", Reason.ROLLOUT_PROMOTED, _with_figures(message, record.decision))
     if record.outcome == "Aborted":
-        return Event("Warning", Reason.CANARY_ROLLED_BACK, outcome.shortened(record.message))
+        return Event("Warning", Reason.CANARY_ROLLED_BACK, _with_figures(record.message, record.decision))
     return Event("Normal", Reason.ROLLOUT_SUPERSEDED, f"canary {record.revision} is given up: {record.message}")
 
 
 def _under_way(before: RolloutStatus | None, spec: Rollout, state: RolloutStatus | None) -> Iterator[Event]:
-    if state is None or state.phase is RolloutPhase.ABORTED:
+    if state is None or state.phase in _OVER:
         return
-    new = before is None or _identity(before) != _identity(state) or before.phase is RolloutPhase.ABORTED
+    new = before is None or _identity(before) != _identity(state) or before.phase in _OVER
     if new:
         weights = ", ".join(str(step.weight) for step in spec.steps)
         message = f"revision {state.canary} is a canary beside {state.stable}: {weights} % of the traffic, then all"
@@ -46,6 +52,14 @@ def _under_way(before: RolloutStatus | None, spec: Rollout, state: RolloutStatus
         asks = ", then until somebody approves" if step.approval else ""
         message = f"step {state.step + 1} of {len(spec.steps)}: revision {state.canary} has {state.weight} %"
         yield Event("Normal", Reason.ROLLOUT_STEP, f"{message} of the traffic, for {step.hold}{asks}")
+
+    held = [] if new or before is None else before.held
+    if state.decision and set(state.held) > set(held):
+        yield Event("Normal", Reason.CANARY_HOLDING, _with_figures(state.decision.message, state.decision))
+
+
+def _with_figures(message: str, decision: Decision | None) -> str:
+    return outcome.shortened(f"{message}; {words.recorded(decision)}" if decision else message)
 
 
 def _identity(state: RolloutStatus) -> tuple[str, str, str | None]:

@@ -1,6 +1,7 @@
-"""When a loss was found, its traffic moved, its replacement made, and all whole again.
+"""When a loss's traffic moved, its replacement was made, and all was whole again.
 
-Owns: Fault: how it is begun and how its times are read off gateways and pods. Must not know: who tells it.
+Owns: how a Fault's times are read off gateways and pods. Must not know: which losses there are (faults.py), who tells
+of them.
 
 Times are those of the API server and of kubelets, as pods have them, and of the gateways: whole seconds. How long it
 warmed up says a server itself, by way of a gateway.
@@ -11,90 +12,70 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from ..api.reasons import Reason
-from ..api.recovery import Fault, RecoveryStatus, Split, ZoneState, ZoneStatus
+from ..api.recovery import Fault, LostNode, Split
 from . import diagnose
 from .build import Raw, condition, dig, made, parsed, timestamp
-from .losses import Losses, sights
+from .faults import POD, parts
 from .types import Observed
 
 
-def detected(
-    lost: Losses,
-    zones: Sequence[ZoneStatus],
-    known: RecoveryStatus,
-    known_zones: Sequence[ZoneStatus],
-    observed: Observed,
-    want: int,
-    rolling: bool,
-    now: datetime,
-) -> Fault | None:
-    """A loss that status does not tell of yet. A zone's takes the place of its nodes'."""
-    was_lost = {zone.name for zone in known_zones if zone.state is ZoneState.LOST}
-    for zone in zones:
-        if zone.state is ZoneState.LOST and zone.name not in was_lost:
-            since = min((n.since for n in lost.nodes if n.zone == zone.name and n.counted), default=zone.since)
-            return Fault(fault=Reason.ZONE_LOST, subject=f"zone {zone.name}", replicas=zone.failing, detected_at=since)
-    counted = {node.name for node in known.nodes if node.counted}
-    for node in lost.nodes:
-        if node.counted and node.name not in counted:
-            subject = f"node {node.name}"
-            return Fault(fault=node.fault, subject=subject, replicas=len(node.pods), detected_at=node.since)
-    return None if rolling or lost.failing else _of_a_pod(known, observed, want, now)
+def followed(
+    faults: Sequence[Fault], nodes: Sequence[LostNode], observed: Observed, want: int, now: datetime
+) -> list[Fault]:
+    """Losses that go on, with what has become known of them since: all are over when all is whole, and not before.
+
+    Each is told of a replacement of its own, the newest of the one that came last.
+    """
+    ready = sorted(filter(diagnose.ready, observed.pods), key=_ready_at)
+    told = [_with_moves(fault, nodes, observed) for fault in faults]
+    if len(ready) < want:
+        return told
+    over = []
+    whole_at, starts = _ready_at(ready[-1]) if ready else timestamp(now), list(ready)
+    for fault in reversed(told):
+        start = next((pod for pod in reversed(starts) if _began(pod) >= fault.detected_at), None)
+        if start is not None:
+            starts.remove(start)
+        seconds = _split(start, observed) if start is not None else None
+        over.append(fault.model_copy(update={"ready_at": max(whole_at, fault.detected_at), "seconds": seconds}))
+    return over[::-1]
 
 
-def _of_a_pod(known: RecoveryStatus, observed: Observed, want: int, now: datetime) -> Fault | None:
-    """Fewer replicas serve than when status was written, and it was whole then."""
-    whole = str(dig(observed.parent, "status", "ready")).startswith(f"{want}/") and want > 0
-    open_fault = known.last is not None and known.last.ready_at is None
-    missing = want - sum(diagnose.ready(pod) for pod in observed.pods)
-    if not whole or open_fault or missing <= 0:
+def waits_for_gateways(fault: Fault) -> bool:
+    """Whether it is a pod's, and gateways have not said yet that they send it nothing more."""
+    return fault.traffic_moved_at is None and fault.subject.startswith(POD)
+
+
+def _with_moves(fault: Fault, nodes: Sequence[LostNode], observed: Observed) -> Fault:
+    moved = fault.traffic_moved_at or _moved(fault, nodes, observed)
+    replaced = fault.replaced_at or min(
+        (at for at in map(made, observed.pods) if at >= fault.detected_at), default=None
+    )
+    return fault.model_copy(update={"traffic_moved_at": moved, "replaced_at": replaced})
+
+
+def _moved(fault: Fault, nodes: Sequence[LostNode], observed: Observed) -> str | None:
+    """When the last gateway took the last of the replicas out.
+
+    With a node a gateway may be lost, for whose word nobody waits; of a pod each one must have told.
+    """
+    least = max(1, observed.gateway.replicas) if fault.subject.startswith(POD) else 1
+    names = [each.removeprefix(POD) for each in parts(fault.subject, nodes) if each.startswith(POD)]
+    taken_out = [_taken_out(name, observed, fault.detected_at) for name in names]
+    if not names or any(len(times) < least for times in taken_out):
         return None
-    for pod in observed.pods:
-        if diagnose.ready(pod):
-            continue
-        name = pod["metadata"]["name"]
-        if not diagnose.lasting(pod):
-            return Fault(fault=Reason.POD_LOST, subject=f"pod {name}", replicas=missing, detected_at=timestamp(now))
-        ended = [e for e in diagnose.endings(pod) if e.container != diagnose.FETCH]
-        if ended and (dig(pod, "status", "phase") == "Running"):
-            at = max(e.finished_at for e in ended) or timestamp(now)
-            return Fault(fault=Reason.PROCESS_DIED, subject=f"pod {name}", replicas=missing, detected_at=at)
-        if dig(pod, "status", "phase") == "Running" and _was_ready(pod):
-            subject = f"pod {name}"
-            return Fault(fault=Reason.POD_UNREADY, subject=subject, replicas=missing, detected_at=timestamp(now))
-    return Fault(fault=Reason.POD_LOST, subject="a pod", replicas=missing, detected_at=timestamp(now))
+    return timestamp(datetime.fromtimestamp(max(map(max, taken_out)), UTC))
 
 
-def _was_ready(pod: Raw) -> bool:
-    """A pod that never was ready has been so since it was made."""
-    said = condition(pod, "Ready")
-    return bool(said) and dig(said, "lastTransitionTime") != dig(pod, "metadata", "creationTimestamp")
-
-
-def followed(fault: Fault, lost: Losses, observed: Observed, want: int, now: datetime) -> Fault:
-    """The fault with what has become known of it since."""
-    moved = fault.traffic_moved_at or _moved(fault, lost, observed)
-    since = parsed(fault.detected_at) or now
-    new = [pod for pod in observed.pods if (born := parsed(made(pod))) and born >= since]
-    replaced = fault.replaced_at or min(map(made, new), default=None)
-    changes: dict[str, object] = {"traffic_moved_at": moved, "replaced_at": replaced}
-    ready = [pod for pod in observed.pods if diagnose.ready(pod)]
-    if len(ready) >= want:
-        last = max(ready, key=_ready_at, default=None)
-        at = max(_ready_at(last), fault.detected_at) if last else timestamp(now)
-        fresh = last if last and _ready_at(last) >= fault.detected_at else None  # else spares took it up
-        changes |= {"ready_at": at, "seconds": _split(fresh, observed) if fresh else None}
-    return fault.model_copy(update=changes)
-
-
-def _moved(fault: Fault, lost: Losses, observed: Observed) -> str | None:
-    """When the last gateway took the last lost replica out."""
-    seen = sights(observed, parsed(fault.detected_at))
-    downs = [seen[name].down_since for name in lost.pods if name in seen and not seen[name].up]
-    if not downs or len(downs) < len(lost.pods):
-        return None
-    return timestamp(datetime.fromtimestamp(max(downs), UTC))
+def _taken_out(pod: str, observed: Observed, since: str) -> list[float]:
+    """When each gateway that has answered since then took it out; nothing while one of them reaches it."""
+    after = datetime.fromisoformat(since)
+    heard = [each for each, at in zip(observed.evidence, observed.evidence_at, strict=True) if at >= after]
+    seen = [each.replicas[pod] for each in heard if pod in each.replicas]
+    if any(each.up for each in seen):
+        return []
+    gone = [each.left[pod] for each in heard if pod in each.left and pod not in each.replicas]
+    return [*gone, *(each.since for each in seen)]
 
 
 def _split(pod: Raw, observed: Observed) -> Split:
@@ -119,6 +100,12 @@ def _split(pod: Raw, observed: Observed) -> Split:
         load=load,
         warm=warm,
     )
+
+
+def _began(pod: Raw) -> str:
+    """When it was made, or last started anew in its place."""
+    main = _container(pod, "containerStatuses")
+    return dig(main, "state", "running", "startedAt") or "" if dig(main, "restartCount") else made(pod)
 
 
 def _between(before: datetime | None, after: datetime | None) -> float | None:

@@ -80,6 +80,8 @@ class GatewayState:
     """Reason and words of what keeps it from being available, where that is known."""
     ports: Mapping[int, str] = field(default_factory=dict)
     """Who has which port: the older ModelDeployment where several claim one."""
+    replicas: int = 0
+    """How many of it take requests."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ RECORD = MetricRecord(
     stable_over=9,
     evidence=2.5,
     abort_at=150,
+    likelihood=-1.5,
     promote_at=-2.2,
     message="",
 )
@@ -40,7 +41,12 @@ BEYOND = QueryRecord(
 )
 EMPTY = BEYOND.model_copy(update={"name": "empty", "why": Why.NO_ANSWER, "value": None, "max": None, "min": 1.0})
 DECISION = Decision(
-    verdict=Verdict.CONTINUE, why=Why.MORE_TO_COME, time="", message="", metrics=[RECORD], queries=[BEYOND, EMPTY]
+    verdict=Verdict.CONTINUE,
+    why=Why.MORE_TO_COME,
+    time="1970-01-01T00:01:40Z",
+    message="",
+    metrics=[RECORD],
+    queries=[BEYOND, EMPTY],
 )
 STATE = RolloutStatus(phase=RolloutPhase.PROGRESSING, stable="a", canary="b", weight=25, decision=DECISION)
 WHO = {"namespace": "ns", "name": "chat"}
@@ -54,6 +60,9 @@ WHOLE = {
     ("over", ("metric", "errors"), ("revision", "stable")): 9,
     ("evidence", ("metric", "errors")): 2.5,
     ("abort_at", ("metric", "errors")): 150,
+    ("likelihood", ("metric", "errors")): -1.5,
+    ("promote_at", ("metric", "errors")): -2.2,
+    ("decision_timestamp_seconds",): 100,
     ("query_verdict", ("query", "wrong"), ("verdict", "Hold"), ("why", "BeyondBound")): 1,
     ("query_value", ("query", "wrong")): 0.2,
     ("query_bound", ("bound", "max"), ("query", "wrong")): 0.05,
@@ -106,9 +115,10 @@ ABORTED = STATE.model_copy(update={"phase": RolloutPhase.ABORTED, "weight": 0})
         (None, {}),
         ({"phase": "Progressing"}, {}),
         ({"phase": "Dancing", "stable": "a", "canary": "b"}, {}),
+        (STATE.model_copy(update={"decision": DECISION.model_copy(update={"time": "soon"})}).wire(), {}),
         (ABORTED.wire(), {("phase", ("phase", "Aborted")): 1, ("weight_percent",): 0}),
     ],
-    ids=["over", "another shape", "another version", "given up"],
+    ids=["over", "another shape", "another version", "another's time", "given up"],
 )
 def test_series_go_when_the_rollout_does(after: Any, left: dict[Any, float]) -> None:
     page = Page()

@@ -93,6 +93,7 @@ def test_users_are_woken_when_it_comes_or_goes_and_not_in_between(gateways: Gate
     assert gateways.put(DEPLOYMENT, deployment(1)) == {GATEWAY, key("a"), key("b")}
     assert gateways.state("ns").available
     assert gateways.put(DEPLOYMENT, deployment(2)) == {GATEWAY}
+    assert gateways.state("ns").replicas == 2
     assert gateways.drop(DEPLOYMENT, deployment(2)) == {GATEWAY, key("a"), key("b")}
     assert not gateways.state("ns").available
 

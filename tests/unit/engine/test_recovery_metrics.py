@@ -57,5 +57,32 @@ def test_the_next_is_another() -> None:
     assert told(None, DONE, NEXT)["ready"] == (2, 50)
 
 
+def test_of_losses_beside_one_another_each_is_told_once() -> None:
+    seen = Recoveries(registry := CollectorRegistry())
+    other = {"fault": "PodLost", "subject": "pod p", "detectedAt": "2026-05-01T12:00:10Z"}
+    over = other | {"readyAt": "2026-05-01T12:00:20Z", "seconds": {"load": 2.0}}
+    story = [
+        {"last": BEGUN},
+        {"beside": [MADE], "last": other},
+        {"beside": [DONE], "last": over, "count": 2},
+        {"beside": [DONE], "last": over, "count": 2, "standIns": 1},
+        {"last": NEXT, "count": 3},
+    ]
+    for before, after in itertools.pairwise(story):
+        seen.see({"recovery": before}, {"recovery": after})
+
+    def value(what: str, fault: str) -> float | None:
+        return registry.get_sample_value(f"pilotboat_recovery_seconds_{what}", {"fault": fault, "until": "ready"})
+
+    assert (value("count", "NodeLost"), value("sum", "NodeLost")) == (2, 50)
+    assert (value("count", "PodLost"), value("sum", "PodLost")) == (1, 10)
+    assert registry.get_sample_value("pilotboat_recovery_part_seconds_count", {"fault": "PodLost", "part": "load"}) == 1
+
+
+def test_a_loss_in_whose_place_there_is_a_greater_one_is_not_told() -> None:
+    zone = {"fault": "ZoneLost", "subject": "zone b", "detectedAt": BEGUN["detectedAt"]}
+    assert told(BEGUN, zone, zone | {"readyAt": "2026-05-01T12:00:20Z"})["ready"] == (0, 0), "of the node"
+
+
 def test_a_status_that_cannot_be_read_is_nobodys_recovery() -> None:
     assert told({"fault": 7}, {"nonsense": 1})["ready"] == (0, 0)

@@ -81,3 +81,25 @@ def test_a_pod_once_ready_stays_until_it_ends_whatever_its_node_says() -> None:
     boards = table.arrange({"chat": route("a")}, places(a=[1]), {})
     unready = {"a": {f"192.0.2.{n}:80": Endpoint(f"192.0.2.{n}", 80, f"pod-{n}", False) for n in (1, 2)}}
     assert seated(table.arrange({"chat": route("a")}, unready, boards)["chat"]) == {"a": {"pod-1"}}
+
+
+def test_when_a_pod_lost_its_seat_is_remembered_until_it_has_one_again() -> None:
+    a, b = ("chat", "a"), ("chat", "b")
+    known = table.left({}, {a, b}, {b}, 100.0)
+    assert known == {a: 100.0}
+    assert table.left(known, {b}, {b}, 200.0) == {a: 100.0}
+    assert table.left(known, {b}, {a}, 300.0) == {b: 300.0}
+
+
+def test_of_those_who_left_the_latest_are_remembered() -> None:
+    old = {("chat", f"pod-{n}"): float(n) for n in range(table.LEFT)}
+    known = table.left(old, {("chat", "new")}, set(), 1000.0)
+    assert len(known) == table.LEFT
+    assert known[("chat", "new")] == 1000.0
+    assert ("chat", "pod-0") not in known
+
+
+def test_who_sits_is_told_with_his_deployment_and_who_drains_is_not() -> None:
+    boards = table.arrange({"chat": route("a")}, places(a=[1, 2]), {})
+    boards = table.arrange({"chat": route("a")}, places(a=[2]), boards)
+    assert table.seated(boards) == {("chat", "pod-2")}

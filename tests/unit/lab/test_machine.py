@@ -49,6 +49,12 @@ def test_a_lack_is_one_sentence_with_its_way_out(bad: Facts, named: str) -> None
     assert "\n" not in problem
 
 
+def test_whoever_builds_images_asks_for_more_disk() -> None:
+    (problem,) = machine.problems(replace(GOOD, free_gib=10), needed_gib=27)
+    assert problem.startswith("27 GiB of free disk are needed")
+    assert "there are 10.0" in problem
+
+
 def test_the_facts_of_this_machine_can_be_found_out() -> None:
     found = machine.facts()
     assert found.system

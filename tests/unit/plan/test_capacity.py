@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotboat.api.rollout import Surge
-from pilotboat.plan.capacity import Standing, carries, move, need
+from pilotboat.plan.capacity import Standing, back, carries, move, need
 from pilotboat.plan.rollout import Revision
 
 weights = st.integers(0, 100)
@@ -108,3 +108,32 @@ def test_stable_always_stays_whole_under_always() -> None:
     at = Standing(4, Revision("s", 4, 4), Revision("c", 2, 2), 0, 50, Surge.ALWAYS)
     assert move(at).stable == 4
     assert move(replace(at, canary=Revision("c", 0, 0))).canary == 2
+
+
+@given(st.integers(1, 12), goals, st.sampled_from(Surge), st.booleans())
+def test_what_was_given_comes_back_as_stable_can_take_it(
+    want: int, steps: list[int], surge: Surge, borrowing: bool
+) -> None:
+    borrowing = borrowing and want > 1
+    world = World(want, room=2 * want, surge=surge, borrowing=borrowing)
+    for goal in filter(lambda goal: goal < 100, steps):
+        while world.go(goal):
+            pass
+    world.room = max(world.stable + world.canary, want)
+    before = None
+    while before != (before := (world.stable, world.canary, world.weight)):
+        at = replace(
+            world.standing(0), stable=Revision("s", world.stable, min(world.stable, world.room - world.canary))
+        )
+        made = back(at)
+        assert at.stable.serving >= need(100 - made.weight, at.whole) or made.weight == world.weight
+        assert made.canary >= need(made.weight, at.whole)
+        assert (made.weight, made.canary) <= (world.weight, world.canary)
+        assert world.stable <= made.stable
+        world.stable, world.canary, world.weight = made.stable, made.canary, made.weight
+    assert before == (want, 0, 0)
+
+
+def test_a_goal_below_the_weight_takes_no_replica_that_the_weight_needs() -> None:
+    at = Standing(8, Revision("s", 5, 5), Revision("c", 4, 4), 50, 10)
+    assert (move(at).canary, move(at).weight) == (4, 50)

@@ -12,10 +12,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from pilotboat.api.analysis import Decision, Verdict
 from pilotboat.api.crd import MODEL_DEPLOYMENT
 from pilotboat.api.routing import Evidence, Minute, Route
 from pilotboat.plan import spares
 from pilotboat.plan.build import dig
+from pilotboat.plan.canary.words import recorded
 from pilotboat.plan.types import Observed, Plan
 from unit.plan.cluster import Cluster
 from unit.plan.world import check_schema, condition, types
@@ -65,6 +67,11 @@ class Canary(Cluster):
         return [each for each in told if each[0].startswith("Rollout") or each[0] == "CanaryRolledBack"]
 
     @property
+    def holds(self) -> list[str]:
+        """Events of holds, in order."""
+        return [event.message for event in self.events if event.reason == "CanaryHolding"]
+
+    @property
     def replicas(self) -> dict[str, int]:
         return {
             d["metadata"]["name"].removeprefix("chat-"): n for d in self.deployments if (n := d["spec"]["replicas"])
@@ -105,6 +112,8 @@ def test_a_healthy_canary_is_walked_up_and_promoted() -> None:
     assert types(cluster.status)["Ready"] == "True"
     (record,) = cluster.status["rollouts"]
     assert (record["outcome"], record["revision"], record["stable"]) == ("Promoted", new, cluster.first)
+    assert (record["decision"]["verdict"], record["decision"]["why"]) == ("Promote", "AsGood")
+    assert record["message"] == record["decision"]["message"] == "the canary is as good as stable in every metric"
 
 
 def test_a_failing_canary_is_given_up_and_the_fix_begins_anew() -> None:
@@ -135,8 +144,69 @@ def test_the_events_tell_a_promotion_in_order_and_once() -> None:
         ("RolloutStarted", f"revision {new} is a canary beside {cluster.first}: 10, 50 % of the traffic, then all"),
         ("RolloutStep", f"step 1 of 2: revision {new} has 10 % of the traffic, for 1m"),
         ("RolloutStep", f"step 2 of 2: revision {new} has 50 % of the traffic, for 10m"),
-        ("RolloutPromoted", f"revision {new} has all the traffic"),
+        ("RolloutPromoted", f"revision {new} has all the traffic; {recorded(decided(cluster))}"),
     ]
+    (metric,) = decided(cluster).metrics
+    assert metric.likelihood is not None
+    assert metric.likelihood <= metric.promote_at
+    for figure in (
+        f"n {metric.canary}",
+        f"likelihood {metric.likelihood:g} of {metric.promote_at:g}",
+        "errors Promote",
+    ):
+        assert figure in cluster.story[-1][1]
+
+
+def test_what_decided_stays_of_the_last_canary_alone() -> None:
+    cluster = Canary()
+    bad = cluster.push(7)
+    cluster.failing.add(bad)
+    cluster.settle()
+    while cluster.status["rollout"]["phase"] != "Aborted":
+        cluster.minute()
+    abort = decided(cluster)
+    assert abort.verdict is Verdict.ABORT
+    (told,) = (message for reason, message in cluster.story if reason == "CanaryRolledBack")
+    assert told == f"{cluster.status['rollout']['message']}; {recorded(abort)}"
+    cluster.push(8)
+    cluster.settle()
+    assert decided(cluster) == abort, "a canary under way takes nothing from the last one's record"
+    cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "action": {"verb": "Promote", "id": "1"}})
+    cluster.settle()
+    forced, before = cluster.status["rollouts"]
+    assert (forced["message"], "decision" in forced, "decision" in before) == ("promoted by request", True, False)
+    assert cluster.story[-1][1].startswith(f"revision {forced['revision']} has all the traffic, by request; verdict ")
+    check_schema(MODEL_DEPLOYMENT, cluster.status)
+
+
+def test_a_canary_that_never_had_traffic_leaves_no_decision() -> None:
+    cluster = Canary()
+    cluster.push(7)
+    cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "action": {"verb": "Abort", "id": "1"}})
+    cluster.settle()
+    (record,) = cluster.status["rollouts"]
+    assert (record["weight"], "decision" in record) == (0, False)
+    assert cluster.story[-1] == ("CanaryRolledBack", "aborted by request")
+
+
+def test_the_first_hold_of_each_kind_is_told_with_its_figures() -> None:
+    cluster = Canary(steps=[{"weight": 50, "hold": "1m"}])
+    cluster.push(7)
+    cluster.settle()
+    for requests in (0, 0, 20, 20, 0, 0):
+        cluster.minute(requests)
+    assert cluster.status["rollout"]["held"] == ["NoData", "TooFewRequests"]
+    holds = [each for each in cluster.holds if "; verdict " in each]
+    assert [message.partition("; verdict ")[2].partition(" at ")[0] for message in holds] == [
+        "Hold (NoData)",
+        "Hold (TooFewRequests)",
+    ]
+    assert "errors Hold: n 10 beside 10, evidence 1 of 50, likelihood " in holds[1]
+
+
+def decided(cluster: Canary) -> Decision:
+    """What stands in the record of the canary that was over last."""
+    return Decision.model_validate(cluster.status["rollouts"][0]["decision"])
 
 
 def test_the_events_tell_what_was_given_up_overtaken_and_tried_again() -> None:

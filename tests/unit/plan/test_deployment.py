@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -295,6 +296,25 @@ def test_a_source_that_is_not_there_is_named(spec: Raw, ref: Ref, found: Raw | N
         assert says(told, kind)[:2] == ("False", reason)
     assert told.status is not None
     assert "url" not in told.status
+
+
+@pytest.mark.parametrize("tuned", [False, True], ids=["its own model", "a tuned model's base"])
+def test_the_hubs_token_comes_to_fetch_alone_under_the_name_that_its_configuration_tells(tuned: bool) -> None:
+    gated = {"huggingFace": {"repo": "org/gated", "tokenSecretRef": {"name": "hub", "key": "read"}}}
+    output = {"type": "Adapter", "claimName": "qa-output", "path": "qa/adapter"}
+    job = {
+        "metadata": {"name": "qa"},
+        "spec": {"base": {"source": gated}},
+        "status": {"conditions": [{"type": "Complete", "status": "True"}], "output": output},
+    }
+    spec = deployment_spec(**(TUNED if tuned else {"model": {"source": gated}}))
+    found = plan(spec=spec, references={build.fine_tune_job(NAMESPACE, "qa"): job} if tuned else {})
+    item = json.loads(applied(found, "ConfigMap")["data"]["fetch.json"])["items"][0]
+    assert (item["name"], item["tokenEnv"]) == ("model", "HF_TOKEN_MODEL")
+    pod = applied(found, "Deployment")["spec"]["template"]["spec"]
+    token = {"name": "HF_TOKEN_MODEL", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "read"}}}
+    assert [c.get("env") for c in pod["initContainers"]] == [[token]]
+    assert not any("HF_TOKEN" in str(container) for container in pod["containers"])
 
 
 def test_a_tuned_model_is_served_from_its_base_as_it_was_resolved() -> None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pilotboat.api.crd import KINDS
 from pilotboat.api.dns import Dns, DnsStatus
-from pilotboat.plan import PLANNERS, external_dns
+from pilotboat.plan import PLANNERS, dns_annotations, external_dns
 from pilotboat.plan.dns_records import Beat, State, beat_of, reading, state_of
 from pilotboat.plan.types import Observed, Plan, Ref, Refusal, RegionState, Rejection, Unread
 from unit.plan.world import NOW, SETTINGS, Pod, Raw, check_schema, condition, deployment_spec, observed, parent
@@ -24,6 +24,7 @@ RFC2136: Raw = {"server": "192.0.2.53", "zone": "example.org", "tsig": {"name": 
 DNS: Raw = {"hostname": "chat.example.org", "region": "east", "targets": ["192.0.2.1", "2001:db8::1"]}
 SHARED = DNS | {"rfc2136": RFC2136}
 EXTERNAL = DNS | {"externalDNS": {"providerSpecific": {"aws/failover": "PRIMARY"}}}
+ANNOTATED = DNS | {"externalDNS": EXTERNAL["externalDNS"] | {"source": "Service"}}
 
 
 def planned(dns: Raw | None, state: RegionState | None = None, status: Raw | None = None, **more: Any) -> Plan:
@@ -99,29 +100,44 @@ def test_records_that_still_have_to_go_stay_in_status_until_they_are_gone() -> N
 
 
 ENDPOINT = Ref(external_dns.API_VERSION, "DNSEndpoint", "ml", "chat")
+SERVICE = Ref("v1", "Service", "ml", "chat")
+BOTH = pytest.mark.parametrize("dns", [EXTERNAL, ANNOTATED], ids=["DNSEndpoint", "Service"])
 
 
 class Exported:
     """A ModelDeployment by way of external-dns over time; `serves` is what Available says."""
 
-    def __init__(self) -> None:
+    def __init__(self, dns: Raw | None = EXTERNAL) -> None:
         self.now = NOW
         self.status: Raw | None = None
         self.live: Raw | None = None
+        self.service: Raw | None = None
+        self.dns = dns
+        self.spec: Raw = {"traffic": "Direct"}
+
+    @property
+    def annotations(self) -> Raw:
+        assert self.service is not None
+        found: Raw = self.service["metadata"].get("annotations", {})
+        return found
+
+    @property
+    def there(self) -> bool:
+        """Whether external-dns finds a record of this region."""
+        return self.live is not None or bool(self.annotations)
 
     def after(self, seconds: float, serves: bool) -> Plan:
         self.now += timedelta(seconds=seconds)
-        zones = {"zones": {"dns": EXTERNAL}, "traffic": "Direct"}
-        made = parent("ModelDeployment", "chat", deployment_spec(**zones), status=copy.deepcopy(self.status))
+        spec = deployment_spec(**self.spec, **({"zones": {"dns": self.dns}} if self.dns else {}))
+        made = parent("ModelDeployment", "chat", spec, status=copy.deepcopy(self.status))
         pods = [Pod("chat-1", revision="any").serving()] if serves else []
-        seen: Observed = observed(made, pods, references={ENDPOINT: self.live})
+        live = {ref: self.live for ref in PLANNER.references(made) if ref == ENDPOINT}
+        seen: Observed = observed(made, pods, [self.service] if self.service else [], references=live)
         plan = PLANNER.plan(seen, SETTINGS, self.now)
         self.status = plan.status
-        for manifest in plan.apply:
-            if Ref.of(manifest) == ENDPOINT:
-                self.live = manifest
-        if ENDPOINT in plan.delete:
-            self.live = None
+        applied = {Ref.of(manifest): manifest for manifest in plan.apply}
+        self.live = None if ENDPOINT in plan.delete else applied.get(ENDPOINT, self.live)
+        self.service = applied.get(SERVICE, self.service)
         return plan
 
 
@@ -145,28 +161,131 @@ def test_the_record_comes_with_the_first_replica_and_is_withdrawn_after_a_while(
     assert (ready(plan)["status"], ready(plan)["reason"]) == ("False", "DnsWithdrawn")
 
 
-def test_the_record_returns_after_the_hold_down_which_doubles() -> None:
-    world = Exported()
+@BOTH
+def test_the_record_returns_after_the_hold_down_which_doubles(dns: Raw) -> None:
+    world = Exported(dns)
     world.after(0, True)
     for hold in (300, 600, 1200, 2400, 3600, 3600):
         world.after(60, False)
         world.after(15, False)
         world.after(1, True)
         world.after(hold - 1, True)
-        assert world.live is None
+        assert not world.there
         world.after(1, True)
-        assert world.live is not None
+        assert world.there
 
 
-def test_twenty_minutes_of_flapping_move_the_record_twice_at_most() -> None:
-    world = Exported()
+@BOTH
+def test_twenty_minutes_of_flapping_move_the_record_twice_at_most(dns: Raw) -> None:
+    world = Exported(dns)
     world.after(0, True)
     changes = 0
     for number in range(120):
-        before = world.live is None
+        before = world.there
         world.after(10, number // 3 % 2 == 1)
-        changes += before != (world.live is None)
+        changes += before != world.there
     assert changes <= 2
+
+
+def test_on_the_service_the_record_comes_with_the_first_replica_and_is_withdrawn_after_a_while() -> None:
+    world = Exported(ANNOTATED)
+    assert ready(world.after(0, False))["reason"] == "DnsStarting"
+    assert world.annotations == {}
+    plan = world.after(5, True)
+    assert plan.status is not None
+    check_schema(MDEP, plan.status)
+    assert (ready(plan)["reason"], plan.status["dns"]["source"]) == ("DnsAnswered", "Service")
+    for prefix in ("external-dns.alpha.kubernetes.io", "external-dns.kubernetes.io"):
+        assert {
+            name.partition("/")[2]: v for name, v in world.annotations.items() if name.startswith(f"{prefix}/")
+        } == {
+            "hostname": "chat.example.org",
+            "target": "192.0.2.1,2001:db8::1",
+            "ttl": "5",
+            "set-identifier": "east",
+            "aws-failover": "PRIMARY",
+        }
+    plan = world.after(60, False)
+    assert world.annotations
+    assert plan.requeue_after is not None
+    assert plan.requeue_after <= timedelta(seconds=15)
+    plan = world.after(15, False)
+    assert world.annotations == {}
+    assert (ready(plan)["status"], ready(plan)["reason"]) == ("False", "DnsWithdrawn")
+    assert world.live is None
+
+
+def test_providers_fields_have_the_names_that_external_dns_reads() -> None:
+    whole = "external-dns.alpha.kubernetes.io/cloudflare-proxied"
+    fields = {"aws/health-check-id": "1", "webhook/a.b": "2", whole: "true"}
+    made = dns_annotations.of(
+        Dns.model_validate(DNS | {"externalDNS": {"source": "Service", "providerSpecific": fields}})
+    )
+    said = ("hostname", "target", "ttl", "set-identifier", "aws-health-check-id", "webhook-a.b")
+    assert set(made) == {prefix + name for prefix in dns_annotations.PREFIXES for name in said} | {whole}
+
+
+@BOTH
+def test_a_spec_that_cannot_be_served_still_lets_the_record_be_withdrawn(dns: Raw) -> None:
+    world = Exported(dns)
+    world.after(0, True)
+    before = world.service
+    assert before is not None
+    before["spec"] |= {"clusterIP": "10.0.0.7", "type": "ClusterIP"}
+    world.spec["inference"] = {"batchSize": 0}
+    assert condition(world.after(5, True).status, "SpecValid")["status"] == "False"
+    assert world.there
+    world.after(5, False)
+    plan = world.after(15, False)
+    assert not world.there
+    assert ready(plan)["reason"] == "DnsWithdrawn"
+    applied = [manifest["spec"] for manifest in plan.apply if Ref.of(manifest) == SERVICE]
+    ours = {key: before["spec"][key] for key in ("selector", "ports")}
+    assert applied == ([ours] if dns is ANNOTATED else []), "what others have set is not taken over"
+
+
+@BOTH
+def test_a_zones_dns_that_cannot_be_read_withdraws_nothing(dns: Raw) -> None:
+    world = Exported(dns)
+    world.after(0, True)
+    world.dns = dns | {"ttl": 0}
+    plan = world.after(5, True)
+    assert world.there
+    assert ready(plan)["reason"] == "DnsAnswered"
+
+
+def test_the_record_goes_from_one_source_to_the_other_and_is_not_left_behind() -> None:
+    world = Exported()
+    world.after(0, True)
+    world.dns = ANNOTATED
+    world.after(5, True)
+    assert world.live is None
+    assert world.annotations
+    made = parent("ModelDeployment", "chat", deployment_spec(zones={"dns": ANNOTATED}), status=world.status)
+    assert ENDPOINT not in PLANNER.references(made), "its CRD need not be there"
+    world.dns = EXTERNAL
+    world.after(5, True)
+    assert world.live is not None
+    assert world.annotations == {}
+
+
+@BOTH
+def test_without_zones_dns_the_record_goes(dns: Raw) -> None:
+    world = Exported(dns)
+    world.after(0, True)
+    world.dns = None
+    plan = world.after(5, True)
+    assert not world.there
+    assert plan.status is not None
+    assert "dns" not in plan.status
+
+
+def test_from_annotations_to_a_name_server_of_ones_own() -> None:
+    world = Exported(ANNOTATED)
+    world.after(0, True)
+    world.dns = SHARED
+    world.after(5, True)
+    assert not world.there
 
 
 @pytest.mark.parametrize(
@@ -185,7 +304,26 @@ def test_a_refused_record_is_no_fault_of_the_pods() -> None:
     assert "DNSEndpoint" not in str(condition(plan.status, "Ready"))
 
 
+def test_a_service_that_is_refused_is_told_as_it_is() -> None:
+    rejected = {SERVICE: Rejection(Refusal.NAME_TAKEN, "was made by somebody else")}
+    plan = planned(ANNOTATED, pods=[Pod("chat-1", revision="any").serving()], rejected=rejected)
+    assert ready(plan)["reason"] == "DnsNotPermitted"
+    assert ready(plan)["message"] == "Service chat: was made by somebody else"
+    assert condition(plan.status, "Ready")["reason"] == "NameTaken"
+
+
+def by_service(*names: str) -> Raw:
+    return DNS | {"externalDNS": {"source": "Service", "providerSpecific": dict.fromkeys(names, "x")}}
+
+
 BAD: list[tuple[Raw, str]] = [
+    *(
+        (by_service("aws/weight", bad), "providerSpecific: with source Service only")
+        for bad in ("alias", "aws/", "aws/a/b")
+    ),
+    (by_service("ibmcloud/proxied"), "providerSpecific: with source Service only"),
+    (by_service("external-dns.kubernetes.io/hostname"), "providerSpecific: with source Service only"),
+    (DNS | {"externalDNS": {"source": "Ingress"}}, "'DNSEndpoint' or 'Service'"),
     (DNS, "exactly one of rfc2136, externalDNS"),
     (DNS | {"rfc2136": RFC2136, "externalDNS": {}}, "exactly one of rfc2136, externalDNS"),
     (SHARED | {"hostname": "chat.example.net"}, "hostname must be in rfc2136.zone"),

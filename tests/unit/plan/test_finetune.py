@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -390,3 +391,21 @@ def test_whatever_is_seen_status_is_sound_and_stays_the_same(
     for order in itertools.islice(itertools.permutations(pods), 6):
         mixed = observed(made, list(order), children, references=DATA)
         assert planner.plan(mixed, SETTINGS, NOW).status == first.status
+
+
+def test_base_and_dataset_have_a_token_each_and_the_trainer_has_none() -> None:
+    def gated(secret: str) -> Raw:
+        return {"source": {"huggingFace": {"repo": "org/gated", "tokenSecretRef": {"name": secret}}}}
+
+    made = planned(None, spec=job_spec(base=gated("for-base"), dataset=gated("for-rows")))
+    manifests = {manifest["kind"]: manifest for manifest in made.apply}
+    items = json.loads(manifests["ConfigMap"]["data"]["fetch.json"])["items"]
+    tokens = {"base": "HF_TOKEN_BASE", "dataset": "HF_TOKEN_DATASET"}
+    assert {item["name"]: item["tokenEnv"] for item in items} == tokens
+    pod = manifests["Job"]["spec"]["template"]["spec"]
+    (fetch,) = pod["initContainers"]
+    assert fetch["env"] == [
+        {"name": "HF_TOKEN_BASE", "valueFrom": {"secretKeyRef": {"name": "for-base", "key": "token"}}},
+        {"name": "HF_TOKEN_DATASET", "valueFrom": {"secretKeyRef": {"name": "for-rows", "key": "token"}}},
+    ]
+    assert not any("HF_TOKEN" in str(container) for container in pod["containers"])

@@ -165,7 +165,13 @@ def test_failures_count_over_all_jobs_and_lost_nodes_do_not() -> None:
     assert told["restarts"] == 2
     (job,) = jobs(passed(None, [], told))
     assert job["spec"]["backoffLimit"] == 1
-    live["spec"]["backoffLimit"], live["status"] = 1, {"failed": 1}
+    assert job["metadata"]["annotations"] == {labels.FAILED: "2"}
+    live = {**job, "metadata": {**job["metadata"], "uid": "uid-job"}, "status": {"failed": 1}}
+    assert jobs(passed(live, [], told)) == [], "and what is left is not set back to what was asked for at first"
+    live["spec"] = job["spec"] | {"backoffLimit": 99}
+    (repaired,) = jobs(passed(live, [], told))
+    assert repaired["spec"]["backoffLimit"] == 1
+    assert repaired["metadata"]["annotations"] == {labels.FAILED: "2"}, "what an apply leaves out would be taken away"
     later = passed(live, [], told).status
     assert later is not None
     assert later["restarts"] == 3

@@ -16,6 +16,11 @@ QUALITY = {"quality": {"minEqual": 0.8}}
 LOAD = {"load": {"qps": 10, "duration": "30s", "maxFirstTokenMilliseconds": 500}}
 
 
+HELD_BACK = {"held_back": 100, "kept_up": False}
+HANGING = {"held_back": 236, "kept_up": False}
+LATE = {"late": 30, "kept_up": False}
+
+
 def gated(**analysis: Any) -> tuple[Canary, str]:
     cluster = Canary(analysis={**OFF, **analysis})
     new = cluster.push(7)
@@ -60,16 +65,11 @@ def quality(new: str, exact: int, itself: int = 20) -> ProbeResult:
     )
 
 
-def load(new: str, p95: float, ok: int = 300) -> ProbeResult:
-    found = LoadResult(
-        planned=300,
-        sent=300,
-        ok=ok,
-        first_token=Quantiles(count=ok, p95=p95),
-        asked_qps=10,
-        achieved_qps=10,
-        kept_up=True,
-    )
+def load(new: str, p95: float, ok: int | None = None, **sent: Any) -> ProbeResult:
+    """Of 300 requests, all sent on time and answered where nothing else is said."""
+    counts = {"planned": 300, "sent": 300 - sent.get("held_back", 0), "kept_up": True} | sent
+    borne = counts["sent"] if ok is None else ok
+    found = LoadResult(ok=borne, first_token=Quantiles(count=borne, p95=p95), asked_qps=10, achieved_qps=10, **counts)
     return ProbeResult(canary=new, load_test=found)
 
 
@@ -93,8 +93,10 @@ def test_gates_are_measured_one_after_the_other_and_before_any_user() -> None:
         (QUALITY, "quality", lambda new: quality(new, 10), "quality gate: 10 of 20 answers equal"),
         (LOAD, "load", lambda new: load(new, 900), "load gate: P95 900 ms of 500"),
         (LOAD, "load", lambda new: load(new, 100, ok=200), "100 of 300 failed"),
+        (LOAD, "load", lambda new: load(new, 900, **HELD_BACK), "P95 900 ms of 500"),
+        (LOAD, "load", lambda new: load(new, 100, ok=0, **HANGING), "64 of 300 failed"),
     ],
-    ids=["other answers", "slow", "failing"],
+    ids=["other answers", "slow", "failing", "slow at less than was asked", "hanging"],
 )
 def test_a_gate_not_passed_gives_the_canary_up_unseen(analysis: Any, kind: str, result: Any, words: str) -> None:
     cluster, new = gated(**analysis)
@@ -103,6 +105,58 @@ def test_a_gate_not_passed_gives_the_canary_up_unseen(analysis: Any, kind: str, 
     assert words in cluster.status["rollout"]["message"]
     assert (cluster.shares, cluster.replicas) == ({cluster.first: 1000}, {cluster.first: 4})
     assert cluster.status["rollouts"][0]["weight"] == 0
+
+
+UNSENT = {
+    "late": (lambda new: load(new, 100, **LATE), "0 of 300 requests were held back and 30 sent late", "load.qps"),
+    "late and slow": (lambda new: load(new, 900, **LATE), "30 sent late: that says nothing of the canary", "CPU"),
+    "late and failing": (lambda new: load(new, 100, ok=0, **LATE), "30 sent late", "CPU"),
+    "held back": (lambda new: load(new, 100, **HELD_BACK), "100 of 300 requests were held back", "load.qps"),
+    "too short": (lambda new: load(new, 100, planned=92, sent=92), "92 requests, 100 are needed", "load.duration"),
+}
+
+
+@pytest.mark.parametrize("case", UNSENT.values(), ids=UNSENT)
+def test_a_load_that_was_not_sent_neither_passes_nor_gives_the_canary_up(case: Any) -> None:
+    result, words, way_out = case
+    cluster, new = gated(**LOAD)
+    measured(cluster, f"chat-{new}-load", result(new))
+    ready = condition(cluster.status, "Ready")
+    assert ready["reason"] == "ProbeFailed"
+    assert words in ready["message"]
+    assert way_out in ready["message"]
+    assert (cluster.shares, cluster.status["rollout"].get("gates", [])) == ({cluster.first: 1000}, [])
+    assert jobs(cluster) == [f"chat-{new}-load"]
+    skip(cluster)
+    assert cluster.shares == {new: 100, cluster.first: 900}
+
+
+@pytest.mark.parametrize("failed", [False, True], ids=["not sent", "failed"])
+def test_a_gate_that_could_not_be_measured_is_measured_again_as_soon_as_something_else_is_asked(failed: bool) -> None:
+    cluster, new = gated(**LOAD)
+    name = f"chat-{new}-load"
+    if failed:
+        measured(cluster, name, None, "ProbeFailed", 64)
+    else:
+        measured(cluster, name, load(new, 100, **LATE))
+    (before,) = (
+        raw["metadata"]["uid"] for ref, raw in cluster.objects.items() if (ref.kind, ref.name) == ("Job", name)
+    )
+    rollout = cluster.parent["spec"]["rollout"]
+    cluster.edit(rollout={**rollout, "analysis": {**OFF, "load": LOAD["load"] | {"qps": 5}}})
+    cluster.settle()
+    (after,) = (raw["metadata"]["uid"] for ref, raw in cluster.objects.items() if (ref.kind, ref.name) == ("Job", name))
+    assert after != before
+    assert condition(cluster.status, "Ready")["reason"] == "RollingOut"
+    cluster.probes.clear()
+    measured(cluster, name, load(new, 100))
+    assert cluster.shares == {new: 100, cluster.first: 900}
+
+
+def skip(cluster: Canary) -> None:
+    rollout = cluster.parent["spec"]["rollout"]
+    cluster.edit(rollout={**rollout, "action": {"verb": "Skip", "id": "1"}})
+    cluster.settle()
 
 
 def test_what_stable_does_not_repeat_is_not_asked_of_the_canary() -> None:
@@ -116,9 +170,7 @@ def test_a_gate_that_cannot_be_measured_decides_nothing_and_can_be_skipped() -> 
     measured(cluster, f"chat-{new}-quality", None, "ProbeFailed", 64)
     assert condition(cluster.status, "Ready")["reason"] == "ProbeFailed"
     assert cluster.shares == {cluster.first: 1000}
-    rollout = cluster.parent["spec"]["rollout"]
-    cluster.edit(rollout={**rollout, "action": {"verb": "Skip", "id": "1"}})
-    cluster.settle()
+    skip(cluster)
     assert cluster.shares == {new: 100, cluster.first: 900}
     assert cluster.status["rollout"]["step"] == 0
 

@@ -144,18 +144,6 @@ def test_a_clock_that_jumps_back_only_waits_longer(jump: int) -> None:
     assert found.pods == ({"p"} if jump < AFTER else frozenset())
 
 
-def test_the_last_gateways_word_is_when_traffic_had_moved() -> None:
-    observed = Observed(
-        {},
-        evidence=(
-            Evidence(gateway="a", now=0, replicas={"p": Sighting(up=False, since=100)}),
-            Evidence(gateway="b", now=0, replicas={"p": Sighting(up=False, since=103)}),
-        ),
-        evidence_at=(NOW, NOW),
-    )
-    assert losses.sights(observed, None)["p"].down_since == 103
-
-
 def test_what_came_of_canned_inferences_is_told_with_the_sight() -> None:
     told = [
         Evidence(gateway=name, now=0, replicas={"p": Sighting(up=True, since=100, canned=canned)})

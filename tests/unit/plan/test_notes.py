@@ -25,6 +25,7 @@ GPU = {"podTemplate": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}
         ({"inference": HALF, "gpu": {"count": 1}}, False),
         ({"inference": HALF, **GPU}, False),
         ({"inference": HALF, "podTemplate": {"runtimeClassName": "nvidia"}}, False),
+        ({"inference": HALF | {"device": "cpu"}}, True),
         ({"inference": HALF | {"device": "cpu"}, "gpu": {"count": 1}}, True),
     ],
 )
@@ -33,6 +34,64 @@ def test_a_setting_without_effect_is_told(changes: dict[str, Any], told: bool) -
     note = notes.unused(ModelDeploymentSpec.model_validate(spec))
     assert bool(note) is told
     assert says(plan(spec=spec), "SpecValid") == ("True", "Valid", note)
+
+
+def served(gpus: int, *files: str, engine: dict[str, str] | None = None, **inference: Any) -> dict[str, Any]:
+    source = {"huggingFace": {"repo": "a/b", **({"files": list(files)} if files else {})}}
+    changes = {"model": {"source": source}, "engine": engine or {}, "inference": inference}
+    return changes | ({"gpu": {"count": gpus}} if gpus else {})
+
+
+URL = {"http": {"urls": ["https://example/a/m.gguf?key=1"], "sha256": "0" * 64}}
+CLAIM = {"pvc": {"claimName": "weights", "path": "m.gguf"}}
+UNKNOWN_FILES = {"pvc": {"claimName": "weights"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (served(1, "*.gguf", "*.jinja"), "that of Pilotboat's own image is a build for CPUs"),
+        (served(1, engine={"type": "LlamaCpp"}), "engine.image"),
+        (served(1, "*.gguf", engine={"type": "LlamaCpp", "image": "mine:cuda"}), ""),
+        (served(0, "*.gguf"), ""),
+        (served(1, "*.gguf", device="cpu"), "inference.device is cpu"),
+        (served(1, "*.gguf", device="cuda"), "build for CPUs"),
+        (
+            served(2, "*.gguf", engine={"type": "LlamaCpp", "image": "mine:cuda"}, device="cpu"),
+            "inference.device is cpu",
+        ),
+        (served(1) | {"model": {"source": URL}}, "build for CPUs"),
+        (served(1) | {"model": {"source": CLAIM}}, "build for CPUs"),
+        (served(1) | {"model": {"source": UNKNOWN_FILES, "digests": {"m.gguf": "0" * 64}}}, "build for CPUs"),
+        (served(8) | {"model": {"source": UNKNOWN_FILES}}, ""),
+        (served(8), ""),
+        (served(8, "*"), ""),
+        (served(1, "*.safetensors", "*.json"), ""),
+        (served(2, "*.safetensors", "*.json"), "Transformers computes on one GPU"),
+        (served(2, engine={"type": "Transformers"}), "set gpu.count to 1"),
+        (served(2, engine={"type": "Transformers", "image": "mine:many"}), ""),
+        (served(2, engine={"type": "Fake"}), ""),
+        (served(2, engine={"type": "Fake"}, device="cpu"), ""),
+    ],
+)
+def test_gpus_that_the_engine_cannot_use_are_told_before_a_pod_runs(changes: dict[str, Any], words: str) -> None:
+    status, reason, told = says(plan(spec=deployment_spec(**changes)), "SpecValid")
+    assert (status, reason) == ("True", "Valid")
+    assert words in told
+    assert bool(told) is bool(words)
+
+
+def test_all_that_has_no_effect_is_told() -> None:
+    told = says(plan(spec=deployment_spec(**served(1, "*.gguf", device="cpu", **HALF))), "SpecValid")[2]
+    assert "inference.gpuMemoryFraction" in told
+    assert "gpu.count" in told
+
+
+@pytest.mark.parametrize(("gpu", "given"), [(None, None), ({}, {"count": 1}), ({"count": 2}, {"count": 2})])
+def test_the_server_is_told_of_the_gpus_it_was_given(gpu: dict[str, Any] | None, given: dict[str, Any] | None) -> None:
+    spec = deployment_spec() if gpu is None else deployment_spec(gpu=gpu)
+    server = json.loads(applied(plan(spec=spec), "ConfigMap")["data"]["server.json"])
+    assert server.get("gpu") == given
 
 
 @pytest.mark.parametrize("given", [None, 2048, 512])

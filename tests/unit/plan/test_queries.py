@@ -19,7 +19,7 @@ from pilotboat.api.rollout import RolloutPhase, RolloutStatus
 from pilotboat.plan import judgement
 from pilotboat.plan.build import timestamp
 from pilotboat.plan.canary_status import canary_condition
-from pilotboat.plan.queries import LATE, STALE, look, questions
+from pilotboat.plan.queries import LATE, STALE, look, questions, unanswered
 from pilotboat.plan.types import Answer, Observed
 from unit.plan.world import NOW
 
@@ -226,6 +226,18 @@ def test_queries_beside_statistics_that_have_heard_nothing_hold() -> None:
     assert (made.verdict, made.why) == (Verdict.HOLD, Why.NO_DATA)
 
 
+def test_while_it_is_promoted_what_promoted_stays_and_a_query_may_still_give_it_up() -> None:
+    promoting = {"phase": RolloutPhase.PROMOTING, "decision": told(Verdict.PROMOTE)}
+    state, kept = STATE.model_copy(update=promoting), []
+    for number in range(3):
+        at = NOW + timedelta(seconds=number * PERIOD)
+        state = seen(answer(0.2, at=at), state, at)
+        kept.append((decision(state).verdict, decision(state).time, decision(state).queries[0].failures))
+    since = told(Verdict.PROMOTE).time
+    assert kept[:2] == [(Verdict.PROMOTE, since, 1), (Verdict.PROMOTE, since, 2)]
+    assert (kept[2][0], kept[2][2]) == (Verdict.ABORT, 3)
+
+
 def test_queries_that_are_taken_out_of_the_spec_hold_nothing_any_more() -> None:
     held = seen(DOWN)
     assert judgement.look(held, None, (), (), False, NOW).decision is None
@@ -243,6 +255,56 @@ def test_what_is_asked_has_the_words_filled_in_and_each_query_once() -> None:
     assert (asked.queries, asked.period, asked.token and asked.token.key) == ((TEXT,), 30, "token")
 
 
+UNTRIED = STATE.model_copy(update={"weight": 0})
+OF_STABLE = TEXT.replace("new", "old")
+HELD_BACK: dict[str, tuple[Answer | None, Reason | None, str]] = {
+    "no series": (answer(query=OF_STABLE), Reason.QUERY_UNANSWERED, "no series, with stable in the place of $canary"),
+    "a value": (answer(0.01, query=OF_STABLE), None, ""),
+    "a value beyond the bound": (answer(0.9, query=OF_STABLE), None, ""),
+    "NaN": (answer(math.nan, query=OF_STABLE), None, ""),
+    "an outage": (
+        answer(trouble=(NONE, "it cannot be reached"), query=OF_STABLE),
+        Reason.QUERY_UNANSWERED,
+        "it cannot be reached",
+    ),
+    "no right": (
+        answer(trouble=(BARRED, "may not read"), query=OF_STABLE),
+        Reason.PROMETHEUS_NOT_PERMITTED,
+        "may not read",
+    ),
+    "not asked yet": (None, Reason.ROLLING_OUT, "it has not been asked yet"),
+    "of the canary itself": (GOOD, Reason.ROLLING_OUT, "it has not been asked yet"),
+}
+
+
+@pytest.mark.parametrize("case", HELD_BACK.values(), ids=HELD_BACK)
+def test_what_not_even_stable_has_series_of_keeps_the_canary_from_users(
+    case: tuple[Answer | None, Reason | None, str],
+) -> None:
+    given, reason, words = case
+    assert (asked := questions(parent(UNTRIED)))
+    assert asked.queries == (OF_STABLE,)
+    found = unanswered(UNTRIED, wanted(), Observed(PARENT, answers=(given,) if given else ()), NOW)
+    assert (found.reason if found else None) == reason
+    if found:
+        assert found.message.startswith("rollout.analysis.prometheus.queries[0] (error-rate): ")
+        assert words in found.message
+        assert ("rollout skip chat" in found.message) is (reason is not Reason.ROLLING_OUT)
+
+
+def test_a_query_that_names_no_canary_needs_series_of_its_own() -> None:
+    query = {"name": "whole", "query": "errors", "max": 1}
+    found = unanswered(UNTRIED, wanted(**query), Observed(PARENT, answers=(answer(query="errors"),)), NOW)
+    assert found
+    assert "(whole): no series: " in found.message
+
+
+def test_once_a_canary_had_users_nothing_keeps_it_from_them() -> None:
+    for changes in ({"weight": 1}, {"step": 1}, {"forced": True}, {"ungated": True}):
+        assert unanswered(UNTRIED.model_copy(update=changes), wanted(), Observed(PARENT), NOW) is None
+    assert unanswered(UNTRIED, None, Observed(PARENT), NOW) is None
+
+
 def test_any_other_dollar_is_left_alone() -> None:
     text = "label_replace(up{a=~'b$', c=~'$names'}, '$1', '$stable')"
     asked = questions(parent(STATE, queries=[QUERY | {"query": text}]))
@@ -254,11 +316,11 @@ def test_any_other_dollar_is_left_alone() -> None:
     "state",
     [
         None,
-        STATE.model_copy(update={"weight": 0}),
+        STATE.model_copy(update={"weight": 0, "ungated": True}),
         STATE.model_copy(update={"phase": RolloutPhase.ABORTED}),
         STATE.model_copy(update={"forced": True}),
     ],
-    ids=["no canary", "no traffic", "given up", "promoted by a person"],
+    ids=["no canary", "no traffic and nothing before it", "given up", "promoted by a person"],
 )
 def test_nothing_is_asked_of_a_canary_that_is_not_judged(state: RolloutStatus | None) -> None:
     assert questions(parent(state)) is None

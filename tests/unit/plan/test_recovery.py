@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from pilotboat.api import labels
 from pilotboat.api.crd import MODEL_DEPLOYMENT
+from pilotboat.api.recovery import RecoveryStatus
 from pilotboat.api.routing import Evidence, Route, Sighting
 from pilotboat.plan import recovery
-from pilotboat.plan.types import Node, Observed, Plan
-from unit.plan.cluster import FULL, Cluster
-from unit.plan.world import check_schema, condition, types
+from pilotboat.plan.types import GatewayState, Node, Observed, Plan
+from tests.unit.plan.cluster import FULL, Cluster
+from tests.unit.plan.world import check_schema, condition, ended, types
 
 ZONES = {"n1": "a", "n2": "b", "n3": "c"}
 
@@ -34,6 +37,14 @@ class World(Cluster):
         """Nodes that offer fewer GPUs than they have."""
         self.warm: float | None = None
         """How long every replica says that it had warmed up."""
+        self.gateways: tuple[Mapping[str, datetime | None], ...] = ({},)
+        """What each says beside what is dead or serves: when it took a pod out, None where it did not."""
+        self.left: tuple[Mapping[str, datetime], ...] = ({},)
+        """From whom each took the seat away, and when."""
+        self.taking = 0
+        """Gateways that take requests."""
+        self.mute = False
+        """No gateway answers."""
         super().__init__(replicas, room)
         self.since: dict[str, str] = {}
         """When each pod became ready."""
@@ -56,10 +67,24 @@ class World(Cluster):
             for name in self.pods
             if self.serves(name) or self._is_dead(name)
         }
-        told = Evidence(gateway="one", now=0, replicas=seen)
-        warmed = {name: self.warm for name in self.pods} if self.warm is not None else {}
-        seen_by_gateways = {"evidence": (told,), "evidence_at": (self.now,), "warmed": warmed}
-        return dataclasses.replace(super().observed, nodes=nodes, **seen_by_gateways)
+        told = tuple(
+            Evidence(
+                gateway=f"g{at}",
+                now=0,
+                replicas=seen | {n: _sighted(since, self.now) for n, since in out.items()},
+                left={name: since.timestamp() for name, since in left.items()},
+            )
+            for at, (out, left) in enumerate(zip(self.gateways, self.left, strict=True))
+            if not self.mute
+        )
+        return dataclasses.replace(
+            super().observed,
+            nodes=nodes,
+            evidence=told,
+            evidence_at=(self.now,) * len(told),
+            warmed={name: self.warm for name in self.pods} if self.warm is not None else {},
+            gateway=GatewayState(available=True, replicas=self.taking),
+        )
 
     def node_of(self, name: str) -> str | None:
         where: str | None = self.pods[name][1].raw["spec"]["nodeName"]
@@ -105,6 +130,37 @@ class World(Cluster):
             if self.node_of(name) == node:
                 self.pods[name][1].condition("Ready", "False", since=self.time)
 
+    def unready(self, name: str) -> None:
+        """Its readiness fails, and its process lives."""
+        self._changed(name, "unready", since=self.time)
+
+    def die(self, name: str) -> None:
+        """Its process ends, and is started anew by and by."""
+        self._changed(name, "died", code=137)
+        _, pod = self.pods[name]
+        pod.container("server", {"terminated": ended(137, "Error", at=self.time)}, restartCount=1)
+        pod.condition("Ready", "False", since=self.time)
+
+    def delete(self, name: str) -> None:
+        """Somebody deletes it: it is on its way out."""
+        self.pods[name][1].leaving()
+
+    def _changed(self, name: str, how: str, **more: Any) -> None:
+        where = self.node_of(name)
+        _, pod = self.pods[name]
+        self.pods[name] = ("loading", getattr(pod, how)(**more))
+        pod.raw["spec"]["nodeName"] = where
+
+    def on(self, node: str) -> str:
+        """A replica there that serves."""
+        return next(name for name in sorted(self.pods) if self.node_of(name) == node and self.serves(name))
+
+    def pass_on(self) -> None:
+        """A pass before Kubernetes does anything about it."""
+        for deployment in self.deployments:
+            self.report(deployment)
+        self.carry_out(self.plan())
+
     def heal(self, node: str) -> None:
         """As it was: its pods serve."""
         self.lost.discard(node)
@@ -139,6 +195,21 @@ class World(Cluster):
 
     def told(self) -> list[str]:
         return [event.reason for event in self.events]
+
+    def told_of(self, *reasons: str) -> list[str]:
+        return [reason for reason in self.told() if reason in reasons]
+
+    @property
+    def books(self) -> tuple[list[str], list[str], int]:
+        """Subjects of losses that are not over, of those that are, and how many were."""
+        known = RecoveryStatus.model_validate(json.loads(json.dumps(self.status.get("recovery") or {})))
+        over = [fault.subject for fault in known.faults if fault.ready_at]
+        return [fault.subject for fault in known.open], over, known.count
+
+
+def _sighted(since: datetime | None, now: datetime) -> Sighting:
+    """Of one that a gateway took out then; None: it did not."""
+    return Sighting(up=since is None, since=(since or now).timestamp())
 
 
 def test_a_lost_node_gets_a_stand_in_and_nothing_is_deleted() -> None:
@@ -179,6 +250,32 @@ def test_a_lost_replica_that_kubernetes_still_calls_ready_is_not_what_makes_it_w
     world.passes(60)
     last = world.status["recovery"]["last"]
     assert last["detectedAt"] <= last["replacedAt"] <= last["readyAt"]
+
+
+class Unlabelled(World):
+    """Nodes that say nothing of a zone."""
+
+    @property
+    def observed(self) -> Observed:
+        seen = super().observed
+        return dataclasses.replace(
+            seen, nodes={name: dataclasses.replace(n, zone="") for name, n in seen.nodes.items()}
+        )
+
+
+def test_nodes_without_a_zone_are_told_where_zones_are_asked_for_and_lose_nothing_by_it() -> None:
+    world = Unlabelled(spread="Preferred")
+    told = condition(world.status, "ZonesHealthy")
+    assert (told["status"], told["reason"]) == ("False", "ZonesNotLabelled")
+    assert "topology.kubernetes.io/zone" in told["message"]
+    assert types(world.status)["Ready"] == "True"
+    world.lose("n2")
+    world.passes(60)
+    assert world.asked == (4, "1"), "a lost node is one without zones too"
+    assert types(world.status)["Ready"] == "True"
+    assert world.weights == {}
+    plain = Unlabelled()
+    assert "ZonesHealthy" not in types(plain.status), "who does not ask is not bothered"
 
 
 def test_whom_a_new_leader_does_not_trust_though_kubernetes_may() -> None:

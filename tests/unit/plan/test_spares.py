@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from pilotboat.api.crd import MODEL_DEPLOYMENT
 from pilotboat.plan.types import Plan
-from unit.plan.cluster import FULL, Cluster
-from unit.plan.test_course import Canary
-from unit.plan.test_recovery import World
-from unit.plan.world import check_schema, condition, types
+from tests.unit.plan.cluster import FULL, Cluster
+from tests.unit.plan.test_course import Canary
+from tests.unit.plan.test_recovery import World
+from tests.unit.plan.world import check_schema, condition, types
 
 Trace = list[dict[str, int]]
 
@@ -191,6 +191,29 @@ def test_a_canary_that_is_given_up_gives_the_spares_back() -> None:
     assert there.replicas == {there.first: 5}
     assert "sparesLent" not in there.status
     assert serving(there) == 4
+
+
+@pytest.mark.parametrize("room", [3, 4])
+@pytest.mark.parametrize("back", [False, True], ids=["a third", "the spec as it was"])
+def test_a_canary_that_is_overtaken_gives_back_what_it_carries_while_the_spares_are_lent(back: bool, room: int) -> None:
+    there = canary(3, 2, room, steps=[{"weight": 60, "hold": "1h"}])
+    second = there.push(7)
+    assert any(there.shares.get(second) for _ in later(there))
+    there.edit(inference={} if back else {"batchSize": 8})
+    trace, lent = [there.shares], []
+    for _ in later(there):
+        assert serving(there) >= 2
+        if there.status.get("rollout", {}).get("phase") == "Draining":
+            lent.append("sparesLent" in there.status)
+            trace.append(there.shares)
+    left = [shares.get(second, 0) for shares in trace]
+    assert left == sorted(left, reverse=True)
+    assert lent
+    assert all(lent)
+    assert second not in there.replicas
+    assert [each["outcome"] for each in there.status["rollouts"]] == ["Superseded"]
+    third = there.status["updateRevision"]
+    assert there.replicas == {third: 5} if back else there.shares[third]
 
 
 @given(replicas=st.integers(1, 4), spare=st.integers(1, 3), room=st.integers(1, 9))

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PathDistribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tools import host, requirements
 
@@ -27,14 +33,8 @@ def normal(name: str) -> str:
 
 
 def asked(source: Path) -> set[str]:
-    """The packages that a source names, with those of the sources that it includes."""
-    found: set[str] = set()
-    for line in text(source).splitlines():
-        if line.startswith("-r "):
-            found |= asked((source.parent / line[3:]).relative_to(Path()))
-        elif name := re.match(r"[A-Za-z0-9._-]+", line):
-            found.add(normal(name[0]))
-    return found
+    """The packages that a source names, with those of the sources that it stands on."""
+    return {normal(line) for path in requirements.with_parents(source) for line in text(path).splitlines()}
 
 
 @pytest.mark.parametrize("path", COMPILED, ids=str)
@@ -67,3 +67,37 @@ def test_large_images_add_to_torch_and_never_replace_a_part_of_it() -> None:
     torch = set(PIN.findall(text(Path("images/torch/requirements.txt"))))
     for name in ("server", "trainer"):
         assert torch <= set(PIN.findall(text(Path(f"images/{name}/requirements.txt"))))
+
+
+def test_the_package_can_be_installed_with_every_extra(tmp_path: Path) -> None:
+    """What pip asks for before anything else: metadata, made by setuptools offline, in a copy of what it reads."""
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(host.ROOT / name, tmp_path)
+    for name in ("operator", "images", "tests"):
+        shutil.copytree(host.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from setuptools import build_meta; build_meta.prepare_metadata_for_build_wheel('out')"
+    (tmp_path / "out").mkdir()
+    made = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    (folder,) = (tmp_path / "out").glob("*.dist-info")
+    found = PathDistribution(folder)
+    assert set(found.metadata.get_all("Provides-Extra", ())) == {"dev", "fetch", "gateway", "server", "trainer"}
+    needs = [Requirement(line) for line in found.requires or ()]
+    for extra, wanted in {
+        "": "kopf",
+        "server": "torch",
+        "trainer": "torch",
+        "gateway": "aiohttp",
+        "dev": "trl",
+    }.items():
+        have = {need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})}
+        assert wanted in have
+
+
+def test_every_package_of_ours_is_installed() -> None:
+    settings = tomllib.loads(text(Path("pyproject.toml")))["tool"]["setuptools"]
+    found = set()
+    for name, folder in settings["package-dir"].items():
+        top = host.ROOT / folder
+        found |= {".".join((name, *path.parent.relative_to(top).parts)) for path in top.rglob("__init__.py")}
+    assert set(settings["packages"]) == found

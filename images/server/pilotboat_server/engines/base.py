@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pilotboat.api.model_deployment import FakeBehaviour, Inference
+from pilotboat.api.model_deployment import Device, FakeBehaviour, Inference
 
-from ..errors import ApiError, BadRequest
+from ..errors import ApiError, BadRequest, UnsupportedSetting
 from ..types import Capabilities, Event, Failed, GenerateRequest
 
 Emit = Callable[[Event], None]
@@ -38,6 +38,8 @@ class EngineSettings:
     adapter: Path | None = None
     fake: FakeBehaviour | None = None
     """What the fake engine is told; no other reads it."""
+    gpus: int = 0
+    """GPUs that were given for this model; with 0, one that happens to be there is used where it can be."""
 
 
 class Engine(Protocol):
@@ -64,6 +66,21 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give everything back. No request is running any more."""
         ...
+
+
+def on_gpu(settings: EngineSettings, seen: bool, otherwise: str) -> bool:
+    """Whether to compute on a GPU; `seen`: the engine's library sees one.
+
+    Raises UnsupportedSetting where it sees none and one was asked for, which would be held and not used. `otherwise`
+    says that, and what to do about it other than to compute on the CPU.
+    """
+    device = settings.inference.device
+    if device is Device.CPU:
+        return False
+    if not seen and (device is Device.CUDA or settings.gpus):
+        asked = "inference.device: cuda" if device is Device.CUDA else f"gpu.count: {settings.gpus}"
+        raise UnsupportedSetting(f"{asked} was asked for and {otherwise}, or set inference.device: cpu")
+    return seen
 
 
 def failed(error: ApiError) -> Failed:

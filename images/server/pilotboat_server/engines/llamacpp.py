@@ -14,11 +14,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pilotboat.api.model_deployment import Device, Precision
+from pilotboat.api.model_deployment import Precision
 
 from ..errors import ApiError, BadRequest, EngineFailed, InvalidModel, UnsupportedSetting
 from ..types import Capabilities, Delta, Done, FinishReason, GenerateRequest, Prefill, TokenLogprob, TopToken
-from .base import Cancel, Emit, EngineSettings, failed, prompt_field, room, too_long
+from .base import Cancel, Emit, EngineSettings, failed, on_gpu, prompt_field, room, too_long
 
 PARAMETERS = frozenset(
     {"seed", "presence_penalty", "frequency_penalty", "logprobs", "logit_bias", "top_k", "min_p", "ignore_eos"}
@@ -34,6 +34,11 @@ CACHE_TYPES = {
 RANDOM_SEED = 0xFFFFFFFF
 CHECKPOINTS = 4
 """Copies of a sliding window kept for each slot; llama.cpp's default of 32 can take more memory than the weights."""
+
+NO_GPU = (
+    "llama.cpp sees no GPU: PyPI's build is for CPUs; take an image (engine.image) whose llama.cpp is built for GPUs, "
+    "serve safetensors"
+)
 
 
 class LlamaCppEngine:
@@ -113,17 +118,14 @@ class LlamaCppEngine:
 
     def _place(self, xllamacpp: Any, params: Any) -> None:
         """CPU: no layer leaves it. GPU: llama.cpp fits as many layers as gpuMemoryFraction leaves room for."""
-        inference = self._settings.inference
         kind = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_GPU
         gpus = [device for device in xllamacpp.get_device_info() if device["type"] == kind]
-        if inference.device is Device.CUDA and not gpus:
-            raise UnsupportedSetting("inference.device: cuda was asked for and llama.cpp sees no GPU")
-        if inference.device is Device.CPU or not gpus:
+        if not on_gpu(self._settings, bool(gpus), NO_GPU):
             params.n_gpu_layers = 0
             params.fit_params = False
             return
         params.fit_params = True
-        fraction = inference.gpu_memory_fraction
+        fraction = self._settings.inference.gpu_memory_fraction
         params.fit_params_target = [max(0, int(gpu["memory_free"] - fraction * gpu["memory_total"])) for gpu in gpus]
 
 

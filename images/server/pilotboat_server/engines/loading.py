@@ -10,20 +10,22 @@ from typing import Any
 
 import torch
 
-from pilotboat.api.model_deployment import Device, Inference, Precision
+from pilotboat.api.model_deployment import Inference, Precision
 
 from ..errors import InvalidModel, UnsupportedSetting
-from .base import EngineSettings
+from .base import EngineSettings, on_gpu
 
 DTYPES = {Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16, Precision.FP32: torch.float32}
 STATEFUL = ("mamba", "linear_attention", "recurrent", "conv")
 """Layers whose state is one block a row, which the batch cannot align."""
 
+NO_GPU = "torch sees no GPU: look at the node's driver"
+
 
 def load_model(settings: EngineSettings) -> tuple[Any, str]:
     """The model, ready to run, and its device. Raises StartupError."""
     torch.set_num_threads(settings.threads)
-    device = pick_device(settings.inference)
+    device = "cuda" if on_gpu(settings, torch.cuda.is_available(), NO_GPU) else "cpu"
     if device == "cuda":
         torch.cuda.set_per_process_memory_fraction(settings.inference.gpu_memory_fraction)
     try:
@@ -35,14 +37,6 @@ def load_model(settings: EngineSettings) -> tuple[Any, str]:
         raise UnsupportedSetting(
             f"inference.gpuMemoryFraction: the model does not fit {settings.inference.gpu_memory_fraction} of the GPU"
         ) from error
-
-
-def pick_device(inference: Inference) -> str:
-    """`cuda` or `cpu`."""
-    available = torch.cuda.is_available()
-    if inference.device is Device.CUDA and not available:
-        raise UnsupportedSetting("inference.device: cuda was asked for and torch sees no GPU")
-    return "cuda" if available and inference.device is not Device.CPU else "cpu"
 
 
 def _read(path: Path, inference: Inference) -> Any:

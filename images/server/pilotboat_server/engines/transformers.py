@@ -11,7 +11,9 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import ApiError, EngineFailed
+from pilotboat.api.model_deployment import Device
+
+from ..errors import ApiError, EngineFailed, UnsupportedSetting
 from ..stops import StopMatcher
 from ..types import Capabilities, Delta, Done, FinishReason, GenerateRequest, Prefill
 from .base import Cancel, Emit, EngineSettings, failed, room, too_long
@@ -57,6 +59,10 @@ class TransformersEngine:
     """One model, one loop."""
 
     def __init__(self, settings: EngineSettings) -> None:
+        if settings.gpus > 1 and settings.inference.device is not Device.CPU:
+            raise UnsupportedSetting(
+                f"gpu.count: {settings.gpus} were asked for and Transformers computes on one GPU: set it to 1"
+            )
         self._settings = settings
         self.slots = settings.inference.batch_size
         self.capabilities = Capabilities("transformers", PARAMETERS)

@@ -14,6 +14,8 @@ from .effects import share
 
 SURE = 0.95
 """One-sided confidence of a quality gate."""
+FEW = 0.01
+"""Part of a load's requests that may be late before its figures are the generator's own, as a probe itself has it."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ...api.analysis import Latest, Metric, MetricRecord, Verdict, Why
+from ...api.analysis import Decision, Latest, Metric, MetricRecord, QueryRecord, Verdict, Why
 
 NAMES = {Metric.ERRORS: "errors", Metric.FIRST_TOKEN: "time to first token", Metric.PER_TOKEN: "time per token"}
 CAUSES = {
@@ -45,6 +45,26 @@ def metric(which: Metric, why: Why, seen: Seen, bound: float | None, evidence: f
         f"{NAMES[which]}: {seen.canary_over} of {seen.canary}{slow} on the canary, {seen.stable_over} of {seen.stable} "
         f"on stable; evidence of being worse {evidence:.3g} of {abort_at:.3g}; {CAUSES[why]}"
     )
+
+
+def recorded(decision: Decision) -> str:
+    """All that was decided by in a line: of each metric n, both statistics with their bounds, and its verdict."""
+    told = [*map(_figures, decision.metrics), *map(_answer, decision.queries)]
+    return f"verdict {decision.verdict} ({decision.why}) at {decision.time}{': ' if told else ''}{', '.join(told)}"
+
+
+def _figures(record: MetricRecord) -> str:
+    score = "none" if record.likelihood is None else f"{record.likelihood:g}"
+    return (
+        f"{record.metric} {record.verdict}: n {record.canary} beside {record.stable}, evidence {record.evidence:g} of "
+        f"{record.abort_at:g}, likelihood {score} of {record.promote_at:g}"
+    )
+
+
+def _answer(query: QueryRecord) -> str:
+    value = "none" if query.value is None else f"{query.value:g}"
+    bounds = " and ".join(f"{side} {at:g}" for side, at in (("min", query.min), ("max", query.max)) if at is not None)
+    return f"query {query.name} {query.verdict}: value {value}, {bounds}, looks {query.failures} of {query.abort_at}"
 
 
 def whole(verdict: Verdict, why: Why, records: Sequence[MetricRecord], newest: Sequence[Latest]) -> str:
