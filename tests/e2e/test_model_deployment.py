@@ -34,7 +34,7 @@ def test_a_gguf_model_is_served_to_the_official_client(space: Space) -> None:
     assert len(status["model"]["revision"]) == 40
     assert all(len(digest) == 64 for digest in status["model"]["digests"].values())
     shown = space.cluster.run("get", "mdep", "assistant").splitlines()
-    assert shown[0].split() == ["MODEL", "ENGINE", "READY", "REASON", "REPLICAS", "AGE"] or "READY" in shown[0]
+    assert shown[0].split() == ["NAME", "MODEL", "ENGINE", "READY", "REASON", "REPLICAS", "AGE"]
     assert "1/1" in shown[1]
 
 

@@ -160,6 +160,16 @@ REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
         source(**HUB, pvc={"claimName": "weights"}),
         ("spec.model.source", "give exactly one of huggingFace, http, pvc, fineTuneJob"),
     ),
+    "two bases": (
+        FINE_TUNE_JOB,
+        job(base={"source": HUB | {"pvc": {"claimName": "weights"}}}),
+        ("spec.base.source", "give exactly one of huggingFace, http, pvc"),
+    ),
+    "two data sets": (
+        FINE_TUNE_JOB,
+        job(dataset={"source": HUB | {"configMap": {"name": "d", "key": "t.jsonl"}}}),
+        ("spec.dataset.source", "give exactly one of huggingFace, http, pvc, configMap"),
+    ),
     "no source": (MODEL_DEPLOYMENT, source(), ("spec.model.source", "give exactly one of huggingFace")),
     "fake behaviour for a real engine": (
         MODEL_DEPLOYMENT,
@@ -341,11 +351,12 @@ def test_refused_in_words_that_help(server: Server, case: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a" * 41, "with.dots", "1st"])
-def test_names_that_children_could_not_have_are_refused(server: Server, name: str) -> None:
-    message = server.refusal(MODEL_DEPLOYMENT, name, model())
+@pytest.mark.parametrize(("kind", "spec"), [(MODEL_DEPLOYMENT, model()), (FINE_TUNE_JOB, job())], ids=["mdep", "ftj"])
+def test_names_that_children_could_not_have_are_refused(server: Server, kind: Kind, spec: Raw, name: str) -> None:
+    message = server.refusal(kind, name, spec)
     assert message is not None
     assert "at most 40 characters" in message
-    assert server.refusal(MODEL_DEPLOYMENT, "a" * 40, model()) is None
+    assert server.refusal(kind, "a" * 40, spec) is None
 
 
 def test_what_a_job_was_made_from_cannot_change(server: Server) -> None:
@@ -391,6 +402,18 @@ def test_kubectl_get_shows_what_is_going_on(server: Server) -> None:
     assert row.split()[:6] == ["shown", "org/m", "LlamaCpp", "False", "Fetching", "0/1"]
     assert "42 % of 3 files" in row
     assert "shown" in server.run("get", "pilotboat")
+
+
+def test_kubectl_get_shows_how_far_a_job_is(server: Server) -> None:
+    server.create(FINE_TUNE_JOB, "shown", job(), dry_run=False)
+    trainer = {"progressPercentage": 42, "estimatedRemainingSeconds": 90, "lastUpdatedTime": "2026-05-01T12:00:00Z"}
+    progress = {"step": 21, "loss": "1.25"}
+    status = {"phase": "Running", "trainerStatus": trainer, "progress": progress, "message": "runs"}
+    server.client.merge(server.path(FINE_TUNE_JOB, "/shown/status"), {"status": status})
+    head, row = server.run("get", "ftj", "shown", "-o", "wide").splitlines()
+    assert head.split() == ["NAME", "PHASE", "PROGRESS", "STEP", "LOSS", "ETA", "AGE", "MESSAGE"]
+    assert row.split()[:6] == ["shown", "Running", "42", "21", "1.25", "90"]
+    assert row.split()[-1] == "runs"
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
 from pilotboat.api import labels
 from pilotboat.engine.kinds import CHILDREN, CONFIG_MAP, DEPLOYMENT, MODEL_DEPLOYMENT, POD, SERVICE, kind_of
+from pilotboat.engine.web import status_app
 from tests.integration.cluster import Cluster
 from tests.integration.faults import after_writes, done, killed_after
 from tests.integration.proxy import Call, Proxy, status
@@ -93,12 +95,22 @@ async def test_a_dead_watch_is_worked_round_by_resync_and_told_by_health(cluster
     async with operator(proxy.configuration, cluster.namespace, resync=2) as running:
         await cluster.apply(model_deployment("before"))
         await cluster.until(MODEL_DEPLOYMENT, reported)
-        assert running.engine.health.complaints() == []
+        assert await healthz(running) == (200, "ok\n")
         proxy.silence()
         for name in ("one", "two", "three"):
             await cluster.apply(model_deployment(name))
             await cluster.until(MODEL_DEPLOYMENT, reported)
-        assert "the watch of modeldeployments is dead" in running.engine.health.complaints()
+        code, told = await healthz(running)
+        assert code == 500
+        assert "the watch of modeldeployments is dead" in told.splitlines()
+
+
+async def healthz(running: Running) -> tuple[int, str]:
+    """What kubelet is answered."""
+    app = status_app(running.engine.health.complaints, lambda: True, lambda: b"")
+    async with TestClient(TestServer(app)) as client:
+        answer = await client.get("/healthz")
+        return answer.status, await answer.text()
 
 
 async def test_a_deletion_that_nobody_told_is_found(cluster: Cluster, proxy: Proxy) -> None:
