@@ -119,7 +119,7 @@ VOLATILE = frozenset(
 )
 
 
-POD_NAME = re.compile(r"\b([a-z0-9-]+?)(-[0-9b-z]{6,10})?-(?![0-9]{5}\b)[24-9b-df-hj-np-tv-xz]{5}\b")
+POD_NAME = re.compile(r"\b([a-z0-9-]+?)(-[0-9b-z]{6,10})?-[24-9b-df-hj-np-tv-xz]{5}\b")
 """What Kubernetes' controllers call pods: letters and digits that make no words."""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pilotboat.api import labels
+from pilotboat.engine.engine import utc
 from pilotboat.engine.kinds import (
     CHILDREN,
     CONFIG_MAP,
@@ -20,6 +21,8 @@ from pilotboat.engine.kinds import (
     SERVICE,
     Kind,
 )
+from pilotboat.plan import build
+from pilotboat.plan.build import dig
 from pilotboat.plan.types import Event
 from tests.integration.cluster import Cluster
 from tests.integration.proxy import Proxy
@@ -162,10 +165,16 @@ JOB_DRIFTS: list[tuple[Kind, str, Raw]] = [
 
 @pytest.mark.parametrize(("kind", "name", "drift"), JOB_DRIFTS)
 async def test_a_hand_edit_of_what_a_job_owns_is_repaired(cluster: Cluster, kind: Kind, name: str, drift: Raw) -> None:
-    async with operator(cluster.configuration, cluster.namespace, resync=2):
-        made = fine_tune_job("qa")
-        await cluster.apply({**made, "spec": made["spec"] | {"activeDeadlineSeconds": 3600}})
-        await cluster.until(FINE_TUNE_JOB, reported)
+    made = fine_tune_job("qa")
+    made["spec"]["activeDeadlineSeconds"] = 3600
+
+    def begun(found: list[Raw]) -> str:
+        return str(dig(found[0], "status", "startTime") or "") if found else ""
+
+    async with operator(cluster.configuration, cluster.namespace, resync=2) as running:
+        await cluster.apply(made)
+        since = begun(await cluster.until(FINE_TUNE_JOB, begun))
+        await running.until(lambda: build.elapsed(since, utc()) >= 1)  # so that something of the deadline is over
         await repaired(cluster, kind, name, drift)
 
 

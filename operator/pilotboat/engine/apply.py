@@ -105,9 +105,20 @@ class Applier:
                 raise NameTaken(_holder(ref, found, parent)) from None
             if kind not in WATCHED:  # not what the manifest was made for: the next pass sees it
                 raise
-            self._take(kind, found)
-            if not matches(manifest, found):
-                await self._repair(kind, _with_meta(manifest, "uid", found["metadata"]["uid"]))
+            if matches(manifest, found):
+                self._take(kind, found)
+            else:
+                await self._make_known(kind, ref, manifest, found)
+                raise
+
+    async def _make_known(self, kind: Kind, ref: Ref, manifest: Manifest, found: Raw) -> None:
+        """Give a child its labels back, without which no watch sees it; the next pass plans for it as it is.
+
+        What was planned without it is for a new one: a Job's limits would be reckoned anew, and what is over of them
+        twice.
+        """
+        marks = {"uid": found["metadata"]["uid"], "labels": manifest["metadata"].get("labels") or {}}
+        self._take(kind, await self._api.merge(kind, ref.namespace, ref.name, {"metadata": marks}))
 
     async def _repair(self, kind: Kind, manifest: Manifest) -> None:
         """Apply to an object of ours.
