@@ -27,6 +27,8 @@ from .types import Manifest, Observed, PlanSettings
 TRAFFIC_TIME = "3m"
 """Of one round of synthetic requests: then they are weighed, and another begins where it still takes more."""
 
+KEPT_UP = 0.95
+"""Of the requests a second that were asked for, the share that makes a load the one that was."""
 THIN = frozenset({Why.TOO_FEW_REQUESTS, Why.NO_DATA, Why.UNDECIDED, Why.METRIC_MISSING, Why.UNJUDGED})
 
 
@@ -179,7 +181,8 @@ def _quality(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord:
 def _load(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord | Cause:
     """For the canary speaks only the load that was asked for; against it all that was sent on time.
 
-    Requests that were held back count as well borne: what is too much even so would be too much of the whole.
+    Requests that were held back count as well borne: what is too much even so would be too much of the whole. A request
+    that was sent late has waited since it was due: who passes all the same has passed, if as many came a second.
     """
     asked, found = spec.rollout.analysis.load, result.load_test
     if asked is None or found is None:
@@ -192,10 +195,12 @@ def _load(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord | Cause:
     on_time = found.late <= gates.FEW * found.planned
     if said.passed is None:
         return Cause(Reason.PROBE_FAILED, f"{said.message}: raise rollout.analysis.load.duration or qps")
-    if found.kept_up if said.passed else on_time:
+    whole = found.held_back <= gates.FEW * found.planned and found.achieved_qps >= KEPT_UP * found.asked_qps
+    if whole if said.passed else on_time:
         return GateRecord(gate=Kind.LOAD, passed=said.passed, message=said.message)
     return Cause(
         Reason.PROBE_FAILED,
-        f"{found.held_back} of {found.planned} requests were held back and {found.late} sent late: that says nothing "
-        "of the canary under the load asked for; lower rollout.analysis.load.qps, or have more CPU free for the probe",
+        f"{found.held_back} of {found.planned} requests were held back and {found.late} sent late, "
+        f"{found.achieved_qps:g} a second of {found.asked_qps:g}: that says nothing of the canary under the load asked "
+        "for; lower rollout.analysis.load.qps, or have more CPU free for the probe",
     )
