@@ -78,6 +78,11 @@ class Space:
         raw = json.loads(self.cluster.run("get", "pods", f"-lapp.kubernetes.io/instance={name}", "-ojson"))
         return [pod for pod in raw["items"] if not pod["metadata"].get("deletionTimestamp")]
 
+    def signal(self, pod: str, name: str) -> None:
+        """Send it to every process of a replica's server but the first, which no signal from inside ends or stops."""
+        each = f"grep -q pilotboat_serve[r] $pid/cmdline && kill -{name} ${{pid#/proc/}}"
+        self.cluster.run("exec", pod, "-cserver", "--", "sh", "-c", f"for pid in /proc/[0-9]*; do {each}; done; true")
+
     def children(self, name: str) -> list[str]:
         """Names of everything that carries a custom resource's instance label."""
         kinds = "deployments,services,configmaps,poddisruptionbudgets,jobs,persistentvolumeclaims"

@@ -28,7 +28,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 MINUTES = int(os.environ.get("SOAK_MINUTES", "2"))
 SEED = int(os.environ.get("SOAK_SEED", "7"))
 THREADS = 3
-KILL = "for pid in /proc/[0-9]*; do grep -q pilotboat_serve[r] $pid/cmdline && kill -KILL ${pid#/proc/}; done; true"
 GROWTH = 1.25
 """Memory that an operator may have more at the end than after the first fault; below a growth that would go on."""
 
@@ -62,8 +61,7 @@ class Faults:
 
     def process_killed(self, node: Node) -> None:
         """As the kernel does for want of memory: every process of a replica but the first."""
-        name = self.chance.choice(self.space.pods("chat"))["metadata"]["name"]
-        self.space.cluster.run("exec", name, "-cserver", "--", "sh", "-c", KILL)
+        self.space.signal(self.chance.choice(self.space.pods("chat"))["metadata"]["name"], "KILL")
 
     def operator_deleted(self, node: Node) -> None:
         selector = "-lapp.kubernetes.io/name=pilotboat,app.kubernetes.io/component=operator"

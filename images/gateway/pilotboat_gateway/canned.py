@@ -7,12 +7,11 @@ Their readiness may be from before the loss. A replica that wants an API key is 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 
 import aiohttp
 
-from .scrape import AT_ONCE, Pod
+from .scrape import Pod, each
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=2)
 WANTS_KEY = 401
@@ -33,15 +32,13 @@ class Canned:
     async def round(self, pods: Iterable[Pod]) -> None:
         """Ask each of these once, and forget all others."""
         asked = list(pods)
-        gate = asyncio.Semaphore(AT_ONCE)
-        async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
-            answers = await asyncio.gather(*(self._ask(session, gate, pod) for pod in asked))
+        answers = await each(asked, TIMEOUT, self._ask)
         self._told = {pod.name: answer for pod, answer in zip(asked, answers, strict=True)}
 
-    async def _ask(self, session: aiohttp.ClientSession, gate: asyncio.Semaphore, pod: Pod) -> str:
+    async def _ask(self, session: aiohttp.ClientSession, pod: Pod) -> str:
         body = {"model": pod.deployment, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
         try:
-            async with gate, session.post(f"http://{pod.address}/v1/completions", json=body) as response:
+            async with session.post(f"http://{pod.address}/v1/completions", json=body) as response:
                 said = (await response.content.read(MOST)).decode(errors="replace")
                 return "" if response.status in (200, WANTS_KEY) else f"HTTP {response.status}: {said}"
         except TimeoutError:

@@ -1,6 +1,6 @@
 """Time per output token, as every pod's own /metrics tells it: fetched now and then, and what was added since counted.
 
-Owns: reading one histogram and its differences. Must not know: what is done with the counts.
+Owns: asking many pods, reading one histogram and its differences. Must not know: what is done with the counts.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import asyncio
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import aiohttp
 
@@ -24,6 +25,7 @@ MOST = 4 << 20
 """Bytes of a page; one that is longer is no server's of ours."""
 
 
+T = TypeVar("T")
 Page = dict[float, float]
 """Cumulative counts by upper bound in seconds."""
 
@@ -70,6 +72,20 @@ def nearest(seconds: float) -> int:
     return min(range(len(BOUNDS)), key=lambda at: abs(math.log(BOUNDS[at] / max(1e-9, seconds * 1000))))
 
 
+async def each(
+    pods: Sequence[Pod], limits: aiohttp.ClientTimeout, ask: Callable[[aiohttp.ClientSession, Pod], Awaitable[T]]
+) -> list[T]:
+    """What all of them answered, in their order; no more than AT_ONCE are asked at the same time."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(session: aiohttp.ClientSession, pod: Pod) -> T:
+        async with gate:
+            return await ask(session, pod)
+
+    async with aiohttp.ClientSession(timeout=limits) as session:
+        return await asyncio.gather(*(one(session, pod) for pod in pods))
+
+
 class Scraper:
     """Remembers each pod's last page."""
 
@@ -80,9 +96,7 @@ class Scraper:
         """Ask everybody once. Whoever is asked for the first time, or does not answer, adds nothing."""
         asked = list(pods)
         self._before = {pod: page for pod, page in self._before.items() if pod in set(asked)}
-        gate = asyncio.Semaphore(AT_ONCE)
-        async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
-            pages = await asyncio.gather(*(self._page(session, gate, pod) for pod in asked))
+        pages = await each(asked, TIMEOUT, self._page)
         grown = []
         for pod, page in zip(asked, pages, strict=True):
             if page is None:
@@ -92,9 +106,9 @@ class Scraper:
             self._before[pod] = page
         return grown
 
-    async def _page(self, session: aiohttp.ClientSession, gate: asyncio.Semaphore, pod: Pod) -> Page | None:
+    async def _page(self, session: aiohttp.ClientSession, pod: Pod) -> Page | None:
         try:
-            async with gate, session.get(f"http://{pod.address}/metrics") as response:
+            async with session.get(f"http://{pod.address}/metrics") as response:
                 page = await response.content.read(MOST)
                 return read(page.decode(errors="replace")) if response.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):

@@ -5,13 +5,12 @@ Owns: asking them, and what of an answer is believed. Must not know: who wants t
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterable
 
 import aiohttp
 
-from .scrape import AT_ONCE, Pod
+from .scrape import Pod, each
 
 TIMEOUT = aiohttp.ClientTimeout(total=0.4)
 """Whoever asks us waits a second, and then doubts us."""
@@ -21,15 +20,13 @@ MOST = 4 << 10
 async def warmed(pods: Iterable[Pod]) -> dict[str, float]:
     """Seconds by name; without those that do not answer or say nothing of it, as servers that are not ours."""
     asked = list(pods)
-    gate = asyncio.Semaphore(AT_ONCE)
-    async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
-        told = await asyncio.gather(*(_ask(session, gate, pod) for pod in asked))
+    told = await each(asked, TIMEOUT, _ask)
     return {pod.name: seconds for pod, seconds in zip(asked, told, strict=True) if seconds is not None}
 
 
-async def _ask(session: aiohttp.ClientSession, gate: asyncio.Semaphore, pod: Pod) -> float | None:
+async def _ask(session: aiohttp.ClientSession, pod: Pod) -> float | None:
     try:
-        async with gate, session.get(f"http://{pod.address}/readyz") as response:
+        async with session.get(f"http://{pod.address}/readyz") as response:
             return read(await response.content.read(MOST))
     except (aiohttp.ClientError, TimeoutError, OSError):
         return None

@@ -170,7 +170,8 @@ class Quantiles(Status):
 
 
 class LoadResult(Status):
-    """What a load met. Judge it only where the generator kept up."""
+    """What a load met. Whether it was the one asked for, plan/gates.py judges by what was held back and how much
+    was sent a second."""
 
     planned: int
     sent: int
