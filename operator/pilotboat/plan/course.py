@@ -122,7 +122,7 @@ def _left(
         return None
     if not canary.replicas and not any(map(diagnose.ready, build.of_revision(observed.pods, canary.name))):
         return None
-    facts = _facts(observed, spec, canary, stable, None, _starved(observed, stable.name))
+    facts = _facts(observed, spec, canary, stable, None, starving(observed, stable.name))
     if lent:
         facts = replace(facts, want=spec.replicas)
     made = progression.leave(_judged(observed, spec, known, now), facts)
@@ -218,7 +218,8 @@ def _facts(
     )
 
 
-def _starved(observed: Observed, revision: str) -> str | None:
+def starving(observed: Observed, revision: str) -> str | None:
+    """The scheduler's words, where a pod of the revision waits for what another pod has."""
     pods = build.of_revision(observed.pods, revision)
     return next((words for pod in pods if (words := diagnose.starved(pod))), None)
 

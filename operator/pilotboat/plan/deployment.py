@@ -31,7 +31,6 @@ from ..api.traffic import Traffic
 from . import (
     budget,
     build,
-    diagnose,
     history,
     http_route,
     kept,
@@ -45,7 +44,7 @@ from . import (
     spares,
 )
 from .build import Raw, dig
-from .course import Course, course, observed_by
+from .course import Course, course, observed_by, starving
 from .deployment_status import report
 from .deployment_view import View
 from .outcome import Cause, invalid
@@ -186,7 +185,7 @@ def _rolled(
     if wanted != target.revision and wanted not in live:
         return report(View(observed, spec, way, blocked=history.missing(wanted, live)), now)
     mine = live.pop(wanted, None)
-    starved = _starved(observed, wanted)
+    starved = starving(observed, wanted)
     older = sorted(live.items(), key=lambda entry: _shrink_first(entry[1]))
     unrouted = None if way.pointed else way.cause or Cause(Reason.GATEWAY_STARTING, "the gateway is not in use yet")
     counted = [_counted(revision, deployment) for revision, deployment in older]
@@ -241,12 +240,6 @@ def _surplus(observed: Observed, spec: ModelDeploymentSpec, wanted: str, ahead: 
     configs = [raw for raw in build.of_kind(children, "ConfigMap") if not routes.is_route(parent, raw)]
     gone += [raw for raw in configs if history.revision_of(parent, raw) not in kept]
     return [*gone, *budget.surplus(parent, children, spec)]
-
-
-def _starved(observed: Observed, revision: str) -> str | None:
-    """The scheduler's words, where a pod of the revision waits for what another pod has."""
-    pods_of = build.of_revision(observed.pods, revision)
-    return next((words for pod in pods_of if (words := diagnose.starved(pod))), None)
 
 
 def _counted(revision: str, deployment: Raw | None) -> rollout.Revision:
