@@ -223,7 +223,10 @@ def forget(cluster: Cluster) -> None:
     if not cluster.run("get", "finetunejobs.pilotboat.dev", "kubernetes-fields", "--ignore-not-found", "--output=name"):
         return
     with step("An earlier run's job, and what serves it: deleting", usual="15 s"):
-        for target in ("modeldeployments.pilotboat.dev/assistant-tuned", "finetunejobs.pilotboat.dev/kubernetes-fields"):
+        for target in (
+            "modeldeployments.pilotboat.dev/assistant-tuned",
+            "finetunejobs.pilotboat.dev/kubernetes-fields",
+        ):
             cluster.run("delete", target, "--ignore-not-found", "--cascade=foreground", "--timeout=300s")
 
 

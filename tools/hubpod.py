@@ -25,12 +25,17 @@ SKIPPED = (".verified", ".html", ".md", ".partial")
 
 
 def start(
-    cluster: Cluster, image: str, repos: Mapping[str, Sequence[Path]], shown: Step, node: str | None = None
+    cluster: Cluster,
+    image: str,
+    repos: Mapping[str, Sequence[Path]],
+    shown: Step,
+    node: str | None = None,
+    gated: tuple[str, str] | None = None,
 ) -> None:
     """The pod, ready, with every repository's files uploaded; paths are files or folders, laid out flat.
 
-    `node`: where it is to be, for those who break others."""
-    for manifest in _manifests(image, node):
+    `node`: where it is to be, for those who break others. `gated`: a repository that wants a token, and that token."""
+    for manifest in _manifests(image, node, gated):
         cluster.apply(json.dumps(manifest))
     cluster.run("rollout", "status", "deployment/hub", "--timeout=180s")
     marker = _marker(repos)
@@ -39,14 +44,14 @@ def start(
     _upload(cluster, repos, marker, shown)
 
 
-def _manifests(image: str, node: str | None) -> list[dict[str, Any]]:
+def _manifests(image: str, node: str | None, gated: tuple[str, str] | None) -> list[dict[str, Any]]:
     code = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "hub"},
         "data": {"hub.py": STANDIN.read_text()},
     }
-    container = {
+    container: dict[str, Any] = {
         "name": "hub",
         "image": image,
         "command": ["python3", "/code/hub.py", "--root", "/data", "--host", "0.0.0.0", "--port", str(PORT)],
@@ -59,6 +64,9 @@ def _manifests(image: str, node: str | None) -> list[dict[str, Any]]:
         },
         "volumeMounts": [{"name": "code", "mountPath": "/code"}, {"name": "data", "mountPath": "/data"}],
     }
+    if gated:
+        container["command"] += [f"--gated={gated[0]}"]
+        container["env"] = [{"name": "HUB_TOKEN", "value": gated[1]}]
     pod = {
         "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
         "automountServiceAccountToken": False,

@@ -228,6 +228,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         sizes = [int(size) for size in arguments.sizes.split(",")]
+        if len(set(sizes)) < 2:
+            sys.exit("--sizes: two different ones are needed, for what one resource more costs")
         print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
         tell(*measure(sizes, arguments.rounds, arguments.rest))
         print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", file=sys.stderr)

@@ -30,6 +30,8 @@ from tools.steps import step
 
 PATIENCE = "300s"
 """How long a condition is waited for: no promise, for other tests run beside it on the same cores."""
+GATED, TOKEN = "demo/gated", "hf_test_token_which_must_never_be_shown"
+"""A repository of the hub's that wants a token, and the only one that it takes."""
 MDEP, FTJ = "modeldeployments.pilotboat.dev", "finetunejobs.pilotboat.dev"
 
 
@@ -125,13 +127,15 @@ def install(cluster: Cluster, refs: dict[str, str], folders: pytest.TempPathFact
     demo.install(cluster, refs)
     letter = folders.mktemp("no-model") / "model.gguf"
     letter.write_text("Dear operator, this is no model.\n" * 100)
+    model_of_bytes = tiny.make(folders.mktemp("tiny"))
     repos: dict[str, list[Path]] = {
         "demo/gemma-3-270m": [model.gguf(), model.safetensors()],
-        "demo/tiny": [tiny.make(folders.mktemp("tiny"))],
+        "demo/tiny": [model_of_bytes],
+        GATED: [model_of_bytes / "config.json"],
         "demo/no-model": [letter],
     }
     with step("A hub inside the cluster") as shown:
-        hubpod.start(cluster, refs["fetch"], repos, shown)
+        hubpod.start(cluster, refs["fetch"], repos, shown, gated=(GATED, TOKEN))
 
 
 @pytest.fixture(autouse=True)

@@ -38,6 +38,9 @@ EVERY = 1.0
 TIMEOUT = 1.0
 MISSES = 3
 """Unanswered in a row until a gateway is taken out: three to six seconds."""
+WELCOME = (0.15, 0.3)
+"""Seconds from a newcomer's readiness to the first question about it, and from there to the second: it is `Ready` that
+waits for the answer. Gateways learn of it when we do."""
 
 Raw = dict[str, Any]
 Name = tuple[str, str]
@@ -76,16 +79,35 @@ class GatewayWatch:
         self._missed: defaultdict[Name, int] = defaultdict(int)
 
     async def run(self) -> None:
-        """Round after round, for ever."""
-        async with aiohttp.ClientSession(
-            timeout=self._timeout, connector=aiohttp.TCPConnector(force_close=True)
-        ) as session:
-            while True:
-                await asyncio.sleep(self._every)
-                groups = {key.namespace: self._pods(key.namespace) for key in tuple(self._store.gateways.keys())}
-                self._forget(groups.values())
-                doubtful = await asyncio.gather(*(self._round(session, *group) for group in groups.items()))
-                self._doubt(set().union(*doubtful))
+        """Round after round, for ever; and in between for the sake of newcomers."""
+        connector = aiohttp.TCPConnector(force_close=True)
+        async with (
+            aiohttp.ClientSession(timeout=self._timeout, connector=connector) as session,
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(self._rounds(session), name="gateways in rounds")
+            group.create_task(self._welcome(session), name="newcomers")
+
+    async def _rounds(self, session: aiohttp.ClientSession) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            groups = self._groups()
+            self._forget(groups.values())
+            doubtful = await asyncio.gather(*(self._round(session, *group) for group in groups.items()))
+            self._doubt(set().union(*doubtful))
+
+    async def _welcome(self, session: aiohttp.ClientSession) -> None:
+        """What is not answered here is left to the rounds; who is silent here is not thought dead for it."""
+        while True:
+            await self._newcomers.noticed.wait()
+            self._newcomers.noticed.clear()
+            for pause in WELCOME:
+                await asyncio.sleep(pause)
+                groups = ((name, pods) for name, pods in self._groups().items() if self._newcomers.asked(name))
+                await asyncio.gather(*(self._ask(session, *group) for group in groups))
+
+    def _groups(self) -> dict[str, list[Raw]]:
+        return {key.namespace: self._pods(key.namespace) for key in tuple(self._store.gateways.keys())}
 
     def _pods(self, namespace: str) -> list[Raw]:
         """Gateways that have been up: one that starts is nobody's yet."""
@@ -99,16 +121,21 @@ class GatewayWatch:
 
     async def _round(self, session: aiohttp.ClientSession, namespace: str, pods: list[Raw]) -> set[str]:
         """Nodes with a replica that none of those who answered reaches."""
+        answers = await self._ask(session, namespace, pods)
+        told = [answer for answer in answers if answer is not None]
+        if len(pods) > 1:
+            await self._choose(pods, [answer is not None for answer in answers])
+        return self._nodes_of(namespace, set.intersection(*(set(answer.pods) for answer in told))) if told else set()
+
+    async def _ask(self, session: aiohttp.ClientSession, namespace: str, pods: list[Raw]) -> list[Unreached | None]:
+        """Each of them; what they say of newcomers is passed on."""
         asked = self._newcomers.asked(namespace)
         answers = await asyncio.gather(*(self._answers(session, pod, asked) for pod in pods))
-        told = [answer for answer in answers if answer is not None]
         taking = [answer for pod, answer in zip(pods, answers, strict=True) if answer and diagnose.ready(pod)]
         unseated = set().union(*(answer.unseated for answer in taking)) if taking else None
         warmed = {name: seconds for answer in taking for name, seconds in answer.warmed.items()}
         self._newcomers.told(namespace, asked, unseated, warmed)
-        if len(pods) > 1:
-            await self._choose(pods, [answer is not None for answer in answers])
-        return self._nodes_of(namespace, set.intersection(*(set(answer.pods) for answer in told))) if told else set()
+        return list(answers)
 
     def _nodes_of(self, namespace: str, names: Iterable[str]) -> set[str]:
         pods = [pod for name in names if (pod := self._store.find(POD, namespace, name))]

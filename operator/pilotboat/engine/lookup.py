@@ -57,6 +57,7 @@ class Arrivals(Protocol):
     """What of Newcomers is needed here."""
 
     def of(self, key: Key, ready: Set[str]) -> frozenset[str]: ...
+    def unheard(self, key: Key) -> bool: ...
     def warmed(self, key: Key) -> Mapping[str, float]: ...
     def forget(self, key: Key) -> None: ...
 
@@ -105,6 +106,7 @@ class Lookup:
             evidence_at=tuple(at for _, at in heard),
             answers=self._prometheus.of(key),
             newcomers=self._new(key, parent),
+            unheard=self._newcomers.unheard(key),
             warmed=self._newcomers.warmed(key),
         )
 

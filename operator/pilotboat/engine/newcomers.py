@@ -9,7 +9,9 @@ Where no gateway answers us, none can be waited for; and no longer than LONGEST 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, replace
 
 from .kinds import Key
 
@@ -17,6 +19,17 @@ LONGEST = 30.0
 """Seconds. A gateway that is cut off from the API server hears of nobody, and still takes requests."""
 AT_ONCE = 64
 """Names in one question."""
+AT_FIRST = 2.0
+"""Seconds within which the first answer about a newcomer is worth waiting for in silence."""
+
+
+@dataclass(frozen=True)
+class _Wait:
+    """For one replica."""
+
+    since: float
+    heard: bool = False
+    """Whether gateways have been asked about it."""
 
 
 class Newcomers:
@@ -26,8 +39,10 @@ class Newcomers:
         self._wake = wake
         self._clock = clock
         self._known: dict[Key, frozenset[str]] = {}
-        self._waits: dict[Key, dict[str, float]] = {}
-        """By parent: names, and since when they are waited for."""
+        self.noticed = asyncio.Event()
+        """Set whenever there is somebody new to ask about; cleared by who asks."""
+        self._waits: dict[Key, dict[str, _Wait]] = {}
+        """By parent and name."""
         self._warmed: dict[Key, dict[str, float]] = {}
         """By parent: of those who are no newcomers any more, what was told of their start."""
         self._mute: set[str] = set()
@@ -39,11 +54,19 @@ class Newcomers:
             self._known[key] = frozenset(ready)
         known = self._known[key] = self._known[key] & ready
         before = self._waits.pop(key, {})
-        if waits := {name: before.get(name, self._clock()) for name in ready - known}:
+        if waits := {name: before.get(name) or _Wait(self._clock()) for name in ready - known}:
             self._waits[key] = waits
+            if waits.keys() - before.keys():
+                self.noticed.set()
         if told := {name: seconds for name, seconds in self._warmed.pop(key, {}).items() if name in ready}:
             self._warmed[key] = told
         return frozenset(waits)
+
+    def unheard(self, key: Key) -> bool:
+        """Whether there is one so new that no gateway was asked about it yet: the parent is woken when that was done,
+        or its time is over after AT_FIRST."""
+        now = self._clock()
+        return any(not wait.heard and now - wait.since < AT_FIRST for wait in self._waits.get(key, {}).values())
 
     def warmed(self, key: Key) -> Mapping[str, float]:
         """Seconds that ready pods which were newcomers under our eyes had warmed up, where they say so."""
@@ -64,13 +87,16 @@ class Newcomers:
         """What came of it: to whom any gateway sends nothing yet, None where no gateway answered; and how long they
         had warmed up, in seconds."""
         (self._mute.add if missing is None else self._mute.discard)(namespace)
-        seated, now = set(asked) - (missing or set()), self._clock()
+        named, now = set(asked), self._clock()
+        seated = named - (missing or set())
         woken = set()
         for key, waits in self._waits.items():
             if key.namespace == namespace:
-                over = {n for n, since in waits.items() if missing is None or n in seated or now - since >= LONGEST}
+                over = {n for n, it in waits.items() if missing is None or n in seated or now - it.since >= LONGEST}
                 self._known[key] |= over
                 if said := {name: warmed[name] for name in over & warmed.keys()}:
                     self._warmed.setdefault(key, {}).update(said)
-                woken |= {key} if over else set()
+                first = {name for name in waits.keys() & named if not waits[name].heard}
+                waits.update({name: replace(waits[name], heard=True) for name in first})
+                woken |= {key} if over or first else set()
         self._wake(woken)

@@ -17,11 +17,16 @@ from .apply import Applier
 from .errors import ParentGone
 from .kinds import Key, kind_of
 from .lookup import Lookup, Raw
+from .newcomers import AT_FIRST
 from .store import Store
 
 Emit = Callable[[Raw, Plan], None]
 """Called with a parent as it was, and the plan whose status has been written."""
 Wake = Callable[[Iterable[Key]], None]
+
+HELD_BACK = timedelta(seconds=AT_FIRST)
+"""How long a status waits for what gateways say of a replica that has just become ready. They answer within a fraction
+of it, and the pass that follows tells of the replica as it is, once."""
 
 
 class TryAgain(Exception):
@@ -70,6 +75,8 @@ class Reconciler:
         rejected = await self._applier.carry_out(key, plan, observed)
         if rejected:
             plan = planner.plan(replace(observed, rejected=rejected), self.settings, self._now())
+        if observed.unheard and not rejected:
+            return min(HELD_BACK, plan.requeue_after or HELD_BACK)
         await self._report(key, parent, plan)
         if rejected:
             raise TryAgain("; ".join(sorted(f"{ref.kind} {ref.name}: {r.message}" for ref, r in rejected.items())))

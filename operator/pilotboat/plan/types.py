@@ -173,6 +173,8 @@ class Observed:
     """To what `Planner.asks` wants to be asked, the newest of each query; none before the first look is over."""
     newcomers: frozenset[str] = frozenset()
     """Names of ready pods to which not every gateway sends requests yet."""
+    unheard: bool = False
+    """Whether some of them became ready this very moment, so that no gateway has been asked about them yet."""
     warmed: Mapping[str, float] = field(default_factory=dict)
     """Names of ready pods that were newcomers lately, and for how many seconds they warmed up, where they say so."""
     rejected: Mapping[Ref, Rejection] = field(default_factory=dict)

@@ -15,12 +15,13 @@ import pytest
 from pilotboat.engine.engine import LONGEST_PASS, Engine
 from pilotboat.engine.errors import Forbidden, Throttled, Unavailable
 from pilotboat.engine.health import STUCK
-from pilotboat.engine.kinds import MODEL_DEPLOYMENT, SERVICE, Key
+from pilotboat.engine.kinds import MODEL_DEPLOYMENT, POD, SERVICE, Key
 from pilotboat.engine.metrics import Metrics
+from pilotboat.engine.newcomers import AT_FIRST
 from pilotboat.engine.queue import JITTER, LONGEST_DELAY
 from pilotboat.plan.types import Event, Observed, Plan, PlanSettings, Questions, Ref, Refusal
 from tests.unit.engine.clock import run, wait
-from tests.unit.engine.objects import child, newer, owner, parent
+from tests.unit.engine.objects import child, newer, owner, parent, pod
 from tests.unit.engine.server import Server
 
 SETTINGS = PlanSettings("s", "t", "f", "g", "Always", (), None, "https://p", "")
@@ -61,7 +62,9 @@ class OneService:
             "spec": {"ports": [{"port": 80}]},
         }
         reason = next((rejection.message for rejection in observed.rejected.values()), "fine")
-        status = {"children": len(observed.children), "reason": reason}
+        status: dict[str, Any] = {"children": len(observed.children), "reason": reason}
+        if observed.newcomers:
+            status["newcomers"] = sorted(observed.newcomers)
         event = Event("Normal", "Looked", reason)
         return Plan(apply=(service,), status=status, events=(event,), requeue_after=self.requeue)
 
@@ -236,6 +239,25 @@ def test_no_answer_is_retried_and_events_are_told_once_the_status_is_written() -
             assert world.written("create") == posted
         await wait(30)
         assert world.written("create") > posted
+
+    play(scenario)
+
+
+def test_of_a_replica_nothing_is_told_before_gateways_were_asked_about_it() -> None:
+    """Here none answers, so it is waited for no longer: a status of the moment between would be one too many."""
+
+    async def scenario(world: World) -> None:
+        served = world.server.put(parent("routed", spec={"traffic": "Gateway"}))
+        world.engine.observe(MODEL_DEPLOYMENT, served)
+        await wait(0.1)
+        before = world.written("apply_status")
+        ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        world.engine.observe(POD, newer(pod(served, "a"), status=ready))
+        await wait(0.1)
+        assert world.planner.seen[-1].newcomers == {"a"}
+        await wait(AT_FIRST)
+        assert world.planner.seen[-1].newcomers == set()
+        assert world.written("apply_status") == before
 
     play(scenario)
 

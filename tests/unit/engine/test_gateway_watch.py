@@ -96,7 +96,7 @@ class World:
 
 
 @asynccontextmanager
-async def watching(world: World) -> AsyncIterator[None]:
+async def watching(world: World, every: float = 0.01) -> AsyncIterator[None]:
     app = web.Application()
     app.router.add_get("/unreached", world.answer)
     async with AsyncExitStack() as stack:
@@ -110,7 +110,7 @@ async def watching(world: World) -> AsyncIterator[None]:
             await web.TCPSite(runner, f"127.0.9.{number}", port).start()
         marks = Metrics().gateway_marks
         watch = GatewayWatch(
-            world, world.store, marks, world.doubt, world.newcomers, every=0.01, timeout=0.2, port=port
+            world, world.store, marks, world.doubt, world.newcomers, every=every, timeout=0.2, port=port
         )
         task = asyncio.create_task(watch.run())
         try:
@@ -215,6 +215,21 @@ async def test_a_replica_is_new_until_every_gateway_that_takes_requests_has_a_pl
         world.put(pod(parent(labels.GATEWAY), "gateway-2", "gateway"), 2)
         await world.rounds(3)
         assert world.newcomers.of(CHAT, {"a", "b", "c"}) == set()
+
+
+async def test_a_newcomer_is_asked_about_at_once_and_nobody_is_taken_out_for_it() -> None:
+    """No round comes: what is heard, is heard in between."""
+    world = World()
+    world.unreached = {name: [] for name in ALL}
+    world.silent = {"gateway-3"}
+    async with watching(world, every=3600):
+        assert world.newcomers.of(CHAT, set()) == set()
+        for names in ({"a"}, {"a", "b"}, {"a", "b", "c"}):
+            assert world.newcomers.of(CHAT, names)
+            async with asyncio.timeout(60):
+                while world.newcomers.of(CHAT, names):  # noqa: ASYNC110 -- there is no event for it
+                    await asyncio.sleep(0.005)
+        assert world.serving() == set(ALL)
 
 
 async def test_an_agent_from_before_has_a_place_for_everybody() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from pilotboat.engine.kinds import MODEL_DEPLOYMENT, Key
-from pilotboat.engine.newcomers import AT_ONCE, LONGEST, Newcomers
+from pilotboat.engine.newcomers import AT_FIRST, AT_ONCE, LONGEST, Newcomers
 
 CHAT = Key(MODEL_DEPLOYMENT.plural, "ns", "chat")
 ELSEWHERE = Key(MODEL_DEPLOYMENT.plural, "other", "chat")
@@ -40,12 +40,32 @@ def test_who_becomes_ready_is_waited_for_until_every_gateway_sends_it_requests()
     assert world.waits("a") == {"a"}
     assert world.newcomers.asked("ns") == ["a"]
     world.round({"a"})
-    assert (world.waits("a"), world.woken) == ({"a"}, [])
+    assert (world.waits("a"), world.woken) == ({"a"}, [CHAT]), "what is known of it now may be told"
+    world.round({"a"})
+    assert (world.waits("a"), world.woken) == ({"a"}, [CHAT])
     world.round(set())
-    assert world.woken == [CHAT]
+    assert world.woken == [CHAT, CHAT]
     assert world.waits("a") == set()
     assert world.newcomers.asked("ns") == []
     assert world.waits("a", "b") == {"b"}
+
+
+def test_the_first_answer_about_one_is_worth_a_moment_of_silence_and_no_more() -> None:
+    world = World()
+    assert not world.newcomers.unheard(CHAT)
+    world.waits()
+    world.waits("a")
+    assert world.newcomers.unheard(CHAT)
+    assert world.newcomers.noticed.is_set()
+    world.newcomers.noticed.clear()
+    world.waits("a")
+    assert not world.newcomers.noticed.is_set(), "it is no news"
+    world.round({"a"})
+    assert not world.newcomers.unheard(CHAT)
+    world.waits("a", "b")
+    assert world.newcomers.unheard(CHAT)
+    world.now += AT_FIRST
+    assert not world.newcomers.unheard(CHAT)
 
 
 def test_who_is_ready_when_we_begin_to_look_is_not_waited_for() -> None:
