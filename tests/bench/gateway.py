@@ -3,7 +3,7 @@
 Owns: the measurements and their goals. Must not know: how a gateway or a server is started (gatewayproc does).
 
     python3 -m tools.bench gateway                                   what `make bench-gateway` runs
-    python3 -m tools.bench gateway --streams 1,4 --requests 40 --changes 3    a short look; its figures mean nothing
+    python3 -m tools.bench gateway --streams 1,4 --requests 40 --changes 3    a look in three minutes; its figures mean nothing
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ STREAMS = (1, 4, 16, 64, 256)
 STABLE, CANARY = "aaaa1111", "bbbb2222"
 ADDED_MS = 1.0
 THROUGHPUT = 0.95
-BODY = {"model": "m", "messages": [{"role": "user", "content": "fake:tokens=8"}], "stream": True}
+TOKENS = 8
+RATE = 100.0
+"""Requests begun in a second where latency is measured: a third of what two cores can do with client, gateway and pod
+on them. At full load it would be the queue for a core that is measured."""
+SHORTEST = 0.1
+"""Seconds that an answer then takes at least."""
+SECONDS = 10.0
+"""How long such a round lasts."""
 LIMIT = 300.0
 
 
@@ -44,34 +51,37 @@ class Load:
     """Until all of them were whole."""
 
 
-async def load(url: str, streams: int, requests: int) -> Load:
-    """So many streamed answers, so many at once, each connection kept."""
+async def load(url: str, streams: int, requests: int, lasting: float = 0) -> Load:
+    """So many streamed answers, so many at once, each connection kept; each takes `lasting` seconds, and then they
+    begin one after the other."""
     header: list[float] = []
     left = iter(range(requests))
+    prompt = f"fake:tokens={TOKENS}" + (f" fake:delay={lasting / TOKENS:.4f}" if lasting else "")
+    body = {"model": "chat", "messages": [{"role": "user", "content": prompt}], "stream": True}
     connector = aiohttp.TCPConnector(limit=streams)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=LIMIT)) as session:
 
-        async def work() -> None:
+        async def work(number: int) -> None:
+            await asyncio.sleep(lasting * number / streams)
             for _ in left:
                 began = time.perf_counter()
-                async with session.post(f"{url}/v1/chat/completions", json=BODY) as response:
+                async with session.post(f"{url}/v1/chat/completions", json=body) as response:
                     header.append((time.perf_counter() - began) * 1000)
                     text = await response.read()
                     if response.status != 200 or not text.endswith(b"data: [DONE]\n\n"):
                         raise StepFailed(f"{url} answered {response.status}: {text[-200:]!r}")
 
         began = time.perf_counter()
-        await asyncio.gather(*(work() for _ in range(streams)))
+        await asyncio.gather(*(work(number) for number in range(streams)))
         return Load(header, time.perf_counter() - began)
 
 
 async def cost(made: Gateway, pod: str, streams: int, requests: int, rounds: int) -> list[Figure]:
-    """Both ways in turns, so that what else the machine does falls on both."""
-    direct: list[Load] = []
-    through: list[Load] = []
-    for _ in range(rounds):
-        direct.append(await load(pod, streams, requests))
-        through.append(await load(f"http://127.0.0.1:{made.port}", streams, requests))
+    """Latency of answers that take their time, then how fast they come where they take none."""
+    lasting = max(SHORTEST, streams / RATE)
+    paced = round(SECONDS * streams / lasting)
+    direct, through = await both(made, pod, streams, paced, rounds, lasting)
+    direct_out, through_out = await both(made, pod, streams, requests, rounds)
     return [
         *(
             Figure(f"gateway-added-{label}-{streams}-streams", max(0.0, added), "ms", "budget", budget, 1)
@@ -80,13 +90,24 @@ async def cost(made: Gateway, pod: str, streams: int, requests: int, rounds: int
         ),
         Figure(
             f"gateway-seconds-a-thousand-{streams}-streams",
-            _seconds(through, requests),
+            _seconds(through_out, requests),
             "s",
             "pod",
-            _seconds(direct, requests),
+            _seconds(direct_out, requests),
             1 / THROUGHPUT,
         ),
     ]
+
+
+async def both(
+    made: Gateway, pod: str, streams: int, requests: int, rounds: int, lasting: float = 0
+) -> tuple[list[Load], list[Load]]:
+    """Straight and through the gateway, in turns, so that what else the machine does falls on both."""
+    straight, through = [], []
+    for _ in range(rounds):
+        straight.append(await load(pod, streams, requests, lasting))
+        through.append(await load(f"http://127.0.0.1:{made.port}", streams, requests, lasting))
+    return straight, through
 
 
 def _latency(loads: list[Load], share: float) -> float:
@@ -179,7 +200,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Start a control plane, measure, tell."""
     parser = argparse.ArgumentParser(prog="python3 -m tools.bench gateway", description="What the gateway costs.")
     parser.add_argument("--streams", type=lambda text: [int(part) for part in text.split(",")], default=STREAMS)
-    parser.add_argument("--requests", type=int, default=1000, help="a round, at each number of streams")
+    parser.add_argument(
+        "--requests",
+        type=int,
+        default=1000,
+        help="a round, at each number of streams, where throughput is measured",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="each way, in turns")
     parser.add_argument("--changes", type=int, default=50, help="of weights, and of endpoints")
     options = parser.parse_args(argv)
