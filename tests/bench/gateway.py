@@ -3,7 +3,7 @@
 Owns: the measurements and their goals. Must not know: how a gateway or a server is started (gatewayproc does).
 
     python3 -m tools.bench gateway                                   what `make bench-gateway` runs
-    python3 -m tools.bench gateway --streams 1,4 --requests 40 --changes 3    a look in three minutes; its figures mean nothing
+    python3 -m tools.bench gateway --streams 1,4 --requests 40 --changes 3  three minutes, to look
 """
 
 from __future__ import annotations

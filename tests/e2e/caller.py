@@ -87,6 +87,7 @@ def reached():
 patience = time.monotonic() + 60
 while time.monotonic() < patience and not reached():
     time.sleep(0.2)
+open(wish["out"] + ".begun", "w")
 threads = [threading.Thread(target=work) for _ in range(wish["threads"])]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
@@ -96,11 +97,13 @@ os.rename(wish["out"] + ".part", wish["out"])
 """.replace("CUT_OFF", CUT_OFF)
 
 DETACHED = """
-import subprocess, sys
+import os, subprocess, sys, time
 
 with open(sys.argv[3], "w") as said:
     command = [sys.executable, "-c", sys.argv[1], sys.argv[2]]
-    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
+    running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
+while running.poll() is None and not os.path.exists(sys.argv[4] + ".begun"):
+    time.sleep(0.02)
 """
 
 FETCHED = """
@@ -222,7 +225,8 @@ class Caller:
             counted.wrong += found.wrong
 
     def _begin(self, wish: Mapping[str, Any]) -> None:
-        self._python(DETACHED, SCRIPT, json.dumps(wish), _log(wish))
+        """Returns when the first are about to be asked."""
+        self._python(DETACHED, SCRIPT, json.dumps(wish), _log(wish), str(wish["out"]))
 
     def _end(self, wish: Mapping[str, Any]) -> Counted:
         """Waits for it, in stretches: a long exec is one more thing that can break."""

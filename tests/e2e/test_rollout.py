@@ -16,7 +16,6 @@ from pilotboat.api import labels
 from pilotboat.api.routing import AGENT_PORT
 from tests.e2e.caller import Caller
 from tests.e2e.conftest import MDEP, PATIENCE, Space, fake
-from tools.kube import Cluster
 
 pytestmark = pytest.mark.e2e
 
@@ -62,6 +61,12 @@ MANUAL = {"hold": "5s", "approval": True}
 """Held for as long as gateways may need to hear of a share, so that what is counted then is exact."""
 
 
+STREAM: dict[str, Any] = {"tokens": 100, "stream": True, "prompt": "fake:tokens=100 fake:delay=0.2"}
+"""An answer that takes twenty seconds."""
+CANARY = {"X-Canary": "always"}
+"""Of a tester's request."""
+
+
 def everything_from(caller: Caller, name: str, revision: str) -> None:
     """Until all requests get there: the last change of shares and what status says of it are written together."""
     what = f"Everything from {revision}"
@@ -72,7 +77,7 @@ def test_traffic_is_split_exactly_and_no_request_is_lost(space: Space, caller: C
     """Every step's share on 2,000 requests, with nobody else calling; streams of 20 seconds survive every change."""
     steps = [{"weight": 5, **MANUAL}, {"weight": 50, **MANUAL}]
     old = serve(space, "exact", canary(steps))
-    with caller.load("exact", threads=1, tokens=100, stream=True, prompt="fake:tokens=100 fake:delay=0.2") as streams:
+    with caller.load("exact", threads=1, **STREAM) as streams:
         space.apply("ModelDeployment", "exact", canary(steps, tokens=5))
         until(space, "exact", "phase", "AwaitingApproval")
         new = space.status(MDEP, "exact")["updateRevision"]
@@ -129,22 +134,61 @@ def test_a_canary_that_is_as_good_is_promoted_by_what_was_measured(space: Space,
 
 
 def test_a_third_revision_in_the_middle_leaves_stable_whole(space: Space, caller: Caller) -> None:
+    """Nor does an answer break off that the second has begun to give."""
     steps = [{"weight": 20, **MANUAL}]
-    old = serve(space, "third", canary(steps))
+    tested = {"routing": {"testers": {"header": "X-Canary"}}}
+    old = serve(space, "third", canary(steps, **tested))
     with caller.load("third", threads=2, pause=0.05) as load:
-        space.apply("ModelDeployment", "third", canary(steps, tokens=5))
+        space.apply("ModelDeployment", "third", canary(steps, tokens=5, **tested))
         until(space, "third", "phase", "AwaitingApproval")
         second = space.status(MDEP, "third")["updateRevision"]
-        space.apply("ModelDeployment", "third", canary(steps, tokens=6))
-        space.cluster.run("wait", f"deployment/third-{second}", "--for=jsonpath={.spec.replicas}=0", "--timeout=300s")
-        space.cluster.run("wait", f"{MDEP}/third", "--for=jsonpath={.status.observedGeneration}=3", "--timeout=300s")
-        until(space, "third", "phase", "AwaitingApproval")
-        third = space.status(MDEP, "third")["updateRevision"]
-        assert caller.ask("third", 1000).by == pytest.approx({old: 800, third: 200}, abs=SHARED)
-        space.apply("ModelDeployment", "third", canary(steps))
-        space.wait(MDEP, "third", "Ready")
+        with caller.load("third", threads=1, headers=CANARY, **STREAM) as streams:
+            space.apply("ModelDeployment", "third", canary(steps, tokens=6, **tested))
+            space.cluster.run(
+                "wait", f"deployment/third-{second}", "--for=jsonpath={.spec.replicas}=0", "--timeout=300s"
+            )
+            space.cluster.run(
+                "wait", f"{MDEP}/third", "--for=jsonpath={.status.observedGeneration}=3", "--timeout=300s"
+            )
+            until(space, "third", "phase", "AwaitingApproval")
+            third = space.status(MDEP, "third")["updateRevision"]
+            assert caller.ask("third", 1000).by == pytest.approx({old: 800, third: 200}, abs=SHARED)
+            space.apply("ModelDeployment", "third", canary(steps, **tested))
+            space.wait(MDEP, "third", "Ready")
         everything_from(caller, "third", old)
     assert load.failed == {}
+    assert streams.failed == {}
+    assert second in streams.by
+
+
+def test_any_of_several_earlier_revisions_is_returned_to_and_left_again(space: Space, caller: Caller) -> None:
+    """By the command; and `rollbackTo` taken away goes forward again."""
+    first, second, third = (serve(space, "back", canary([], tokens=tokens)) for tokens in (4, 5, 6))
+    with caller.load("back", threads=2, pause=0.05, fresh=True) as load:
+        steered(space, "rollout", "undo", "back", "--to", first)
+        rolled_out(space, "back", first)
+        steered(space, "rollout", "undo", "back", "--to", second)
+        rolled_out(space, "back", second)
+        space.cluster.run("patch", MDEP, "back", "--type=merge", '-p={"spec":{"rollout":{"rollbackTo":null}}}')
+        rolled_out(space, "back", third)
+        everything_from(caller, "back", third)
+    assert load.failed == {}, load.wrong
+    assert {first, second, third} <= set(load.by)
+
+
+def rolled_out(space: Space, name: str, revision: str) -> None:
+    """Until this revision is the current one, and this generation is Ready."""
+    space.cluster.run(
+        "wait", f"{MDEP}/{name}", f"--for=jsonpath={{.status.currentRevision}}={revision}", "--timeout=300s"
+    )
+    space.wait(MDEP, name, "Ready")
+
+
+def steered(space: Space, *words: str) -> str:
+    """What `pilotboat` says, run as a user would."""
+    command = [sys.executable, "-m", "pilotboat", *words, "-n", space.cluster.namespace]
+    where = f"--kubeconfig={space.cluster.kubeconfig}"
+    return subprocess.run([*command, where], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.alone
@@ -152,7 +196,11 @@ def test_without_a_spare_gpu_one_is_borrowed(space: Space, caller: Caller) -> No
     nodes = json.loads(space.cluster.run("get", "nodes", "-ojson"))["items"]
     every = sum(int(node["status"]["allocatable"]["nvidia.com/gpu"]) for node in nodes)
     want = 3
-    gpu = {"gpu": {"count": every // want}, "replicas": want}
+    gpu = {
+        "gpu": {"count": every // want},
+        "replicas": want,
+        "routing": {"testers": {"header": "X-Canary"}},
+    }
     steps = [{"weight": 10, **MANUAL}]
     old = serve(space, "full", canary(steps, **gpu))
     with caller.load("full", threads=2, pause=0.05) as load:
@@ -162,14 +210,17 @@ def test_without_a_spare_gpu_one_is_borrowed(space: Space, caller: Caller) -> No
         assert (rollout["borrowing"], rollout["weight"]) == (True, 10)
         new = rollout["canary"]
         assert caller.ask("full", 1000).by == pytest.approx({old: 900, new: 100}, abs=SHARED)
-        act(space, "full", "Abort")
-        until(space, "full", "phase", "Aborted")
-        everything_from(caller, "full", old)
+        with caller.load("full", threads=1, headers=CANARY, **STREAM) as streams:
+            act(space, "full", "Abort")
+            until(space, "full", "phase", "Aborted")
+            everything_from(caller, "full", old)
         act(space, "full", "Retry", "2")
         until(space, "full", "phase", "AwaitingApproval")
         act(space, "full", "Promote", "3")
         space.wait(MDEP, "full", "Ready")
     assert load.failed == {}
+    assert streams.failed == {}
+    assert new in streams.by, "what the canary had begun to say it has said to the end"
 
 
 def test_a_canary_is_tried_before_it_has_users(space: Space, caller: Caller) -> None:
@@ -237,7 +288,7 @@ def test_requests_of_our_own_find_what_no_user_is_there_to_find(space: Space) ->
     space.gone("job -lapp.kubernetes.io/instance=probed")
 
 
-def test_outcomes_that_applications_post_are_told_by_revision(space: Space, caller: Caller, installed: Cluster) -> None:
+def test_outcomes_that_applications_post_are_told_by_revision(space: Space, caller: Caller) -> None:
     steps = [{"weight": 50, "hold": "1h", "approval": True}]
     old = serve(space, "ab", canary(steps))
     space.apply("ModelDeployment", "ab", canary(steps, tokens=5))
@@ -246,10 +297,7 @@ def test_outcomes_that_applications_post_are_told_by_revision(space: Space, call
     taken = caller.feedback("ab", 60, {old: "rejected", new: "accepted"})
     assert sum(taken.values()) == 60
     until(space, "ab", "outcomes.canary.posts.accepted", taken[new])
-    command = [sys.executable, "-m", "pilotboat", "ab", "ab", "-n", space.cluster.namespace]
-    shown = subprocess.run(
-        [*command, f"--kubeconfig={installed.kubeconfig}"], capture_output=True, text=True, check=True
-    ).stdout
+    shown = steered(space, "ab", "ab")
     assert "accepted" in shown
     assert "settled" in shown
 
