@@ -165,7 +165,8 @@ def _advanced(
     step = Step(made.move.canary, left | {facts.stable.name: made.move.stable})
     if made.state.phase is RolloutPhase.ABORTED and before is not RolloutPhase.ABORTED:
         return Course(step, made.state, _record(made.state, "Aborted", observed, now), made.look_again)
-    return Course(step, made.state, ended, made.look_again, probes=seen.manifests, wanted=seen.wanted)
+    again = min((wait for wait in (made.look_again, seen.look_again) if wait), default=None)
+    return Course(step, made.state, ended, again, probes=seen.manifests, wanted=seen.wanted)
 
 
 def _seen(
@@ -178,9 +179,10 @@ def _seen(
 ) -> Look:
     """The rollout with all that is known of the canary now: gates, synthetic requests, users' traffic."""
     ready = bool(facts.canary.serving) and facts.unrouted is None
-    seen = gates.before_users(observed, spec, state, ready, settings)
+    seen = gates.before_users(observed, spec, state, ready, settings, now)
     if not seen.wanted:
-        seen = replace(gates.while_thin(observed, spec, seen.state, settings), waiting=seen.waiting)
+        thin = gates.while_thin(observed, spec, seen.state, settings)
+        seen = replace(thin, waiting=seen.waiting, look_again=seen.look_again)
     unanswered = queries.unanswered(seen.state, spec.rollout.analysis.prometheus, observed, now) if ready else None
     return replace(seen, state=_judged(observed, spec, seen.state, now), waiting=unanswered or seen.waiting)
 

@@ -4,13 +4,15 @@ Owns: when a probe runs in a rollout, and the step from its result to the rollou
 (probe.py), how counts are weighed (canary/).
 
 A gate that cannot be measured decides nothing: the canary waits without users, until it can be or somebody skips it.
-So does one whose figures say nothing, such as a load that was not sent as it was asked for.
+So does one whose figures say nothing; where the machine was the reason, as with a load that was not sent as it was
+asked for, it is measured again after a while.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from ..api.analysis import Why
 from ..api.model_deployment import ModelDeploymentSpec
@@ -27,6 +29,9 @@ from .types import Manifest, Observed, PlanSettings
 TRAFFIC_TIME = "3m"
 """Of one round of synthetic requests: then they are weighed, and another begins where it still takes more."""
 
+AGAIN = timedelta(minutes=5)
+"""From the end of a measurement that says nothing to the next: what kept the machine busy may be over by then."""
+
 KEPT_UP = 0.95
 """Of the requests a second that were asked for, the share that makes a load the one that was."""
 THIN = frozenset({Why.TOO_FEW_REQUESTS, Why.NO_DATA, Why.UNDECIDED, Why.METRIC_MISSING, Why.UNJUDGED})
@@ -42,6 +47,12 @@ class Look:
     """Names of Jobs that stay."""
     waiting: Cause | None = None
     """Why the canary has no users yet."""
+    look_again: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class _Passing(Cause):
+    """A cause that may be gone another time."""
 
 
 Judge = Callable[[ModelDeploymentSpec, ProbeResult], GateRecord | Cause]
@@ -49,7 +60,12 @@ Judge = Callable[[ModelDeploymentSpec, ProbeResult], GateRecord | Cause]
 
 
 def before_users(
-    observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, ready: bool, settings: PlanSettings
+    observed: Observed,
+    spec: ModelDeploymentSpec,
+    state: RolloutStatus,
+    ready: bool,
+    settings: PlanSettings,
+    now: datetime,
 ) -> Look:
     """The gates one after the other, once the canary has a ready replica and before it has any traffic."""
     if not state.untried:
@@ -60,7 +76,7 @@ def before_users(
             continue
         if not ready:
             return Look(state)
-        return _measured(observed, spec, state, kind, judge, settings)
+        return _measured(observed, spec, state, kind, judge, settings, now)
     return Look(state)
 
 
@@ -113,6 +129,7 @@ def _measured(
     kind: Kind,
     judge: Judge,
     settings: PlanSettings,
+    now: datetime,
 ) -> Look:
     due = _probe(observed, spec, state, kind)
     name = due.name(observed.parent)
@@ -121,16 +138,19 @@ def _measured(
         judge(spec, found.result) if found.result else found.cause or Cause(Reason.ROLLING_OUT, "it is being measured")
     )
     if isinstance(said, GateRecord):
-        more = before_users(
-            observed, spec, state.model_copy(update={"gates": [*state.gates, said]}), said.passed, settings
-        )
+        told = state.model_copy(update={"gates": [*state.gates, said]})
+        more = before_users(observed, spec, told, said.passed, settings, now)
         return replace(more, waiting=more.waiting or Cause(Reason.ROLLING_OUT, said.message))
     over = found.state in (State.MEASURED, State.FAILED)
-    again = f"; it is measured again when analysis.{kind} changes or Job {name} is deleted" if over else ""
+    ended = probe.ended(name, observed.children) if isinstance(said, _Passing) else None
+    left = ended + AGAIN - now if ended else None
+    by_itself = f" {AGAIN.seconds // 60} minutes after its end, or" if isinstance(said, _Passing) else ""
+    again = f"; it is measured again{by_itself} when analysis.{kind} changes or Job {name} is deleted" if over else ""
     waiting = Cause(said.reason, f"{kind} gate, before the canary has users: {said.message}{again}")
-    if over and probe.asked(name, observed.children) != due.config.to_json():
+    changed = probe.asked(name, observed.children) != due.config.to_json()
+    if over and (changed or (left is not None and left <= timedelta())):
         return Look(state, waiting=waiting)  # it goes, and what is asked now is measured
-    return replace(_kept(observed, spec, state, due, settings), waiting=waiting)
+    return replace(_kept(observed, spec, state, due, settings), waiting=waiting, look_again=left)
 
 
 def _kept(
@@ -198,7 +218,7 @@ def _load(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord | Cause:
     whole = found.held_back <= gates.FEW * found.planned and found.achieved_qps >= KEPT_UP * found.asked_qps
     if whole if said.passed else on_time:
         return GateRecord(gate=Kind.LOAD, passed=said.passed, message=said.message)
-    return Cause(
+    return _Passing(
         Reason.PROBE_FAILED,
         f"{found.held_back} of {found.planned} requests were held back and {found.late} sent late, "
         f"{found.achieved_qps:g} a second of {found.asked_qps:g}: that says nothing of the canary under the load asked "

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -138,6 +139,17 @@ def read(name: str, children: Iterable[Raw], pods: Iterable[Raw]) -> Outcome:
         if condition.get("status") == "True" and condition.get("type") in ("Failed", "Complete"):
             return Outcome(State.FAILED, cause=_why(name, condition, own))
     return Outcome(State.RUNNING, cause=diagnose.cause(own))
+
+
+def ended(name: str, children: Iterable[Raw]) -> datetime | None:
+    """When the Job controller called the Job of that name over; None before it has."""
+    job = build.named(children, "Job", name)
+    times = [
+        condition.get("lastTransitionTime")
+        for condition in dig(job, "status", "conditions") or ()
+        if condition.get("status") == "True" and condition.get("type") in ("Failed", "Complete")
+    ]
+    return build.parsed(next(iter(times), None))
 
 
 def asked(name: str, children: Iterable[Raw]) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from pilotboat.api.probing import Agreement, LoadResult, ProbeResult, QualityResult, Quantiles, TrafficResult
-from pilotboat.plan.build import dig
+from pilotboat.plan.build import dig, timestamp
+from pilotboat.plan.gates import AGAIN
 from unit.plan.test_course import STEPS, Canary
 from unit.plan.world import condition, ended, report
 
@@ -53,7 +55,8 @@ def measured(cluster: Canary, name: str, result: ProbeResult | None, reason: str
             "containerStatuses": [{"name": "probe", "state": {"terminated": ended(code, "Completed", said)}}],
         },
     }
-    job["status"] = {"conditions": [{"type": "Failed" if code else "Complete", "status": "True"}]}
+    over = {"type": "Failed" if code else "Complete", "status": "True", "lastTransitionTime": timestamp(cluster.now)}
+    job["status"] = {"conditions": [over]}
     cluster.probes.append(pod)
     cluster.settle()
 
@@ -150,18 +153,53 @@ def test_a_gate_that_could_not_be_measured_is_measured_again_as_soon_as_somethin
         measured(cluster, name, None, "ProbeFailed", 64)
     else:
         measured(cluster, name, load(new, 100, **LATE))
-    (before,) = (
-        raw["metadata"]["uid"] for ref, raw in cluster.objects.items() if (ref.kind, ref.name) == ("Job", name)
-    )
+    before = uid_of(cluster, name)
     rollout = cluster.parent["spec"]["rollout"]
     cluster.edit(rollout={**rollout, "analysis": {**OFF, "load": LOAD["load"] | {"qps": 5}}})
     cluster.settle()
-    (after,) = (raw["metadata"]["uid"] for ref, raw in cluster.objects.items() if (ref.kind, ref.name) == ("Job", name))
-    assert after != before
+    assert uid_of(cluster, name) != before
     assert condition(cluster.status, "Ready")["reason"] == "RollingOut"
     cluster.probes.clear()
     measured(cluster, name, load(new, 100))
     assert cluster.shares == {new: 100, cluster.first: 900}
+
+
+def uid_of(cluster: Canary, job: str) -> str:
+    return str(
+        next(raw["metadata"]["uid"] for ref, raw in cluster.objects.items() if (ref.kind, ref.name) == ("Job", job))
+    )
+
+
+def test_a_load_that_was_not_sent_is_sent_again_after_a_while() -> None:
+    cluster, new = gated(**LOAD)
+    name, over = f"chat-{new}-load", cluster.now.replace(microsecond=0)
+    measured(cluster, name, load(new, 100, **LATE))
+    before = uid_of(cluster, name)
+    assert "measured again 5 minutes after its end" in condition(cluster.status, "Ready")["message"]
+    cluster.now = over + AGAIN - timedelta(seconds=9)
+    assert cluster.plan().requeue_after == timedelta(seconds=9)
+    cluster.carry_out(cluster.plan())
+    assert uid_of(cluster, name) == before
+    cluster.now = over + AGAIN
+    cluster.settle()
+    assert uid_of(cluster, name) != before
+    cluster.probes.clear()
+    measured(cluster, name, load(new, 100))
+    assert cluster.shares == {new: 100, cluster.first: 900}
+
+
+@pytest.mark.parametrize("case", ["too short", "failed"])
+def test_what_another_time_would_not_mend_is_not_tried_again(case: str) -> None:
+    cluster, new = gated(**LOAD)
+    name = f"chat-{new}-load"
+    if case == "failed":
+        measured(cluster, name, None, "ProbeFailed", 64)
+    else:
+        measured(cluster, name, load(new, 100, planned=92, sent=92))
+    before = uid_of(cluster, name)
+    cluster.now += 10 * AGAIN
+    cluster.settle()
+    assert uid_of(cluster, name) == before
 
 
 def skip(cluster: Canary) -> None:
