@@ -58,7 +58,8 @@ def rehearsal(seconds: float, victim: str) -> dict[str, Any]:
     lab = [sys.executable, "-m", "lab"]
     return {
         "deployment": {"namespace": SPACE, "name": NAME},
-        "limit": {"replicas": 1, "nodes": 1, "zones": 1, "seconds": max(seconds, UNHEARD)},
+        # Two replicas: the zone that is cut may still have the stand-in of the node that was cut before.
+        "limit": {"replicas": 2, "nodes": 1, "zones": 1, "seconds": max(seconds, UNHEARD)},
         "wait": 240,
         "load": LOAD,
         "control": {"deployment": BARE, "service": BARE, "model": NAME},
