@@ -81,8 +81,9 @@ class Faults:
     def lossy(self, node: Node) -> None:
         """Of a hundred packets five are lost, for as long as a change of the deployment's lasts."""
         faults.lose(node, 5)
-        self._delete(self.chance.choice(self.space.pods("chat")))
-        self.space.wait(MDEP, "chat", "Ready=False")
+        pod = self.chance.choice(self.space.pods("chat"))
+        self._delete(pod)
+        self.space.gone(f"pod/{pod['metadata']['name']}")
         self.space.wait(MDEP, "chat", "Ready")
         faults.mend(node)
 

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -127,6 +128,26 @@ async def test_a_leader_that_was_frozen_ends_itself_when_it_wakes(cluster: Clust
     first.process.send_signal(signal.SIGCONT)
     assert await first.ends() == 1
     await holder(cluster, "second")
+
+
+def same(raw: dict[str, Any], other: dict[str, Any]) -> bool:
+    """One object, not two of one name."""
+    return bool(raw["metadata"]["uid"] == other["metadata"]["uid"])
+
+
+async def test_a_lease_that_is_deleted_is_made_anew_by_its_holder(cluster: Cluster, start: Start) -> None:
+    first = await start("first")
+    await first.says("watching")
+    second = await start("second")
+    await second.says("second stands by: first holds")
+    for _ in range(2):
+        (old,) = await cluster.list(LEASE)
+        await cluster.delete(old)
+        (new,) = await cluster.until(LEASE, lambda found, old=old: [r for r in found if not same(r, old)])
+        assert new["spec"]["holderIdentity"] == "first"
+    await cluster.apply(model_deployment())
+    await cluster.until(MODEL_DEPLOYMENT, reported)
+    assert first.process.returncode is None
 
 
 async def test_both_replicas_are_ready_and_one_leads(cluster: Cluster, start: Start) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from .errors import Conflict, EngineError
+from .errors import Conflict, EngineError, NotFound
 from .kinds import LEASE, Kind
 
 Raw = dict[str, Any]
@@ -69,7 +69,11 @@ class Elector:
 
     async def acquire(self) -> None:
         """Returns when we lead."""
-        while not await self.attempt():  # noqa: ASYNC110 -- the condition is in the cluster, not in this process
+        told = None
+        while not await self.attempt():
+            if self._held_by_other() and (holder := self._holder()) != told:
+                log.info("%s stands by: %s holds the Lease", self._identity, holder)
+                told = holder
             await asyncio.sleep(self._timing.retry)
         log.info("%s leads", self._identity)
 
@@ -96,7 +100,7 @@ class Elector:
         began = self._clock()
         try:
             async with asyncio.timeout(self._timing.renew / 2):
-                held = await self._take()
+                held = await self._taken()
         except (EngineError, TimeoutError) as failure:
             log.warning("the Lease could not be renewed: %s", failure)
             self._lease = None if isinstance(failure, Conflict) else self._lease
@@ -104,12 +108,23 @@ class Elector:
         self.renewed = began if held else self.renewed
         return held
 
+    async def _taken(self) -> bool:
+        """Whether we have it; where it is not the one we knew any more, by a second look at once: it may be gone, and
+        nobody must lead for long beside whoever makes it anew."""
+        try:
+            return await self._take()
+        except (Conflict, NotFound):
+            self._lease = None
+            return await self._take()
+
     async def _take(self) -> bool:
         if self._lease and self._lease["spec"].get("holderIdentity") == self._identity:
             self._lease = await self._api.replace(LEASE, self._body(self._lease))
             return True
         live = await self._api.get(LEASE, self._namespace, self._name)
         if live is None:
+            if self._held_by_other() and self._clock() - self._changed < self._duration():
+                return False  # somebody has deleted it, which does not end its holder
             self._lease = await self._api.create(LEASE, self._namespace, self._body(None))
             return True
         self._notice(live)
@@ -125,8 +140,11 @@ class Elector:
         self._lease = live
 
     def _held_by_other(self) -> bool:
-        holder = (self._lease or {}).get("spec", {}).get("holderIdentity")
-        return bool(holder) and holder != self._identity
+        return self._holder() not in ("", self._identity)
+
+    def _holder(self) -> str:
+        """By what we know; empty: nobody."""
+        return str((self._lease or {}).get("spec", {}).get("holderIdentity") or "")
 
     def _duration(self) -> float:
         return float((self._lease or {}).get("spec", {}).get("leaseDurationSeconds") or self._timing.lease)

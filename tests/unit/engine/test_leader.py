@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import threading
 from typing import Any
 
 import pytest
 
-from pilotboat.engine.errors import Conflict, Unavailable
+from pilotboat.engine.errors import Conflict, NotFound, Unavailable
 from pilotboat.engine.kinds import Kind
 from pilotboat.engine.leader import Elector, Timing, Watchdog
 from tests.unit.engine.clock import run, wait
@@ -20,6 +21,7 @@ Raw = dict[str, Any]
 class Leases:
     def __init__(self) -> None:
         self.lease: Raw | None = None
+        self.versions = itertools.count(1, 1000)
         self.down: set[str] = set()
 
     def seen_by(self, who: str) -> View:
@@ -45,11 +47,12 @@ class View:
         self._check()
         if self._leases.lease:
             raise Conflict(409, "AlreadyExists", "exists")
-        return self._store(body, 1)
+        return self._store(body, next(self._leases.versions))
 
     async def replace(self, kind: Kind, body: Raw) -> Raw:
         self._check()
-        assert self._leases.lease
+        if self._leases.lease is None:
+            raise NotFound(404, "NotFound", "gone")
         live = self._leases.lease["metadata"]["resourceVersion"]
         if body["metadata"]["resourceVersion"] != live:
             raise Conflict(409, "Conflict", "changed")
@@ -149,6 +152,56 @@ def test_a_lease_given_up_is_free_at_once() -> None:
         began = loop.time()
         await b.acquire()
         assert loop.time() - began <= 2
+
+    run(scenario())
+
+
+def test_a_lease_that_somebody_deletes_stays_with_its_holder() -> None:
+    async def scenario() -> None:
+        leases = Leases()
+        a, b = elector(leases, "a"), elector(leases, "b")
+        await a.acquire()
+        keeping, waiting = asyncio.ensure_future(a.keep()), asyncio.ensure_future(b.acquire())
+        for _ in range(5):
+            await wait(7)
+            leases.lease = None
+        await wait(30)
+        assert (keeping.done(), waiting.done(), holder(leases)) == (False, False, "a")
+        keeping.cancel()
+        waiting.cancel()
+
+    run(scenario())
+
+
+def test_a_lease_deleted_after_its_holder_has_died_is_free_when_it_would_have_been() -> None:
+    async def scenario() -> None:
+        leases, loop = Leases(), asyncio.get_running_loop()
+        a, b = elector(leases, "a"), elector(leases, "b")
+        await a.acquire()
+        assert not await b.attempt()
+        leases.lease, silent = None, loop.time()
+        await b.acquire()
+        assert 13 <= loop.time() - silent <= 17
+
+    run(scenario())
+
+
+def test_who_finds_another_holder_in_place_of_a_deleted_lease_leads_no_more() -> None:
+    """A candidate that begins just then knows of no holder: the two lead together until the first looks again."""
+
+    async def scenario() -> None:
+        leases, loop = Leases(), asyncio.get_running_loop()
+        a = elector(leases, "a")
+        await a.acquire()
+        keeping = asyncio.ensure_future(a.keep())
+        await wait(7)
+        leases.lease = None
+        new = elector(leases, "new")
+        assert await new.attempt()
+        began = loop.time()
+        await keeping
+        assert loop.time() - began <= Timing().retry
+        assert holder(leases) == "new"
 
     run(scenario())
 
