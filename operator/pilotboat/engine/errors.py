@@ -6,7 +6,7 @@ EngineError
 │   │   └── NoSuchKind       404 of a whole kind: its CRD is not installed
 │   ├── Conflict             409: it exists, or has another uid or version
 │   ├── Refused              no retry of the same request helps
-│   │   ├── Forbidden        403: quota, policy, admission, RBAC
+│   │   ├── Forbidden        403: quota, policy, admission, RBAC; or a webhook that could not be asked
 │   │   └── Invalid          400, 422, 413, ...: the API server's validation
 │   ├── Throttled            429; has retry_after
 │   └── Unavailable          5xx, a time-out, no connection; may have retry_after
@@ -62,7 +62,7 @@ class Refused(ApiError):
 
 
 class Forbidden(Refused):
-    """403."""
+    """403, or an admission webhook that must agree and does not answer."""
 
 
 class Invalid(Refused):
@@ -120,6 +120,9 @@ class ParentGone(EngineError):
 _UNDECLARED = "failed to create typed patch object"
 """Start of the 500 that server-side apply answers to a field that its schema does not have: the input's fault."""
 
+_WEBHOOK = "Internal error occurred: failed calling webhook"
+"""Start of the 500 for a webhook that is down or slow. It is told as a refusal: silence would look like a hang."""
+
 _BY_STATUS: dict[int, type[ApiError]] = {403: Forbidden, 404: NotFound, 409: Conflict, 429: Throttled}
 
 
@@ -134,6 +137,8 @@ def from_response(status: int, headers: Mapping[str, str], body: bytes) -> ApiEr
         kind = NoSuchKind if kind is NotFound else kind  # of an object that is missing there is a Status
     if message.startswith(_UNDECLARED):
         kind = Invalid
+    if message.startswith(_WEBHOOK):
+        kind = Forbidden
     return kind(status, reason, message, _seconds(headers.get("Retry-After")))
 
 

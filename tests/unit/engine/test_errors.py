@@ -47,3 +47,9 @@ def test_a_field_no_schema_has_is_the_inputs_fault_though_the_api_server_says_50
 @pytest.mark.parametrize(("header", "seconds"), [("3", 3), ("0.5", 0.5), ("-1", 0), ("Wed, 21 Oct", None)])
 def test_retry_after(header: str, seconds: float | None) -> None:
     assert errors.from_response(429, {"Retry-After": header}, b"").retry_after == seconds
+
+
+def test_a_webhook_that_cannot_be_asked_has_refused() -> None:
+    message = 'Internal error occurred: failed calling webhook "a.b": failed to call webhook: context deadline exceeded'
+    error = errors.from_response(500, {}, json.dumps({"reason": "InternalError", "message": message}).encode())
+    assert (type(error), error.message) == (errors.Forbidden, message)
