@@ -7,6 +7,7 @@ Owns the queue and the slots. Must not know: HTTP, OpenAI's JSON, which engine i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -52,8 +53,9 @@ class _Ticket:
     """Its reader was told that it ended; the engine may not be done with it yet."""
 
     def emit(self, event: Event) -> None:
-        """From any thread."""
-        self.loop.call_soon_threadsafe(self.scheduler.on_event, self, event)
+        """From any thread, which may outlive the loop that listens."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.scheduler.on_event, self, event)
 
 
 class Scheduler:
