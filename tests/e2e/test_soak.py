@@ -20,6 +20,7 @@ import pytest
 from lab import faults
 from lab.layout import Lab, Node, current
 from pilotboat.api import labels
+from pilotboat.plan.diagnose import ready
 from tests.e2e.caller import Caller
 from tests.e2e.conftest import MDEP, Space, fake
 from tools import demo
@@ -62,8 +63,9 @@ class Faults:
         self._delete(self.chance.choice(self.space.pods("pilotboat-gateway")))
 
     def process_killed(self, node: Node) -> None:
-        """As the kernel does for want of memory: every process of a replica but the first."""
-        self.space.signal(self.chance.choice(self.space.pods("chat"))["metadata"]["name"], "KILL")
+        """As the kernel does for want of memory: every process of a replica but the first. One that serves: a stand-in
+        may just begin."""
+        self.space.signal(self.chance.choice([*filter(ready, self.space.pods("chat"))])["metadata"]["name"], "KILL")
 
     def operator_deleted(self, node: Node) -> None:
         selector = "-lapp.kubernetes.io/name=pilotboat,app.kubernetes.io/component=operator"
@@ -111,7 +113,7 @@ class Faults:
         self._back(node)
 
     def _delete(self, pod: dict[str, dict[str, str]]) -> None:
-        self.space.cluster.run("delete", "pod", pod["metadata"]["name"], "--wait=false")
+        self.space.cluster.run("delete", "pod", pod["metadata"]["name"], "--ignore-not-found", "--wait=false")
 
     def _silent(self, node: Node) -> None:
         self.space.cluster.run("wait", f"node/{node.name}", "--for=condition=Ready=Unknown", "--timeout=300s")
