@@ -81,7 +81,7 @@ async def cost(made: Gateway, pod: str, streams: int, requests: int, rounds: int
     lasting = max(SHORTEST, streams / RATE)
     paced = round(SECONDS * streams / lasting)
     direct, through = await both(made, pod, streams, paced, rounds, lasting)
-    direct_out, through_out = await both(made, pod, streams, requests, rounds)
+    full_direct, full_through = await both(made, pod, streams, requests, rounds)
     return [
         *(
             Figure(f"gateway-added-{label}-{streams}-streams", max(0.0, added), "ms", "budget", budget, 1)
@@ -90,10 +90,10 @@ async def cost(made: Gateway, pod: str, streams: int, requests: int, rounds: int
         ),
         Figure(
             f"gateway-seconds-a-thousand-{streams}-streams",
-            _seconds(through_out, requests),
+            _seconds(full_through, requests),
             "s",
             "pod",
-            _seconds(direct_out, requests),
+            _seconds(full_direct, requests),
             1 / THROUGHPUT,
         ),
     ]

@@ -13,7 +13,7 @@ from tools import demo, hubpod
 
 pytestmark = pytest.mark.e2e
 
-WRITE = "import json, sys; json.dump({'model_type': 'llama'}, open('/volume/models/small/config.json', 'w'))"
+WRITE = "import json; json.dump({'model_type': 'llama'}, open('/volume/models/small/config.json', 'w'))"
 
 
 def served_from(source: dict[str, Any]) -> dict[str, Any]:

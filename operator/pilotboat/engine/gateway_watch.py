@@ -91,7 +91,7 @@ class GatewayWatch:
     async def _rounds(self, session: aiohttp.ClientSession) -> None:
         while True:
             await asyncio.sleep(self._every)
-            groups = self._groups()
+            groups = {name: self._pods(name) for name in self._namespaces()}
             self._forget(groups.values())
             doubtful = await asyncio.gather(*(self._round(session, *group) for group in groups.items()))
             self._doubt(set().union(*doubtful))
@@ -103,11 +103,11 @@ class GatewayWatch:
             self._newcomers.noticed.clear()
             for pause in WELCOME:
                 await asyncio.sleep(pause)
-                groups = ((name, pods) for name, pods in self._groups().items() if self._newcomers.asked(name))
-                await asyncio.gather(*(self._ask(session, *group) for group in groups))
+                waiting = [name for name in self._namespaces() if self._newcomers.asked(name)]
+                await asyncio.gather(*(self._ask(session, name, self._pods(name)) for name in waiting))
 
-    def _groups(self) -> dict[str, list[Raw]]:
-        return {key.namespace: self._pods(key.namespace) for key in tuple(self._store.gateways.keys())}
+    def _namespaces(self) -> list[str]:
+        return [key.namespace for key in tuple(self._store.gateways.keys())]
 
     def _pods(self, namespace: str) -> list[Raw]:
         """Gateways that have been up: one that starts is nobody's yet."""

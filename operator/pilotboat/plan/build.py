@@ -113,6 +113,12 @@ def condition(raw: Raw, kind: str) -> Raw | None:
     return next((c for c in dig(raw, "status", "conditions") or () if c.get("type") == kind), None)
 
 
+def over(job: Raw | None) -> Raw | None:
+    """The condition by which the Job controller calls a Job over, well or badly; None before it does."""
+    said = dig(job, "status", "conditions") or ()
+    return next((c for c in said if c.get("type") in ("Complete", "Failed") and c.get("status") == "True"), None)
+
+
 def made(raw: Raw) -> str:
     """When an object was made, as the API server writes it; empty for one that is not made yet."""
     return dig(raw, "metadata", "creationTimestamp") or ""

@@ -80,7 +80,7 @@ class FineTuneJobPlanner:
         if build.of_kind(observed.children, "Job") == [] and (gone := _missing(spec, observed)):
             return _with(report(View(observed, spec, now, gone), now), requeue_after=LOOK_AGAIN)
         plan = _with(report(view, now), requeue_after=attempts.look_again(view.unfinished, observed.nodes, now))
-        if view.lost and view.job and not view.suspended and not _over(view.job):
+        if view.lost and view.job and not view.suspended and not build.over(view.job):
             return _with(plan, delete=_replaced(view, view.lost), requeue_after=SOON)
         return _with(plan, apply=tuple(_children(view, spec, settings)))
 
@@ -140,7 +140,7 @@ def _children(view: View, spec: FineTuneJobSpec, settings: PlanSettings) -> list
             made.append(_claim(parent, claim, volume))
     if job is None:
         made.append(_job(view, spec, needs, settings))
-    elif not _over(job) and (changed := _changes(job, spec)):
+    elif not build.over(job) and (changed := _changes(job, spec)):
         made.append(build.respecified(job, _used_up(spent(job), failed_before(job)), **changed))
     return made
 
@@ -169,12 +169,6 @@ def _retries(spec: FineTuneJobSpec, failures: int) -> int:
 def _used_up(seconds: int, failures: int) -> dict[str, str]:
     """The annotations that tell a Job's successors and its repair what earlier ones took."""
     return build.numbered(labels.SPENT, seconds) | build.numbered(labels.FAILED, failures)
-
-
-def _over(job: Raw) -> bool:
-    return any(
-        c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in dig(job, "status", "conditions") or ()
-    )
 
 
 def _config_map(parent: Raw, spec: FineTuneJobSpec, needs: sources.Needs, settings: PlanSettings) -> Manifest:

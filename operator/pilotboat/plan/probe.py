@@ -135,21 +135,15 @@ def read(name: str, children: Iterable[Raw], pods: Iterable[Raw]) -> Outcome:
     own = [pod for pod in pods if _controller(pod) == job["metadata"]["uid"]]
     if result := next((found for pod in own if (found := _result(pod))), None):
         return Outcome(State.MEASURED, result)
-    for condition in dig(job, "status", "conditions") or ():
-        if condition.get("status") == "True" and condition.get("type") in ("Failed", "Complete"):
-            return Outcome(State.FAILED, cause=_why(name, condition, own))
+    if over := build.over(job):
+        return Outcome(State.FAILED, cause=_why(name, over, own))
     return Outcome(State.RUNNING, cause=diagnose.cause(own))
 
 
 def ended(name: str, children: Iterable[Raw]) -> datetime | None:
     """When the Job controller called the Job of that name over; None before it has."""
-    job = build.named(children, "Job", name)
-    times = [
-        condition.get("lastTransitionTime")
-        for condition in dig(job, "status", "conditions") or ()
-        if condition.get("status") == "True" and condition.get("type") in ("Failed", "Complete")
-    ]
-    return build.parsed(next(iter(times), None))
+    over = build.over(build.named(children, "Job", name))
+    return build.parsed(over.get("lastTransitionTime")) if over else None
 
 
 def asked(name: str, children: Iterable[Raw]) -> str | None:
