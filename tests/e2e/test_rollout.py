@@ -96,7 +96,7 @@ def test_traffic_is_split_exactly_and_no_request_is_lost(space: Space, caller: C
 
 @pytest.mark.parametrize(
     ("engine", "words"),
-    [({"failRatio": 0.5}, "errors"), ({"exitAfter": 0}, "CrashLoopBackOff"), ({"delay": 0.3}, "time to first token")],
+    [({"failRatio": 0.5}, "errors"), ({"exitAfter": 0}, "CrashLoopBackOff"), ({"first": 0.3}, "time to first token")],
     ids=["half of the requests fail", "dies", "slow"],
 )
 def test_a_bad_canary_is_given_up_and_stable_keeps_everything(

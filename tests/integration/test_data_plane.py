@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pilotboat_gateway.config import SPILL_SERVER
+from pilotboat_gateway.runtime import servers, stats
 from tests.integration.cluster import Cluster
 from tests.integration.gatewayproc import PORT, Gateway, addresses, gateway, replica, replicas, serving, until
 
@@ -254,9 +256,40 @@ async def test_a_lane_whose_only_replica_dies_hands_its_requests_to_the_others(
         await pod.answered_by({STABLE})
     for revision in (STABLE, CANARY):
         await pod.endpoints(revision, f"{net}.200")
-    await pod.answered_by({"503"})
+    await until(lambda: refused(pod))
+
+
+async def test_who_asks_a_gateway_that_has_just_got_its_link_back_waits_until_it_knows(pod: Gateway, net: str) -> None:
+    """It has marked everybody down, and its zone's own replica has been told off meanwhile."""
+    await pod.endpoints(STABLE, f"{net}.1", f"{net}.2", zones={1: "own", 2: "other"})
+    with silent(f"{net}.2"):
+        await until(lambda: down(pod, 1))
+        await pod.route(lanes={STABLE: 1000}, zones={"own": 0})
+        await until(lambda: resting(pod, f"{net}.1"))
+        asked = [asyncio.create_task(said(pod, "fake:tokens=2")) for _ in range(8)]
+        await until(lambda: held(pod, len(asked)))
+    assert [status for status, _ in await asyncio.gather(*asked)] == [200] * len(asked)
+
+
+async def refused(pod: Gateway) -> bool:
+    """As one is who has waited for a replica in vain."""
     status, body = await said(pod, "anybody?")
-    assert (status, '"code": "not_serving"' in body) == (503, True)
+    return status == 503 and '"code": "not_serving"' in body
+
+
+async def down(pod: Gateway, count: int) -> bool:
+    return len(await pod.unreached()) == count
+
+
+async def held(pod: Gateway, count: int) -> bool:
+    """That many are where those come whom no replica takes."""
+    rows = await stats(pod.folder / "runtime.sock")
+    return sum(int(row["scur"]) for row in rows if row["svname"] == SPILL_SERVER) >= count
+
+
+async def resting(pod: Gateway, address: str) -> bool:
+    found = await servers(pod.folder / "runtime.sock")
+    return [each.weight for each in found.values() if each.address == address and not each.maintenance] == [0]
 
 
 async def under_way(pod: Gateway, count: int) -> bool:

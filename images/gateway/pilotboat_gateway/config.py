@@ -17,13 +17,13 @@ from pilotboat.api.traffic import Sticky
 
 from .settings import Settings
 from .table import Board, Seat, Slot, Table
-from .template import COPIED, COPIES, COPY_HOP, FEEDBACK, GLOBAL, MOST_COPIES, ROOM, RULES, SPILL, error
+from .template import COPIED, COPIES, COPY_HOP, FEEDBACK, GLOBAL, MOST_COPIES, MOST_HELD, ROOM, RULES, SPILL, error
 
 STEP = 367
 """Coprime to WHOLE: multiples of it meet every remainder once in WHOLE, far apart, so that lanes take turns evenly.
 
 Of all such steps the one with which any stretch of requests is nearest to its shares: within three of each."""
-LUA = Path(__file__).with_name("copy.lua")
+HOLD, COPY = (Path(__file__).with_name(name) for name in ("hold.lua", "copy.lua"))
 SPILL_SERVER = "spill"
 SPILL_LIMIT = 100_000
 """More than can come: a server without a limit is never asked to take from a queue."""
@@ -114,7 +114,7 @@ def _text(routes: Mapping[str, Route], table: Table, settings: Settings, descrip
             runtime=settings.runtime,
             log=settings.log,
             threads=settings.threads,
-            lua=f"  lua-load-per-thread {LUA}\n" if any(route.copies for route in routes.values()) else "",
+            lua="".join(f"  lua-load-per-thread {path}\n" for path in _lua(routes)),
             longest=min(LONGEST, longest + 60),
             unavailable=error(503, "No replica serves this model now.", "service_unavailable", "not_serving"),
             bad=error(502, "The replica broke before it answered.", "server_error", "bad_gateway"),
@@ -128,6 +128,10 @@ def _text(routes: Mapping[str, Route], table: Table, settings: Settings, descrip
         parts += [_frontend(route, settings), _spill(route, settings), *_copies(route, settings)]
         parts += [_backend(route, table[name], at, settings) for at in range(len(table[name].slots))]
     return "\n".join(parts)
+
+
+def _lua(routes: Mapping[str, Route]) -> list[Path]:
+    return [HOLD, *([COPY] if any(route.copies for route in routes.values()) else [])]
 
 
 def _frontend(route: Route, settings: Settings) -> str:
@@ -205,6 +209,7 @@ def _spill(route: Route, settings: Settings) -> str:
         map=settings.map,
         choices=choices,
         copy=COPY_HOP,
+        most=MOST_HELD,
         timeout=TRIES * seconds(route.request_timeout),
         unavailable=error(530, "No replica serves this model now.", "service_unavailable", "not_serving"),
     )

@@ -13,6 +13,10 @@ BUFFER = 131072
 MOST_COPIES = 16
 """Copies of one deployment's requests that are under way at a time; what comes beyond them is dropped."""
 
+MOST_HELD = 512
+"""Connections to a deployment's spill above which nobody waits there (hold.lua): each that does has one for every lane
+it tried, and one more."""
+
 COPY_HOP = 99
 """What a copy says of the lanes it has tried, more than there are: it is not tried again, and goes nowhere else."""
 
@@ -99,6 +103,7 @@ frontend {name}
   bind :{port}
   timeout client {timeout}s
   http-request del-header x-pilotboat-hop
+  http-request del-header x-pilotboat-held
   acl feedback path /v1/feedback
   http-request track-sc1 src table pilotboat:callers if feedback
   http-request track-sc2 int(1) table pilotboat:all if feedback
@@ -176,6 +181,14 @@ frontend {name}:spill
 {choices}
   # The copy's own line tells of it.
   http-request set-log-level silent if {{ var(txn.hop) -m int gt {copy} }}
+  # Nobody takes it: once, it waits for a moment (hold.lua), and begins anew with the lane that has somebody then.
+  acl tried var(txn.hop) -m int gt {copy}
+  acl tried req.hdr(x-pilotboat-held) -m found
+  acl crowd fe_conn gt {most}
+  http-request set-var(txn.held) bool(true) if !{{ var(txn.be) -m found }} !tried !crowd
+  http-request lua.hold if {{ var(txn.held) -m found }}
+  http-request set-header x-pilotboat-held 1 if {{ var(txn.held) -m found }}
+  http-request set-header x-pilotboat-hop 1 if {{ var(txn.held) -m found }}
   # Not 503, which the lane before would ask for again.
   http-request return {unavailable} if !{{ var(txn.be) -m found }}
   use_backend %[var(txn.be)]
