@@ -31,6 +31,9 @@ began, wrong = time.monotonic(), []
 end = began + wish["seconds"]
 
 def call(connection, asked):
+    if connection.sock is None:
+        connection.connect()
+    reached = time.monotonic()
     connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json", **wish["headers"]})
     answer = connection.getresponse()
     text = b""
@@ -46,7 +49,8 @@ def call(connection, asked):
         return "CUT_OFF"
     if answer.status == 200 and (not wish["stream"] or b"data: [DONE]" in text):
         return answer.getheader("X-Pilotboat-Revision") or "none"
-    wrong.append(f"asked at {asked - began:.2f} s, {answer.status} at {time.monotonic() - began:.2f} s: {text[:300]!r}")
+    times = f"asked at {asked - began:.2f} s, connected at {reached - began:.2f} s"
+    wrong.append(f"{times}, {answer.status} at {time.monotonic() - began:.2f} s: {text[:300]!r}")
     return "failed " + str(answer.status)
 
 def work():
