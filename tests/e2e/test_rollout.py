@@ -63,6 +63,7 @@ MANUAL = {"hold": "5s", "approval": True}
 
 STREAM: dict[str, Any] = {"tokens": 100, "stream": True, "prompt": "fake:tokens=100 fake:delay=0.2"}
 """An answer that takes twenty seconds."""
+OPEN = "pilotboat_gateway_open_streams{"
 CANARY = {"X-Canary": "always"}
 """Of a tester's request."""
 
@@ -240,6 +241,20 @@ def test_a_canary_is_tried_before_it_has_users(space: Space, caller: Caller) -> 
     space.gone("job -lapp.kubernetes.io/instance=tried")
 
 
+def test_a_canary_that_does_not_bear_its_load_never_has_users(space: Space, caller: Caller) -> None:
+    load = {"qps": 10, "duration": "12s", "maxFirstTokenMilliseconds": 60000, "maxErrorsPercent": 5, "maxTokens": 4}
+    gates = {"rollout": {"analysis": {"load": load}}}
+    steps = [{"weight": 50, **MANUAL}]
+    old = serve(space, "loaded", canary(steps, **gates))
+    with caller.load("loaded", threads=1, pause=0.1) as users:
+        space.apply("ModelDeployment", "loaded", canary(steps, tokens=5, engine={"failRatio": 0.3}, **gates))
+        until(space, "loaded", "phase", "Aborted")
+    assert "load gate" in space.status(MDEP, "loaded")["rollout"]["message"]
+    assert (users.failed, users.by) == ({}, {old: users.whole}), users.wrong
+    assert users.whole
+    space.gone("job -lapp.kubernetes.io/instance=loaded")
+
+
 def test_real_prompts_reach_a_canary_before_its_users_do(space: Space, caller: Caller) -> None:
     """What stable answers is copied, by the image's own HAProxy: no caller notices, and after an abort none is."""
     steps = [{"weight": 5, **MANUAL}]
@@ -266,13 +281,42 @@ def test_real_prompts_reach_a_canary_before_its_users_do(space: Space, caller: C
 
 def copies(space: Space, caller: Caller) -> Counter[str]:
     """What became of the copies of requests, by all gateways of the namespace."""
-    raw = json.loads(space.cluster.run("get", "pods", f"-l{labels.COMPONENT}=gateway", "-ojson"))["items"]
     told: Counter[str] = Counter()
-    for pod in raw:
-        for line in caller.page(f"http://{pod['status']['podIP']}:{AGENT_PORT}/metrics").splitlines():
+    for page in gateways(space, caller).values():
+        for line in page:
             if line.startswith("pilotboat_gateway_copies_total{"):
-                told[line.partition('fate="')[2].partition('"')[0]] += int(float(line.rpartition(" ")[2]))
+                told[line.partition('fate="')[2].partition('"')[0]] += count(line)
     return told
+
+
+def gateways(space: Space, caller: Caller) -> dict[str, list[str]]:
+    """Lines of metrics of each gateway of the namespace, by its pod's name."""
+    raw = json.loads(space.cluster.run("get", "pods", f"-l{labels.COMPONENT}=gateway", "-ojson"))["items"]
+    places = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in raw if "podIP" in pod["status"]}
+    return {name: caller.page(f"http://{at}:{AGENT_PORT}/metrics").splitlines() for name, at in places.items()}
+
+
+def count(line: str) -> int:
+    """A metric's value."""
+    return int(float(line.rpartition(" ")[2]))
+
+
+def test_a_stream_outlives_the_end_of_the_gateway_that_carries_it(space: Space, caller: Caller) -> None:
+    serve(space, "long", fake())
+    space.cluster.run("rollout", "status", f"deployment/{labels.GATEWAY}", f"--timeout={PATIENCE}")
+
+    def carriers() -> list[str]:
+        told = gateways(space, caller)
+        return [pod for pod, page in told.items() if any(line.startswith(OPEN) and count(line) for line in page)]
+
+    with caller.load("long", threads=1, **STREAM) as streams:
+        procs.wait_until(carriers, what="A gateway with a stream", timeout=60)
+        (carrier,) = carriers()
+        space.cluster.run("delete", "pod", carrier, "--wait=false")
+        space.cluster.run("rollout", "status", f"deployment/{labels.GATEWAY}", f"--timeout={PATIENCE}")
+    assert streams.failed == {}, streams.wrong
+    assert streams.whole >= 1
+    space.gone(f"pod/{carrier}")
 
 
 @pytest.mark.alone
