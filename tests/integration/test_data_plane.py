@@ -257,6 +257,7 @@ async def test_a_lane_whose_only_replica_dies_hands_its_requests_to_the_others(
     for revision in (STABLE, CANARY):
         await pod.endpoints(revision, f"{net}.200")
     await until(lambda: refused(pod))
+    assert set(await pod.models(8)) == {"503"}
 
 
 async def test_who_asks_a_gateway_that_has_just_got_its_link_back_waits_until_it_knows(pod: Gateway, net: str) -> None:

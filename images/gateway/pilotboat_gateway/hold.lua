@@ -42,10 +42,12 @@ end
 core.register_action("hold", { "http-req" }, function(txn)
   local found, waited = lanes(txn:get_var("txn.split") or ""), 0
   local lane = open(found)
-  while not lane and waited < LONGEST and (waited > 0 or inhabited(found)) do
-    core.msleep(EVERY)
-    waited = waited + EVERY
-    lane = open(found)
+  if not lane and inhabited(found) then
+    repeat
+      core.msleep(EVERY)
+      waited = waited + EVERY
+      lane = open(found)
+    until lane or waited >= LONGEST
   end
   if lane then
     txn:set_var("txn.be", lane)

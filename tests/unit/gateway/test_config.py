@@ -74,7 +74,7 @@ def test_who_has_copies_is_in_the_map_and_takes_no_reload() -> None:
 @pytest.mark.parametrize("more", [{}, {"copies": {"percent": 30}}])
 def test_copies_alone_need_their_lua(more: dict[str, Any]) -> None:
     text = config.render(made(**more), seats(made(**more)), SETTINGS)
-    assert ("copy.lua" in text) is bool(more)
+    assert ("copy.lua" in text, "hold.lua" in text) == (bool(more), True)
 
 
 def test_every_table_has_room_for_threads_that_make_the_same_entry_at_once() -> None:
