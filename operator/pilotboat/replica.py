@@ -115,7 +115,7 @@ class Replica:
     async def _lead(self, api: Api, identity: tls.Identity, elector: Elector) -> None:
         work, namespaces = self._settings.work, self._settings.watch_namespaces
         self._engine = Engine(
-            api,
+            api.only_while(elector.sure),
             PLANNERS,
             self._plan_settings(identity),
             self._metrics,

@@ -14,6 +14,7 @@ from lab.layout import Lab, Node
 from pilotboat.api import labels
 from tests.e2e.caller import Caller
 from tests.e2e.conftest import MDEP, PATIENCE, Space, fake
+from tools import demo
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
@@ -49,16 +50,24 @@ def told(space: Space) -> dict[str, Any]:
 def test_a_dead_node_costs_no_request_and_gets_a_replacement_elsewhere(
     lab: Lab, space: Space, caller: Caller, lost: Node
 ) -> None:
+    """All operators are killed in the middle of it: who leads next goes on where they were."""
     before = on(space, lost)
     assert len(before) == 1
     with caller.load("chat", threads=4, pause=0.1) as load:
         faults.power_off(lost)
         field(space, "{.status.recovery.nodes[0].counted}", "true")
-        space.wait(MDEP, "chat", "Ready=False")
+        noticed = told(space)["detectedAt"]
+        operators = "-lapp.kubernetes.io/name=pilotboat,app.kubernetes.io/component=operator"
+        space.cluster.run("delete", "pods", f"-n{demo.SYSTEM}", operators, "--grace-period=0", "--force")
+        space.cluster.run(
+            "wait", f"{MDEP}/chat", "--for=jsonpath={.status.recovery.last.readyAt}", f"--timeout={PATIENCE}"
+        )
         space.wait(MDEP, "chat", "Ready")
     assert load.failed == {}
     assert on(space, lost) == before, "nothing is deleted on suspicion"
+    assert len(space.pods("chat")) == 4, "and one stands in for one"
     fault = told(space)
+    assert fault["detectedAt"] == noticed
     assert fault["subject"] in (f"node {lost.name}", f"zone {lost.zone}")
     assert fault["trafficMovedAt"] <= fault["replacedAt"] <= fault["readyAt"]
     space.told("chat", "NodeLost", "Recovered")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -14,12 +15,14 @@ import aiohttp
 import pytest
 
 from lab.plane import free_ports
-from pilotboat.engine.kinds import LEASE, MODEL_DEPLOYMENT
+from pilotboat.engine.errors import Unavailable
+from pilotboat.engine.kinds import DEPLOYMENT, LEASE, MODEL_DEPLOYMENT
 from tests.integration.cluster import PATIENCE, Cluster
+from tests.integration.proxy import Call, Faults, Proxy
 from tests.integration.test_reconcile import model_deployment, reported
 
 OPERATOR = Path(__file__).parents[2] / "operator"
-Start = Callable[[str], Awaitable["Replica"]]
+Start = Callable[..., Awaitable["Replica"]]
 
 
 class Replica:
@@ -64,12 +67,12 @@ async def start(cluster: Cluster, plane: Path) -> AsyncIterator[Start]:
     """Starts replicas by name; a short Lease keeps the tests short."""
     replicas: list[Replica] = []
 
-    async def replica(name: str) -> Replica:
+    async def replica(name: str, kubeconfig: Path = plane) -> Replica:
         status_port, progress_port = free_ports(2)
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(OPERATOR),
-            "PILOTBOAT_KUBECONFIG": str(plane),
+            "PILOTBOAT_KUBECONFIG": str(kubeconfig),
             "PILOTBOAT_NAMESPACE": cluster.namespace,
             "PILOTBOAT_WATCH_NAMESPACES": cluster.namespace,
             "PILOTBOAT_IDENTITY": name,
@@ -128,6 +131,60 @@ async def test_a_leader_that_was_frozen_ends_itself_when_it_wakes(cluster: Clust
     first.process.send_signal(signal.SIGCONT)
     assert await first.ends() == 1
     await holder(cluster, "second")
+
+
+async def test_a_leader_that_was_frozen_writes_nothing_when_it_wakes(
+    cluster: Cluster, start: Start, proxy: Proxy, tmp_path: Path
+) -> None:
+    """It is in the middle of writing, and whoever led meanwhile is dead: only the frozen one could do what is asked."""
+    first = await start("first", through(proxy, tmp_path))
+    await first.says("watching")
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(call: Call) -> None:
+        if call.write and "/leases/" not in call.path:
+            reached.set()
+            await go_on.wait()
+
+    proxy.faults = Faults(after=hold)
+    await cluster.apply(model_deployment())
+    async with asyncio.timeout(PATIENCE):
+        await reached.wait()
+    first.process.send_signal(signal.SIGSTOP)
+    second = await start("second")
+    await second.says("watching")
+    await cluster.until(MODEL_DEPLOYMENT, reported)
+    second.process.kill()
+    await second.ends()
+    await cluster.apply(model_deployment(replicas=3))
+    before = len(proxy.writes)
+    go_on.set()
+    first.process.send_signal(signal.SIGCONT)
+    assert await first.ends() == 1
+    assert [call.path for call in proxy.writes[before:] if "/leases/" not in call.path] == []
+    (child,) = await cluster.list(DEPLOYMENT)
+    assert child["spec"]["replicas"] == 2
+
+
+async def test_who_is_not_sure_to_lead_reads_and_does_not_write(cluster: Cluster) -> None:
+    doubts = cluster.api.only_while(lambda: False)
+    with pytest.raises(Unavailable, match="nothing is written"):
+        await doubts.create(MODEL_DEPLOYMENT, cluster.namespace, model_deployment())
+    assert [page async for page in doubts.pages(MODEL_DEPLOYMENT, cluster.namespace)] == [[]]
+
+
+def through(proxy: Proxy, folder: Path) -> Path:
+    """A kubeconfig that goes by way of the proxy."""
+    named = {"name": "proxy"}
+    config = {
+        "clusters": [named | {"cluster": {"server": proxy.configuration.host}}],
+        "users": [named | {"user": {}}],
+        "contexts": [named | {"context": {"cluster": "proxy", "user": "proxy"}}],
+        "current-context": "proxy",
+    }
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
 
 
 def same(raw: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ Must not know: what the objects mean, nor when to try again.
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import ssl
@@ -65,6 +66,14 @@ class Api:
         self._cap: AbstractAsyncContextManager[Any] = asyncio.Semaphore(limit) if limit else nullcontext()
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._observe = observe
+        self._may_write: Callable[[], bool] = lambda: True
+
+    def only_while(self, sure: Callable[[], bool]) -> Self:
+        """The same connections, for whoever must not write any more once that is no longer so: a leader that was
+        paused wakes with writes under way, and somebody else leads."""
+        view = copy.copy(self)
+        view._may_write = sure
+        return view
 
     async def __aenter__(self) -> Self:
         return self
@@ -137,6 +146,8 @@ class Api:
         content: str = "application/json",
     ) -> Raw:
         async with self._cap:
+            if method != "GET" and not self._may_write():
+                raise Unavailable(0, "NotLeading", "the Lease was not renewed in time, so nothing is written")
             started = time.monotonic()
             code = "none"
             try:

@@ -77,9 +77,13 @@ class Elector:
             await asyncio.sleep(self._timing.retry)
         log.info("%s leads", self._identity)
 
+    def sure(self) -> bool:
+        """Whether nobody else can lead: then we may write."""
+        return self._clock() - self.renewed < self._timing.renew
+
     async def keep(self) -> None:
         """Renew; returns when the Lease is lost."""
-        while self._clock() - self.renewed < self._timing.renew:
+        while self.sure():
             await asyncio.sleep(self._timing.retry)
             if not await self.attempt() and self._held_by_other():
                 return

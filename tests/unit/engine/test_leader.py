@@ -115,9 +115,11 @@ def test_a_leader_that_is_cut_off_gives_up_before_another_may_lead() -> None:
         keeping = asyncio.ensure_future(a.keep())
         waiting = asyncio.ensure_future(b.acquire())
         await wait(30)
+        assert a.sure()
         leases.down.add("a")
         await keeping
         gave_up = loop.time()
+        assert not a.sure(), "and writes nothing from then on"
         assert not waiting.done()
         assert gave_up - a.renewed <= 12
         await waiting
