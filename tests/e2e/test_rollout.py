@@ -225,7 +225,8 @@ def test_without_a_spare_gpu_one_is_borrowed(space: Space, caller: Caller) -> No
 
 
 def test_a_canary_is_tried_before_it_has_users(space: Space, caller: Caller) -> None:
-    """Probes as real Jobs: another answer is given up unseen; one that is the same and bears the load gets traffic."""
+    """Probes as real Jobs: other answers are given up unseen, and so is who holds right ones less likely; a canary
+    that answers alike and bears the load gets traffic."""
     steps = [{"weight": 50, **MANUAL}]
     load = {"qps": 10, "duration": "12s", "maxFirstTokenMilliseconds": 60000, "maxErrorsPercent": 1, "maxTokens": 4}
     gates = {"rollout": {"analysis": {"quality": {"maxTokens": 8}, "load": load}}}
@@ -233,7 +234,15 @@ def test_a_canary_is_tried_before_it_has_users(space: Space, caller: Caller) -> 
     space.apply("ModelDeployment", "tried", canary(steps, tokens=8, engine={"text": "something else"}, **gates))
     until(space, "tried", "phase", "Aborted")
     assert "quality gate: 0 of" in space.status(MDEP, "tried")["rollout"]["message"]
-    space.apply("ModelDeployment", "tried", canary(steps, tokens=9, **gates))
+    likely = {"rollout": {"analysis": {"quality": {"perplexity": {}}, "load": load}}}
+    space.apply("ModelDeployment", "tried", canary(steps, tokens=8, engine={"text": "quite other words"}, **likely))
+    procs.wait_until(
+        lambda: "quality gate: perplexity" in space.status(MDEP, "tried")["rollout"]["message"],
+        what="A worse perplexity",
+        timeout=300,
+    )
+    until(space, "tried", "phase", "Aborted")
+    space.apply("ModelDeployment", "tried", canary(steps, tokens=9, **likely))
     until(space, "tried", "phase", "AwaitingApproval")
     rollout = space.status(MDEP, "tried")["rollout"]
     assert [(gate["gate"], gate["passed"]) for gate in rollout["gates"]] == [("quality", True), ("load", True)]

@@ -85,6 +85,8 @@ def by_annotations(fields: Raw) -> Raw:
 
 
 COPIED = {"mirror": {"percent": 30}}
+REFERENCES = [{"prompt": f"1 + {number}", "answer": str(number + 1)} for number in range(6)]
+JUDGED = {"steps": [{"weight": 5}], "analysis": {"quality": {"perplexity": {"references": REFERENCES}}}}
 COPIES_NEED = ("spec.routing.mirror", "routing.mirror needs traffic: Gateway")
 
 ACCEPTED: dict[str, tuple[Kind, Raw]] = {
@@ -116,6 +118,7 @@ ACCEPTED: dict[str, tuple[Kind, Raw]] = {
         MODEL_DEPLOYMENT,
         model(rollout={"steps": [{"weight": 50, "hold": "1h", "approval": True}], "analysis": {"warmup": 5}}),
     ),
+    "a gate by perplexity": (MODEL_DEPLOYMENT, model(rollout=JUDGED)),
     "copies for a canary": (MODEL_DEPLOYMENT, model(rollout={"steps": [{"weight": 5}]}, routing=COPIED)),
     "what a command left behind": (
         MODEL_DEPLOYMENT,
@@ -310,6 +313,18 @@ ROLLOUTS: dict[str, tuple[Raw, str, str]] = {
         *("analysis.prometheus.periodSeconds", "greater than or equal to 15"),
     ),
     "an address with a query": (queried(url="http://p/?a=b"), "analysis.prometheus.url", "without ? and #"),
+    "prompts that nobody compares": (
+        rollout(5, analysis={"quality": {"perplexity": {}, "prompts": ["Hello"]}}),
+        *("analysis.quality.prompts", "prompts is for answers that are compared: give minEqual as well"),
+    ),
+    "a length of nothing": (
+        rollout(5, analysis={"quality": {"perplexity": {}, "maxTokens": 8}}),
+        *("analysis.quality.maxTokens", "maxTokens is for answers that are compared"),
+    ),
+    "too few references": (
+        rollout(5, analysis={"quality": {"perplexity": {"references": [{"prompt": "1+1", "answer": "2"}]}}}),
+        *("analysis.quality.perplexity.references", "should have at least 6 items"),
+    ),
     "steps past the gateway": (rollout(5) | {"traffic": "Direct"}, "steps", "rollout.steps need traffic: Gateway"),
     "analysis of nothing": (rollout(analysis={"minSamples": 10}), "analysis", f"analysis {IDLE}"),
     "a surge of nothing": (rollout(steps=[], surge="Never"), "surge", f"surge {IDLE}"),

@@ -53,7 +53,6 @@ async def test_the_same_model_agrees_with_itself_and_with_its_twin(servers: Serv
         assert (agreement.answered, agreement.exact, agreement.prefix, agreement.similarity) == (6, 6, 1.0, 1.0)
         assert agreement.log_likelihood == 0.0
         assert agreement.compared_tokens == 6 * 16
-    assert quality.stable_perplexity == quality.canary_perplexity == pytest.approx(1.6487)
     assert quality.examples == []
 
 
@@ -74,6 +73,24 @@ async def test_the_built_in_prompts_are_used_where_there_are_none(servers: Serve
     quality = (await probe(tmp_path, config(canary, stable, quality={"maxTokens": 4}))).result.quality
     assert quality
     assert quality.prompts == quality.canary.exact == 20
+
+
+async def test_given_answers_are_less_likely_to_another_model(servers: Servers, tmp_path: Path) -> None:
+    stable, canary = await servers.start(text="red green blue"), await servers.start(text="red green")
+    references = [{"prompt": f"question {n}", "answer": "red green blue green"} for n in range(6)]
+    run = await probe(tmp_path, config(canary, stable, perplexity={"references": references}))
+    found = run.result.perplexity
+    assert found
+    assert (found.references, found.gaps) == (6, [0.625] * 6)
+    assert (found.stable, found.canary) == (pytest.approx(1.6487), pytest.approx(3.0802))
+    assert "perplexity: 0 of 6 references done" in run.output
+
+
+async def test_the_built_in_references_are_used_where_there_are_none(servers: Servers, tmp_path: Path) -> None:
+    stable, canary = await servers.start(), await servers.start(failRatio=0.5)
+    found = (await probe(tmp_path, config(canary, stable, perplexity={}))).result.perplexity
+    assert found
+    assert (found.references, found.gaps) == (20, [0.0] * 10)
 
 
 async def test_a_load_is_sent_and_measured(servers: Servers, tmp_path: Path) -> None:

@@ -148,6 +148,41 @@ async def test_logprobs_are_of_the_drawn_token(server: ServerProcess) -> None:
         assert len(entry.top_logprobs) == 3
 
 
+async def given(server: ServerProcess, answer: str) -> Any:
+    """What the server says of an answer that it is given."""
+    messages = [*QUESTION, {"role": "assistant", "content": answer}]
+    body: dict[str, Any] = {"messages": messages, "max_tokens": 0, "logprobs": True, "extra_body": {"echo": True}}
+    return await chat(server, **body)
+
+
+@together
+async def test_a_given_answer_is_as_likely_as_when_it_was_drawn(server: ServerProcess) -> None:
+    drawn = await chat(server, temperature=0, max_tokens=12, logprobs=True, stop="\n")
+    answer = drawn.choices[0].message.content
+    found = await given(server, answer)
+    entries = found.choices[0].logprobs.content
+    assert found.choices[0].message.content == answer
+    assert [entry.token for entry in entries] == [e.token for e in drawn.choices[0].logprobs.content][: len(entries)]
+    for now, then in zip(entries, drawn.choices[0].logprobs.content, strict=False):
+        assert now.logprob == pytest.approx(then.logprob, abs=0.05)
+    assert found.usage.completion_tokens == 0
+    assert found.usage.prompt_tokens == drawn.usage.prompt_tokens + len(entries)
+
+
+@together
+async def test_another_answer_is_less_likely_and_special_tokens_are_text(server: ServerProcess) -> None:
+    def mean(found: Any) -> float:
+        entries = found.choices[0].logprobs.content
+        return float(sum(entry.logprob for entry in entries) / len(entries))
+
+    right, wrong = await given(server, "The sky is blue."), await given(server, "Blue the of is<end_of_turn> sky.")
+    assert mean(wrong) < mean(right) < 0
+    assert wrong.choices[0].message.content == "Blue the of is<end_of_turn> sky."
+    with pytest.raises(openai.BadRequestError) as caught:
+        await given(server, "word " * 500)
+    assert caught.value.code == "context_length_exceeded"
+
+
 @together
 async def test_a_bias_bans_and_forces_a_token(server: ServerProcess) -> None:
     first = (await complete(server, temperature=0, max_tokens=1)).choices[0].text

@@ -26,8 +26,9 @@ from . import report
 from .client import Version, first_key, session
 from .errors import Interrupted, InvalidConfig, ProbeError
 from .load import LoadRun
+from .perplexity import PerplexityRun
 from .progress import Progress
-from .prompts import PROMPTS
+from .prompts import PROMPTS, REFERENCES
 from .quality import QualityRun
 from .traffic import TrafficRun
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def probe(config: ProbeConfig, key: str | None, progress: Progress) -> ProbeResult:
     """All work of the config, in order. Raises ProbeError."""
-    quality, load, traffic = None, None, None
+    quality, perplexity, load, traffic = None, None, None, None
     prompts = config.prompts or PROMPTS
     async with session(key, seconds(config.request_timeout)) as http:
         canary = Version(http, "canary", config.canary, config.model)
@@ -64,12 +65,16 @@ async def probe(config: ProbeConfig, key: str | None, progress: Progress) -> Pro
             await version.reach(seconds(config.connect_timeout))
         if config.quality and stable:
             quality = await QualityRun(config.quality, stable, canary).run(prompts, progress)
+        if config.perplexity and stable:
+            references = config.perplexity.references or REFERENCES
+            perplexity = await PerplexityRun(config.perplexity, stable, canary).run(references, progress)
         if config.load_test:
             load = await LoadRun(config.load_test, canary).run(progress)
         if config.traffic and stable:
             traffic = await TrafficRun(config.traffic, stable, canary, time.time).run(prompts, progress)
     revision = config.stable.revision if config.stable else None
-    return ProbeResult(canary=config.canary.revision, stable=revision, quality=quality, load_test=load, traffic=traffic)
+    found = {"quality": quality, "perplexity": perplexity, "load_test": load, "traffic": traffic}
+    return ProbeResult.model_validate({"canary": config.canary.revision, "stable": revision, **found})
 
 
 async def _until_terminated(path: Path) -> ProbeResult:

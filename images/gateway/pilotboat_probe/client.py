@@ -120,8 +120,20 @@ class Version:
                 self._logprobs = False
         return await self._whole(prompt, max_tokens, {})
 
+    async def given(self, prompt: str, answer: str) -> Answer:
+        """How likely the version holds this answer, which comes back with log-probabilities. Raises Unanswered."""
+        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+        asked = {"model": self._model, "messages": messages, "max_tokens": 0, "logprobs": True, "echo": True}
+        told = await self._answered(asked)
+        if not told.logprobs or told.text != answer:
+            raise Unanswered("invalid", "200, and not the answer that was given with each token's probability")
+        return told
+
     async def _whole(self, prompt: str, max_tokens: int, more: Json) -> Answer:
-        async with self._sent("POST", "/v1/chat/completions", self._chat(prompt, max_tokens) | more) as response:
+        return await self._answered(self._chat(prompt, max_tokens) | more)
+
+    async def _answered(self, asked: Json) -> Answer:
+        async with self._sent("POST", "/v1/chat/completions", asked) as response:
             return _answer(_parsed(await _body(response)))
 
     async def stream(self, prompt: str, max_tokens: int, due: float) -> Timing:

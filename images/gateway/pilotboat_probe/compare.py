@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from itertools import takewhile
 
-from pilotboat.api.probing import Agreement, Difference
+from pilotboat.api.probing import Agreement, Difference, PerplexityResult, Reference
 
 from .client import Answer
 
@@ -18,6 +18,10 @@ Pair = tuple[Answer | None, Answer | None]
 MAX_EXAMPLES = 3
 CONTEXT = 30
 """Characters shown of where two answers are still the same."""
+MAX_WORST = 80
+"""Characters shown of a prompt."""
+IMPOSSIBLE = -50.0
+"""The least that a logarithmic probability counts as."""
 
 
 def agreement(pairs: Iterable[Pair]) -> Agreement:
@@ -34,11 +38,23 @@ def agreement(pairs: Iterable[Pair]) -> Agreement:
     )
 
 
-def perplexity(answers: Iterable[Answer | None]) -> float | None:
-    """Of the answers' own tokens; None where no answer has log-probabilities."""
-    logprobs = [value for answer in answers if answer and answer.logprobs for value in answer.logprobs]
-    mean = _mean([value for value in logprobs if math.isfinite(value)])
-    return None if mean is None else round(math.exp(min(-mean, 100.0)), 4)
+def likeness(references: Sequence[Reference], pairs: Sequence[Pair]) -> PerplexityResult:
+    """How likely stable and canary hold given answers, of those that both were asked about.
+
+    Where their tokens are not the same, both are measured by the number of stable's.
+    """
+    known = [
+        (reference.prompt, *told) for reference, pair in zip(references, pairs, strict=True) if (told := _told(pair))
+    ]
+    gaps = [(round((stable - canary) / tokens, 4), prompt) for prompt, stable, canary, tokens in known]
+    tokens = sum(entry[3] for entry in known)
+    return PerplexityResult(
+        references=len(references),
+        stable=_perplexity(sum(entry[1] for entry in known), tokens),
+        canary=_perplexity(sum(entry[2] for entry in known), tokens),
+        gaps=[gap for gap, _ in gaps],
+        worst=max(gaps, default=(0.0, ""))[1][:MAX_WORST],
+    )
 
 
 def examples(prompts: Sequence[str], pairs: Sequence[Pair]) -> list[Difference]:
@@ -88,6 +104,23 @@ def _scored(one: Answer, other: Answer) -> list[float]:
     shared = _common(one.tokens, other.tokens)
     pairs = zip(one.logprobs[:shared], other.logprobs[:shared], strict=True)
     return [after - before for before, after in pairs if math.isfinite(after) and math.isfinite(before)]
+
+
+def _told(pair: Pair) -> tuple[float, float, int] | None:
+    """Logarithmic probabilities of a whole answer, and in how many of stable's tokens."""
+    stable, canary = pair
+    if stable is None or canary is None or not stable.logprobs or not canary.logprobs:
+        return None
+    return _sum(stable.logprobs), _sum(canary.logprobs), len(stable.logprobs)
+
+
+def _sum(logprobs: Sequence[float]) -> float:
+    """A token that is called impossible is only very unlikely: one of them must not decide alone."""
+    return sum(max(value, IMPOSSIBLE) for value in logprobs)
+
+
+def _perplexity(total: float, tokens: int) -> float | None:
+    return round(math.exp(-total / tokens), 4) if tokens else None
 
 
 def _mean(values: Sequence[float]) -> float | None:

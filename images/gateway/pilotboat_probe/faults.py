@@ -1,15 +1,23 @@
 """What all requests to one version came to, and when that says that nothing can be measured.
 
-Owns: counting what was not answered. Must not know: what was asked.
+Owns: asking again, and counting what was not answered. Must not know: what was asked.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from .client import Version
+from .client import Answer, Version
 from .errors import KeyRefused, Refused, Unanswered, WrongAnswer
+
+PASSING = ("429", "502", "503", "504", "unreachable", "cut")
+"""Faults after which the same version is asked again: users may be keeping it busy."""
+
+PAUSES = (0.5, 2.0)
+"""Seconds before each further try."""
 
 
 @dataclass
@@ -44,6 +52,19 @@ class Faults:
             raise WrongAnswer(f"{self.version}: {self.first}")
         if all(blames_caller(kind) for kind in self.kinds):
             raise Refused(f"{self.version} refuses every request: {self.first}")
+
+
+async def patiently(ask: Callable[[], Awaitable[Answer]], faults: Faults) -> Answer | None:
+    """The answer, asked for again where the fault may pass; None where there was none, which is noted."""
+    for pause in (*PAUSES, None):
+        try:
+            return await ask()
+        except Unanswered as fault:
+            if pause is None or fault.kind not in PASSING:
+                faults.note(fault)
+                return None
+        await asyncio.sleep(pause)
+    raise AssertionError("the last try returns")
 
 
 def blames_caller(kind: str) -> bool:

@@ -1,6 +1,6 @@
 """The quality run: each prompt to stable, to the canary and to stable once more, greedily.
 
-Owns: the order of asking and the retries. Must not know: how likeness is measured (compare.py).
+Owns: the order of asking. Must not know: how likeness is measured (compare.py).
 """
 
 from __future__ import annotations
@@ -13,15 +13,9 @@ from pilotboat.api.probing import QualityResult, QualityWork
 
 from . import compare
 from .client import Answer, Version
-from .errors import CouldNotMeasure, Unanswered
-from .faults import Faults
+from .errors import CouldNotMeasure
+from .faults import Faults, patiently
 from .progress import Progress
-
-PASSING = ("429", "502", "503", "504", "unreachable", "cut")
-"""Faults after which the same version is asked again: users may be keeping it busy."""
-
-PAUSES = (0.5, 2.0)
-"""Seconds before each further try."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +52,7 @@ class QualityRun:
             return _Answers(stable, canary, again)
 
     async def _ask(self, version: Version, prompt: str) -> Answer | None:
-        for pause in (*PAUSES, None):
-            try:
-                return await version.whole(prompt, self._work.max_tokens)
-            except Unanswered as fault:
-                if pause is None or fault.kind not in PASSING:
-                    self._faults[version.role].note(fault)
-                    return None
-            await asyncio.sleep(pause)
-        raise AssertionError("the last try returns")
+        return await patiently(lambda: version.whole(prompt, self._work.max_tokens), self._faults[version.role])
 
     def _result(self, prompts: Sequence[str], answers: Sequence[_Answers]) -> QualityResult:
         of_stable, of_canary = self._faults[self._stable.role], self._faults[self._canary.role]
@@ -81,7 +67,5 @@ class QualityRun:
             itself=compare.agreement((entry.stable, entry.again) for entry in answers),
             stable_failed=sum(None in (entry.stable, entry.again) for entry in answers),
             canary_failed=sum(entry.canary is None for entry in answers),
-            stable_perplexity=compare.perplexity(entry.stable for entry in answers),
-            canary_perplexity=compare.perplexity(entry.canary for entry in answers),
             examples=compare.examples(prompts, pairs),
         )

@@ -80,6 +80,8 @@ def _words(result: ProbeResult) -> str:
     told = []
     if quality := result.quality:
         told.append(f"quality: {quality.canary.exact} of {quality.canary.answered} answers are the same")
+    if perplexity := result.perplexity:
+        told.append(f"perplexity: {perplexity.canary} of the canary, {perplexity.stable} of stable")
     if load := result.load_test:
         told.append(f"load: {load.ok} of {load.sent} requests answered")
     if traffic := result.traffic:

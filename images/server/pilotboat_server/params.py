@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from pilotboat.api.model_deployment import Range
 
+from . import reading
 from .backend import ServerInfo
 from .errors import BadRequest, NotFound
 from .fields import Fields
-from .types import GenerateRequest, Message, Sampling
+from .types import GenerateRequest, Sampling
 
 T = TypeVar("T")
 
@@ -22,7 +23,6 @@ MAX_CHOICES = 128
 MAX_STOPS = 16
 MAX_DEPTH = 64
 """Of a JSON schema: llama.cpp reads it recursively, and a deeper one could exhaust its stack."""
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 COMMON_NEUTRAL: dict[str, tuple[Any, ...]] = {"service_tier": ("auto", "default"), "store": (False,)}
 CHAT_NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -69,14 +69,20 @@ def chat(data: Any, info: ServerInfo, request_id: str, arrived: float) -> Work:
     """The body of POST /v1/chat/completions."""
     fields = Fields(data)
     _check_model(fields, info)
-    messages = _messages(fields)
+    messages = reading.messages(fields)
     wanted = fields.boolean("logprobs")
     top = fields.integer("top_logprobs", 0, info.capabilities.max_top_logprobs)
     if top is not None and not wanted:
         raise fields.wrong("top_logprobs", "needs logprobs to be true.")
+    echo = bool(_offered(info, "echo", fields.boolean("echo")))
+    reference = reading.reference(fields, messages) if echo else None
+    if reference is not None and not wanted:
+        raise fields.wrong("echo", "needs logprobs to be true.")
     sampling = replace(_sampling(fields, info), logprobs=_offered(info, "logprobs", (top or 0) if wanted else None))
     sampling = replace(sampling, response_format=_response_format(fields, info))
-    request = GenerateRequest(f"chatcmpl-{request_id}", arrived, sampling, messages=messages)
+    if reference is not None:
+        messages, sampling = messages[:-1], Sampling(temperature=0, top_p=1, logprobs=sampling.logprobs)
+    request = GenerateRequest(f"chatcmpl-{request_id}", arrived, sampling, messages=messages, reference=reference)
     return _work(fields, [request], CHAT_NEUTRAL, chat=True)
 
 
@@ -84,7 +90,7 @@ def completion(data: Any, info: ServerInfo, request_id: str, arrived: float) -> 
     """The body of POST /v1/completions."""
     fields = Fields(data)
     _check_model(fields, info)
-    prompts = _prompts(fields)
+    prompts = reading.prompts(fields)
     top = fields.integer("logprobs", 0, info.capabilities.max_top_logprobs)
     sampling = replace(_sampling(fields, info), logprobs=_offered(info, "logprobs", top))
     sampling = replace(sampling, max_tokens=16) if sampling.max_tokens is None else sampling  # OpenAI's default here
@@ -237,57 +243,3 @@ def _depth(value: Any) -> int:
 
 def _inside(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-
-
-def _messages(fields: Fields) -> tuple[Message, ...]:
-    value = fields.take("messages")
-    if not isinstance(value, list) or not value:
-        raise fields.wrong("messages", "must be a list of at least one message.")
-    return tuple(_message(entry, f"messages[{index}]") for index, entry in enumerate(value))
-
-
-def _message(entry: Any, path: str) -> Message:
-    fields = Fields(entry, path)
-    role = fields.text("role") or ""
-    if role not in ROLES:
-        raise fields.wrong("role", f"must be one of {', '.join(ROLES)}.")
-    content = _content(fields, path)
-    fields.neutral({"name": (), "refusal": (), "audio": (), "tool_calls": ([],), "function_call": ()})
-    fields.nothing_else()
-    return {"role": ROLES[role], "content": content}
-
-
-def _content(fields: Fields, path: str) -> str:
-    value = fields.take("content")
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list) or not value:
-        raise fields.wrong("content", "must be a string or a list of text parts.")
-    return "".join(_part(part, f"{path}.content[{index}]") for index, part in enumerate(value))
-
-
-def _part(part: Any, path: str) -> str:
-    fields = Fields(part, path)
-    if fields.text("type") != "text":
-        raise fields.wrong("type", "must be text: this model reads nothing else.")
-    text = fields.text("text")
-    if text is None:
-        raise fields.wrong("text", "is missing.")
-    fields.nothing_else()
-    return text
-
-
-def _prompts(fields: Fields) -> list[str | tuple[int, ...]]:
-    """One prompt (text, or token ids), or a list of them."""
-    value = fields.take("prompt")
-    many = value if isinstance(value, list) and value and not isinstance(value[0], int) else [value]
-    prompts = [tuple(prompt) if isinstance(prompt, list) else prompt for prompt in many]
-    if not all(isinstance(prompt, str) or _is_tokens(prompt) for prompt in prompts):
-        raise fields.wrong("prompt", "must be a string, a list of token ids, or a list of either.")
-    if not all(prompts) or len(prompts) > MAX_CHOICES:
-        raise fields.wrong("prompt", f"must have 1 to {MAX_CHOICES} entries, none of them empty.")
-    return prompts
-
-
-def _is_tokens(prompt: Any) -> bool:
-    return isinstance(prompt, tuple) and all(type(token) is int and token >= 0 for token in prompt)

@@ -46,6 +46,8 @@ class GenerateRequest:
     messages: tuple[Message, ...] | None = None
     text: str | None = None
     tokens: tuple[int, ...] | None = None
+    reference: str | None = None
+    """An answer that is given: its tokens' probabilities are asked for, and nothing is drawn."""
 
     def to_wire(self) -> dict[str, Any]:
         """For the socket between processes."""
@@ -60,7 +62,14 @@ class GenerateRequest:
         chosen["stop"] = tuple(chosen["stop"])
         chosen["logit_bias"] = {int(token): bias for token, bias in chosen["logit_bias"]}
         rest = {key: tuple(data[key]) if data[key] is not None else None for key in ("messages", "tokens")}
-        return cls(data["id"], data["arrived"], Sampling(**chosen), text=data["text"], **rest)
+        return cls(
+            data["id"],
+            data["arrived"],
+            Sampling(**chosen),
+            text=data["text"],
+            reference=data["reference"],
+            **rest,
+        )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ MAX_LOAD_REQUESTS = 60_000
 
 MAX_ANSWER_TOKENS = 512
 
+FEW_REFERENCES, MAX_REFERENCES = 6, 50
+"""Fewer say too little; of more the differences would not fit a report."""
+
 
 def _within(low: int, high: int) -> AfterValidator:
     def check(duration: str) -> str:
@@ -52,6 +55,21 @@ class QualityWork(Model):
     max_tokens: AnswerTokens = 64
     concurrency: Annotated[int, Field(ge=1, le=16)] = 2
     """Prompts worked on at once."""
+
+
+class Reference(Model):
+    """A prompt, and an answer to it that is right."""
+
+    prompt: Annotated[Prompt, Field(description="What is asked.")]
+    answer: Annotated[Prompt, Field(description="What a good model would say.")]
+
+
+class PerplexityWork(Model):
+    """How likely both versions hold given answers. Without references the probe has general ones."""
+
+    references: Annotated[list[Reference], Field(max_length=MAX_REFERENCES)] = Field(default_factory=list)
+    concurrency: Annotated[int, Field(ge=1, le=16)] = 2
+    """References worked on at once."""
 
 
 class LoadWork(Model):
@@ -101,19 +119,25 @@ class ProbeConfig(ConfigFile):
     connect_timeout: Annotated[Duration, _within(1, 600)] = "30s"
     """For how long a Service that does not answer is tried before the work begins."""
     quality: QualityWork | None = None
+    perplexity: PerplexityWork | None = None
     load_test: LoadWork | None = None
     traffic: TrafficWork | None = None
 
     @model_validator(mode="after")
     def _can_be_done(self) -> Self:
-        if not (self.quality or self.load_test or self.traffic):
-            raise ValueError("give at least one of quality, loadTest and traffic")
-        if self.stable is None and (self.quality or self.traffic):
-            raise ValueError("stable: quality and traffic compare with it")
+        if not (self.quality or self.perplexity or self.load_test or self.traffic):
+            raise ValueError("give at least one of quality, perplexity, loadTest and traffic")
+        if self.stable is None and (self.quality or self.perplexity or self.traffic):
+            raise ValueError("stable: quality, perplexity and traffic compare with it")
         if self.stable and self.stable.revision == self.canary.revision:
             raise ValueError("stable: must be another revision than canary")
-        if sum(len(json.dumps(prompt)) for prompt in self.prompts) > MAX_PROMPT_BYTES:
-            raise ValueError(f"prompts: all together must not be above {MAX_PROMPT_BYTES} bytes of JSON")
+        references = self.perplexity.references if self.perplexity else []
+        if (
+            sum(len(json.dumps(text)) for text in (self.prompts, [each.wire() for each in references]))
+            > MAX_PROMPT_BYTES
+        ):
+            told = "prompts and perplexity.references" if references else "prompts"
+            raise ValueError(f"{told}: all together must not be above {MAX_PROMPT_BYTES} bytes of JSON")
         return self
 
 
@@ -154,10 +178,21 @@ class QualityResult(Status):
     stable_failed: int = 0
     """Prompts that stable did not answer, in either run."""
     canary_failed: int = 0
-    stable_perplexity: float | None = None
-    """Of each version's own answers; None where it offers no log-probabilities."""
-    canary_perplexity: float | None = None
     examples: Annotated[list[Difference], Field(max_length=3)] = Field(default_factory=list)
+
+
+class PerplexityResult(Status):
+    """Of the references of which both versions told how likely they hold them."""
+
+    references: int
+    """All that were asked for."""
+    stable: float | None = None
+    """Perplexity a token, over all tokens."""
+    canary: float | None = None
+    gaps: Annotated[list[float], Field(max_length=MAX_REFERENCES)] = Field(default_factory=list)
+    """By how much less likely the canary holds each, in nats a token of stable's."""
+    worst: str = ""
+    """The prompt of the largest of them."""
 
 
 class Quantiles(Status):
@@ -222,5 +257,6 @@ class ProbeResult(Status):
     """Revision."""
     stable: str | None = None
     quality: QualityResult | None = None
+    perplexity: PerplexityResult | None = None
     load_test: LoadResult | None = None
     traffic: TrafficResult | None = None

@@ -14,8 +14,8 @@ from pydantic.alias_generators import to_camel
 
 from .analysis import AnalysisState, Decision, Why
 from .base import Duration, Model, Shape, Status, TimeLimit, cel, seconds, shaped, validations
+from .gates import Analysis
 from .outcomes import Outcomes, Result
-from .prometheus import Prometheus
 
 MAX_STEPS = 20
 
@@ -55,77 +55,6 @@ class RolloutPhase(StrEnum):
     PROMOTING = "Promoting"
     DRAINING = "Draining"
     ABORTED = "Aborted"
-
-
-class ErrorGate(Model):
-    """Answers of 500 and above, and those cut off."""
-
-    enabled: bool = True
-
-
-class LatencyGate(Model):
-    """Requests slower than a limit, counted as errors are."""
-
-    enabled: bool = True
-    slo_milliseconds: Annotated[
-        int | None,
-        Field(ge=1, le=600000, description="Left out: what nine of ten requests of the stable revision keep."),
-    ] = None
-
-
-Prompt = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
-
-
-class QualityGate(Model):
-    """Before it has users, the canary answers a fixed set of prompts greedily; so does stable, twice."""
-
-    min_equal: Annotated[
-        float,
-        Field(gt=0, le=1, description="Share of answers that must equal stable's, of those stable itself repeats."),
-    ] = 0.8
-    max_tokens: Annotated[int, Field(ge=1, le=512, description="Length of an answer.")] = 64
-    prompts: Annotated[
-        list[Prompt], Field(max_length=100, description="None: twenty general ones; the more, the surer.")
-    ] = Field(default_factory=list)
-
-
-class LoadGate(Model):
-    """Before it has users, the canary bears a simulated load."""
-
-    qps: Annotated[float, Field(gt=0, le=200, description="Requests a second, at random times.")]
-    duration: Duration = Field("1m", description="At most ten minutes, and long enough for 100 requests.")
-    prompt_tokens: Annotated[int, Field(ge=1, le=100000, description="Length of each prompt.")] = 128
-    max_tokens: Annotated[int, Field(ge=1, le=512, description="Length of an answer.")] = 64
-    max_first_token_milliseconds: Annotated[
-        int, Field(ge=1, le=600000, description="What 95 of 100 requests must keep.")
-    ]
-    max_errors_percent: Annotated[float, Field(ge=0, le=100, description="Requests that may fail.")] = 1
-
-    @model_validator(mode="after")
-    def _enough(self) -> Self:
-        if not 1 <= seconds(self.duration) <= 600 or self.qps * seconds(self.duration) < 100:
-            raise ValueError("duration: at most 10m, and long enough for 100 requests at this qps")
-        return self
-
-
-class SyntheticProbes(Model):
-    """While too few users' requests come to decide, requests of our own go to both revisions."""
-
-    per_minute: Annotated[int, Field(ge=1, le=600, description="Requests a minute to each of the two.")] = 30
-
-
-class Analysis(Model):
-    """What a canary is judged by, against the stable revision at the same time."""
-
-    min_samples: Annotated[int, Field(ge=1, le=1000000, description="Canary requests before it is promoted.")] = 50
-    warmup: Annotated[int, Field(ge=0, le=10000, description="First canary requests that are not judged.")] = 0
-    errors: ErrorGate = Field(default_factory=ErrorGate)
-    first_token: LatencyGate = Field(default_factory=LatencyGate)
-    per_token: LatencyGate = Field(default_factory=LatencyGate)
-    quality: QualityGate | None = Field(None, description="Compare answers before the canary has users.")
-    load: LoadGate | None = Field(None, description="Try a load before the canary has users.")
-    probes: SyntheticProbes | None = Field(None, description="Requests of our own while users send too few.")
-    prometheus: Prometheus | None = Field(None, description="Queries of your own: they hold or give up, never promote.")
 
 
 class RolloutStep(Model):

@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from ..api.analysis import Why
+from ..api.gates import PerplexityGate, QualityGate
 from ..api.model_deployment import ModelDeploymentSpec
-from ..api.probing import Endpoint, LoadWork, ProbeConfig, ProbeResult, QualityWork, TrafficWork
+from ..api.probing import Endpoint, LoadWork, PerplexityWork, ProbeConfig, ProbeResult, QualityWork, TrafficWork
 from ..api.reasons import Reason
 from ..api.rollout import GateRecord, RolloutPhase, RolloutStatus
 from ..api.routing import SERVER_PORT
@@ -171,8 +173,7 @@ def _probe(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, 
     config = ProbeConfig(model=name, canary=endpoints[0], stable=endpoints[1], traffic=TrafficWork())
     match kind:
         case Kind.QUALITY if analysis.quality:
-            work = QualityWork(max_tokens=analysis.quality.max_tokens)
-            changes = {"quality": work, "prompts": analysis.quality.prompts, "traffic": None}
+            changes = {"traffic": None} | _quality_work(analysis.quality)
         case Kind.LOAD if analysis.load:
             wish = analysis.load
             load = LoadWork(
@@ -188,14 +189,44 @@ def _probe(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, 
     return Probe(kind, config.model_copy(update=changes))
 
 
-def _quality(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord:
-    """By exact match, held against how often stable repeats itself: what it does not repeat, nobody can equal."""
-    asked, found = spec.rollout.analysis.quality, result.quality
-    if asked is None or found is None:
-        return GateRecord(gate=Kind.QUALITY, passed=False, message="the probe measured no answers")
+def _quality_work(asked: QualityGate) -> dict[str, Any]:
+    work: dict[str, Any] = {}
+    if asked.equal is not None:
+        work |= {"quality": QualityWork(max_tokens=asked.max_tokens), "prompts": asked.prompts}
+    if asked.perplexity:
+        work["perplexity"] = PerplexityWork(references=asked.perplexity.references or [])
+    return work
+
+
+def _quality(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord | Cause:
+    """By exact match, by perplexity, or by both: then both have to pass."""
+    asked = spec.rollout.analysis.quality
+    said = [_equal(asked.equal, result)] if asked and asked.equal is not None else []
+    said += [_likely(asked.perplexity, result)] if asked and asked.perplexity else []
+    passed = [look.passed for look in said]
+    message = "; ".join(look.message for look in said)
+    if None in passed and False not in passed:
+        return Cause(Reason.PROBE_FAILED, message)
+    return GateRecord(gate=Kind.QUALITY, passed=False not in passed, message=message)
+
+
+def _equal(threshold: float, result: ProbeResult) -> gates.Passed:
+    """Held against how often stable repeats itself: what it does not repeat, nobody can equal."""
+    found = result.quality
+    if found is None:
+        return gates.Passed(None, 0.0, threshold, "the probe compared no answers")
     repeated = found.itself.exact / found.itself.answered if found.itself.answered else 1.0
-    said = gates.answers(found.canary.exact, found.canary.answered, asked.min_equal * repeated)
-    return GateRecord(gate=Kind.QUALITY, passed=bool(said.passed), message=said.message)
+    said = gates.answers(found.canary.exact, found.canary.answered, threshold * repeated)
+    return replace(said, passed=bool(said.passed))
+
+
+def _likely(asked: PerplexityGate, result: ProbeResult) -> gates.Passed:
+    found, tolerance = result.perplexity, asked.max_increase_percent / 100
+    if found is None:
+        return gates.Passed(None, 0.0, tolerance, "the probe measured no perplexity")
+    said = gates.perplexity(found.gaps, tolerance)
+    worst = f", worst at {found.worst!r}" if said.passed is False and found.worst else ""
+    return replace(said, message=said.message + worst)
 
 
 def _load(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord | Cause:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ..api.analysis import PERIOD, AnalysisState, Decision, Metric, QueryRecord, Verdict, Why
-from ..api.rollout import Analysis, RolloutPhase, RolloutStatus
+from ..api.gates import Analysis
+from ..api.rollout import RolloutPhase, RolloutStatus
 from ..api.routing import Evidence
 from .build import elapsed, timestamp
 from .canary import memory

@@ -17,6 +17,9 @@ def effective(spec: ModelDeploymentSpec) -> dict[str, Any]:
     filled = {key: value for key, value in spec.wire().items() if key not in ("podTemplate", "model")}
     if "max_length" not in spec.inference.model_fields_set:
         del filled["inference"]["maxLength"]
+    quality = spec.rollout.analysis.quality
+    if quality and quality.equal is not None:
+        filled["rollout"]["analysis"]["quality"]["minEqual"] = quality.equal
     return filled
 
 

@@ -38,7 +38,7 @@ STARTING_SECONDS = 300
 """Of the deadline: for finding a node and pulling the image."""
 
 QUALITY_SECONDS = 1800
-"""Of the deadline: a hundred prompts, three answers each, from a slow model."""
+"""Of the deadline: a hundred prompts, three answers each, from a slow model; or as many given answers as may be."""
 
 RESOURCES = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}}
 """No limit of CPU: a throttled generator would be late, and its load void."""
@@ -122,7 +122,7 @@ def deadline(config: ProbeConfig) -> int:
     """Seconds after which the Job is ended: enough to do all of it twice."""
     patience = seconds(config.request_timeout)
     times = [2 * seconds(config.connect_timeout)]
-    times += [QUALITY_SECONDS] if config.quality else []
+    times += [QUALITY_SECONDS for work in (config.quality, config.perplexity) if work]
     times += [seconds(work.duration) + patience for work in (config.load_test, config.traffic) if work]
     return STARTING_SECONDS + 2 * sum(times)
 

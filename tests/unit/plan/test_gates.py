@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from pilotboat.api.probing import Agreement, LoadResult, ProbeResult, QualityResult, Quantiles, TrafficResult
+from pilotboat.api.probing import (
+    Agreement,
+    LoadResult,
+    PerplexityResult,
+    PerplexityWork,
+    ProbeConfig,
+    ProbeResult,
+    QualityResult,
+    Quantiles,
+    TrafficResult,
+)
 from pilotboat.plan.build import dig, timestamp
 from pilotboat.plan.gates import AGAIN
 from unit.plan.test_course import STEPS, Canary
@@ -15,6 +25,7 @@ from unit.plan.world import condition, ended, report
 
 OFF = {"firstToken": {"enabled": False}, "perToken": {"enabled": False}}
 QUALITY = {"quality": {"minEqual": 0.8}}
+LIKELY = {"quality": {"perplexity": {"maxIncreasePercent": 5}}}
 LOAD = {"load": {"qps": 10, "duration": "30s", "maxFirstTokenMilliseconds": 500}}
 
 
@@ -68,6 +79,12 @@ def quality(new: str, exact: int, itself: int = 20) -> ProbeResult:
     )
 
 
+def likely(new: str, gap: float, of: int = 20) -> ProbeResult:
+    gaps = [gap + 0.001 * (-1) ** number for number in range(of)]
+    found = PerplexityResult(references=20, stable=7.0, canary=7.0, gaps=gaps, worst="Which way?")
+    return ProbeResult(canary=new, perplexity=found)
+
+
 def load(new: str, p95: float, ok: int | None = None, **sent: Any) -> ProbeResult:
     """Of 300 requests, all sent on time and answered where nothing else is said."""
     counts = {"planned": 300, "sent": 300 - sent.get("held_back", 0), "kept_up": True, "achieved_qps": 10.0} | sent
@@ -94,12 +111,18 @@ def test_gates_are_measured_one_after_the_other_and_before_any_user() -> None:
     ("analysis", "kind", "result", "words"),
     [
         (QUALITY, "quality", lambda new: quality(new, 10), "quality gate: 10 of 20 answers equal"),
+        (
+            LIKELY,
+            "quality",
+            lambda new: likely(new, 0.06),
+            "surely at most +6.2%, and +5.0% is allowed, worst at 'Which",
+        ),
         (LOAD, "load", lambda new: load(new, 900), "load gate: P95 900 ms of 500"),
         (LOAD, "load", lambda new: load(new, 100, ok=200), "100 of 300 failed"),
         (LOAD, "load", lambda new: load(new, 900, **HELD_BACK), "P95 900 ms of 500"),
         (LOAD, "load", lambda new: load(new, 100, ok=0, **HANGING), "64 of 300 failed"),
     ],
-    ids=["other answers", "slow", "failing", "slow at less than was asked", "hanging"],
+    ids=["other answers", "less likely", "slow", "failing", "slow at less than was asked", "hanging"],
 )
 def test_a_gate_not_passed_gives_the_canary_up_unseen(analysis: Any, kind: str, result: Any, words: str) -> None:
     cluster, new = gated(**analysis)
@@ -212,6 +235,42 @@ def test_what_stable_does_not_repeat_is_not_asked_of_the_canary() -> None:
     cluster, new = gated(**QUALITY)
     measured(cluster, f"chat-{new}-quality", quality(new, 16, itself=14))
     assert cluster.shares == {new: 100, cluster.first: 900}
+
+
+def test_by_perplexity_alone_answers_are_not_compared() -> None:
+    cluster, new = gated(**LIKELY)
+    asked = ProbeConfig.load(config_map(cluster, f"chat-{new}-quality"))
+    assert (asked.quality, asked.perplexity) == (None, PerplexityWork())
+    measured(cluster, f"chat-{new}-quality", likely(new, 0.02))
+    assert cluster.shares == {new: 100, cluster.first: 900}
+
+
+@pytest.mark.parametrize(("gap", "exact", "passed"), [(0.0, 20, True), (0.0, 10, False), (0.1, 20, False)])
+def test_where_both_are_asked_for_both_have_to_pass(gap: float, exact: int, passed: bool) -> None:
+    cluster, new = gated(quality={"minEqual": 0.8, "perplexity": {}})
+    asked = ProbeConfig.load(config_map(cluster, f"chat-{new}-quality"))
+    assert asked.quality
+    assert asked.perplexity
+    both = quality(new, exact).model_copy(update={"perplexity": likely(new, gap).perplexity})
+    measured(cluster, f"chat-{new}-quality", both)
+    assert (new in cluster.shares) is passed
+
+
+@pytest.mark.parametrize("found", [lambda new: likely(new, 0.0, of=5), lambda new: quality(new, 20)])
+def test_too_few_references_decide_nothing(found: Any) -> None:
+    cluster, new = gated(**LIKELY)
+    measured(cluster, f"chat-{new}-quality", found(new))
+    assert condition(cluster.status, "Ready")["reason"] == "ProbeFailed"
+    assert cluster.shares == {cluster.first: 1000}
+
+
+def config_map(cluster: Canary, name: str) -> str:
+    text: str = dig(
+        next(raw for ref, raw in cluster.objects.items() if (ref.kind, ref.name) == ("ConfigMap", name)),
+        "data",
+        "probe.json",
+    )
+    return text
 
 
 def test_a_gate_that_cannot_be_measured_decides_nothing_and_can_be_skipped() -> None:

@@ -104,6 +104,17 @@ def test_a_length_is_passed_on_and_shown_only_where_it_was_given(given: int | No
 
 
 @pytest.mark.parametrize(
+    ("quality", "shown"),
+    [({}, 0.8), ({"minEqual": 0.5}, 0.5), ({"perplexity": {}}, None), ({"perplexity": {}, "minEqual": 0.5}, 0.5)],
+)
+def test_the_share_of_equal_answers_is_shown_where_there_is_one(quality: dict[str, Any], shown: float | None) -> None:
+    rollout = {"steps": [{"weight": 5}], "analysis": {"quality": quality}}
+    status = plan(spec=deployment_spec(rollout=rollout)).status
+    assert status is not None
+    assert status["effective"]["rollout"]["analysis"]["quality"].get("minEqual") == shown
+
+
+@pytest.mark.parametrize(
     ("resources", "fetch"),
     [
         ({}, None),

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilotboat.api.probing import Reference
 from pilotboat_probe.client import Answer
-from pilotboat_probe.compare import agreement, examples, perplexity
+from pilotboat_probe.compare import agreement, examples, likeness
 
 
 def words(text: str) -> Answer:
@@ -53,10 +54,30 @@ def test_no_likelihood_where_nothing_can_be_compared(missing: Answer) -> None:
     assert agreement([(scored("a b", -0.1, -0.2), missing)]).log_likelihood is None
 
 
-def test_perplexity() -> None:
-    assert perplexity([scored("a b", -1.0, -3.0), None, words("c")]) == pytest.approx(math.exp(2), abs=1e-4)
-    assert perplexity([words("c"), None]) is None
-    assert math.isfinite(perplexity([scored("a", -1e300)]) or 0)
+def referred(*prompts: str) -> list[Reference]:
+    return [Reference(prompt=prompt, answer="a b") for prompt in prompts]
+
+
+def test_perplexity_is_of_the_references_that_both_know() -> None:
+    pairs = [
+        (scored("a b", -1.0, -3.0), scored("a b", -1.5, -3.5)),
+        (scored("a b", -2.0, -2.0), scored("ab", -3.0)),
+        (words("a b"), scored("a b", -1.0, -1.0)),
+        (scored("a b", -1.0, -1.0), None),
+    ]
+    found = likeness(referred("one", "two", "three", "four"), pairs)
+    assert (found.references, found.gaps, found.worst) == (4, [0.5, -0.5], "one")
+    assert found.stable == found.canary == pytest.approx(math.exp(2), abs=1e-4)
+
+
+def test_an_impossible_token_does_not_decide_alone() -> None:
+    found = likeness(referred("one"), [(scored("a b", -1.0, -1.0), scored("a b", -1.0, -math.inf))])
+    assert found.gaps == [24.5]
+
+
+def test_without_any_there_is_no_perplexity() -> None:
+    found = likeness(referred("one"), [(words("c"), None)])
+    assert (found.stable, found.canary, found.gaps, found.worst) == (None, None, [], "")
 
 
 def test_the_earliest_differences_are_shown_from_where_they_begin() -> None:

@@ -27,8 +27,8 @@ def test_what_is_written_is_read_again() -> None:
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        ({"quality": None}, "give at least one of quality, loadTest and traffic"),
-        ({"stable": None}, "quality and traffic compare with it"),
+        ({"quality": None}, "give at least one of quality, perplexity, loadTest"),
+        ({"stable": None}, "quality, perplexity and traffic compare with it"),
         ({"stable": {"revision": "b", "url": "http://x"}}, "must be another revision"),
         ({"canary": {"revision": "b", "url": "http://user:secret@x"}}, "credentials do not belong"),
         ({"canary": {"revision": "b", "url": "file:///etc/passwd"}}, "must be an http"),

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from pilotboat.api.probing import (
+    MAX_REFERENCES,
     Agreement,
     Difference,
     LoadResult,
+    PerplexityResult,
     ProbeMinute,
     ProbeResult,
     QualityResult,
@@ -23,6 +25,7 @@ from pilotboat.api.probing import (
 from pilotboat.api.routing import BOUNDS
 from pilotboat.api.runtime import MAX_REPORT, TerminationReport
 from pilotboat_probe import report
+from pilotboat_probe.compare import MAX_WORST
 from pilotboat_probe.measure import coarser, kinds
 
 M = TypeVar("M", bound=BaseModel)
@@ -56,6 +59,14 @@ QUALITY = built(
     itself=AGREEMENTS,
     examples=st.lists(built(Difference, prompt=TEXTS, stable=TEXTS, canary=TEXTS), max_size=3),
 )
+PERPLEXITY = built(
+    PerplexityResult,
+    references=COUNTS,
+    stable=st.floats(1, 1e22),
+    canary=st.floats(1, 1e22),
+    gaps=st.lists(st.floats(-50, 50).map(lambda gap: round(gap, 4)), max_size=MAX_REFERENCES),
+    worst=st.text(max_size=MAX_WORST),
+)
 TIMES = built(Quantiles, count=COUNTS, p50=st.floats(0, 1e9), p95=st.floats(0, 1e9), p99=st.floats(0, 1e9))
 LOAD = built(
     LoadResult,
@@ -75,6 +86,7 @@ RESULTS = built(
     canary=st.just("b" * 63),
     stable=st.just("a" * 63),
     quality=st.none() | QUALITY,
+    perplexity=st.none() | PERPLEXITY,
     load_test=st.none() | LOAD,
     traffic=st.none() | TRAFFIC,
 )
@@ -106,6 +118,7 @@ def test_a_report_fits_and_counts_every_request(result: ProbeResult) -> None:
     if result.quality:
         assert read.quality
         assert read.quality.canary == result.quality.canary
+    assert read.perplexity == result.perplexity
     for side in ("stable", "canary"):
         if result.traffic:
             assert sums(getattr(read.traffic, side)) == sums(getattr(result.traffic, side))

@@ -49,6 +49,17 @@ async def test_jitter_changes_times_and_never_the_text() -> None:
         assert await text(jittered, temperature=0) == await text(plain, temperature=0)
 
 
+async def test_it_knows_its_own_words_and_finds_others_strange() -> None:
+    async with serving(config(fake={"text": "red green"})) as running:
+        given = [*HELLO, {"role": "assistant", "content": "red  blue green"}]
+        asked = {"model": "m", "messages": given, "echo": True, "logprobs": True, "max_tokens": 0}
+        body = (await running.http.post(CHAT, json=asked)).json()
+    choice = body["choices"][0]
+    assert choice["message"]["content"] == "red  blue green"
+    assert [entry["logprob"] for entry in choice["logprobs"]["content"]] == [-0.5, -3.0, -0.5]
+    assert (body["usage"]["prompt_tokens"], body["usage"]["completion_tokens"]) == (5, 0)
+
+
 @given(st.integers(0, 3000), st.floats(0, 1), st.floats(0, 1))
 def test_shares_are_exact_for_any_number_of_requests(count: int, one: float, other: float) -> None:
     fail, hang = round(one, 3), round(min(other, 1 - round(one, 3)), 3)

@@ -28,6 +28,12 @@ from pilotboat_server.types import (
 LLAMA = Capabilities("llamacpp", llamacpp.PARAMETERS, llamacpp.FORMATS)
 TORCH = Capabilities("transformers", transformers.PARAMETERS)
 MESSAGES = [{"role": "user", "content": "hi"}]
+GIVEN: dict[str, Any] = {
+    "messages": [*MESSAGES, {"role": "assistant", "content": "hello there"}],
+    "echo": True,
+    "logprobs": True,
+    "max_tokens": 0,
+}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
 
 
@@ -137,11 +143,40 @@ def test_completions_name_what_is_wrong_too(fields: dict[str, Any], param: str) 
 @pytest.mark.parametrize("name", sorted(LLAMA.parameters - {"response_format"}))
 def test_what_an_engine_cannot_do_is_named(name: str) -> None:
     values: dict[str, Any] = {"logprobs": True, "logit_bias": {"5": 1}, "ignore_eos": True}
-    fields: dict[str, Any] = {name: values.get(name, 1)}
+    fields: dict[str, Any] = GIVEN if name == "echo" else {name: values.get(name, 1)}
     chat(LLAMA, **fields)
     with pytest.raises(BadRequest) as caught:
         chat(Capabilities("bare"), **fields)
     assert caught.value.param == name
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"logprobs": None}, "echo"),
+        ({"messages": MESSAGES}, "echo"),
+        ({"messages": [GIVEN["messages"][-1]]}, "echo"),
+        ({"messages": [*MESSAGES, {"role": "assistant", "content": ""}]}, "echo"),
+        ({"max_tokens": None}, "max_tokens"),
+        ({"max_tokens": 1}, "max_tokens"),
+        ({"max_tokens": False}, "max_tokens"),
+        ({"max_completion_tokens": 5}, "max_tokens"),
+        ({"echo": "yes"}, "echo"),
+        ({"echo": False}, "max_tokens"),
+        ({"temperature": 3}, "temperature"),
+    ],
+)
+def test_a_given_answer_needs_all_that_belongs_to_it(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        chat(LLAMA, **{**GIVEN, **fields})
+    assert caught.value.param == param
+
+
+def test_a_given_answer_is_no_part_of_the_prompt() -> None:
+    (request,) = chat(LLAMA, **GIVEN, temperature=1, stop="e").requests
+    assert (request.messages, request.reference) == (({"role": "user", "content": "hi"},), "hello there")
+    assert (request.sampling.logprobs, request.sampling.stop) == (0, ())
+    assert GenerateRequest.from_wire(request.to_wire()) == request
 
 
 def test_neutral_values_ask_for_nothing() -> None:

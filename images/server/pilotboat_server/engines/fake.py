@@ -25,7 +25,9 @@ from ..types import Capabilities, Delta, Done, GenerateRequest, Prefill, TokenLo
 from .base import Cancel, Emit, EngineSettings, failed, room, too_long
 
 TEXT = "the pilot boat meets every ship beyond the bar and brings it safely into port before the tide turns"
-PARAMETERS = frozenset({"seed", "logprobs"})
+PARAMETERS = frozenset({"seed", "logprobs", "echo"})
+KNOWN, STRANGE = -0.5, -3.0
+"""Logarithmic probabilities: of a word of its own, and of any other in a given answer."""
 DIRECTIVE = re.compile(r"fake:(tokens|delay|first|fail)=(\d+(?:\.\d+)?)")
 ANSWER_TOKENS = 16
 Fate = Literal["answer", "fail", "hang"]
@@ -87,6 +89,8 @@ class FakeEngine:
             case "hang":
                 cancelled.wait()
                 return emit(Done("cancelled", length, 0))
+        if request.reference is not None:
+            return self._recite(request.reference, request, length, emit)
         self._answer(request, emit, cancelled, random.Random(number))
 
     def _answer(self, request: GenerateRequest, emit: Emit, cancelled: threading.Event, draw: random.Random) -> None:
@@ -108,6 +112,16 @@ class FakeEngine:
         if rest := matcher.flush():
             emit(Delta(rest, 0))
         emit(Done("stop" if matcher.stopped or sent >= end else "length", length, sent))
+
+    def _recite(self, reference: str, request: GenerateRequest, length: int, emit: Emit) -> None:
+        words = re.findall(r"\s*\S+", reference)
+        whole = length + len(words)
+        if whole >= self._max_length:
+            return emit(failed(too_long(request, whole, self._max_length)))
+        for word in words:
+            known = KNOWN if word.strip() in self._words else STRANGE
+            emit(Delta(word, 0, _logprobs(word, request, known)))
+        emit(Done("length", whole, 0))
 
     def _wishes(self, prompt: str) -> dict[str, float]:
         told = self._told
@@ -137,9 +151,9 @@ def _words(prompt: str, request: GenerateRequest, words: list[str]) -> Iterator[
         at = draw.randrange(len(words)) if request.sampling.temperature > 0 else (at + 1) % len(words)
 
 
-def _logprobs(word: str, request: GenerateRequest) -> tuple[TokenLogprob, ...]:
+def _logprobs(word: str, request: GenerateRequest, own: float = KNOWN) -> tuple[TokenLogprob, ...]:
     if request.sampling.logprobs is None:
         return ()
     others = [TopToken(f"{word}{rank}", -1.0 - rank, tuple(f"{word}{rank}".encode())) for rank in range(1, 20)]
-    chosen = TopToken(word, -0.5, tuple(word.encode()))
+    chosen = TopToken(word, own, tuple(word.encode()))
     return (TokenLogprob(chosen, (chosen, *others)[: request.sampling.logprobs]),)

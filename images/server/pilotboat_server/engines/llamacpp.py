@@ -1,7 +1,7 @@
 """The llama.cpp engine: GGUF files on CPU or GPU, with llama.cpp's own continuous batching (through xllamacpp).
 
 Owns the translation of a request into llama.cpp's server request and of its chunks into events. llama.cpp's HTTP
-listener cannot be switched off; it is put on a socket in a private folder, behind a random key, and is not used.
+listener cannot be switched off; it is put on a socket in a private folder, behind a random key, and only tokenises.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from pilotboat.api.model_deployment import Precision
 from ..errors import ApiError, BadRequest, EngineFailed, InvalidModel, UnsupportedSetting
 from ..types import Capabilities, Delta, Done, FinishReason, GenerateRequest, Prefill, TokenLogprob, TopToken
 from .base import Cancel, Emit, EngineSettings, failed, on_gpu, prompt_field, room, too_long
+from .recital import Listener, exactly
 
 PARAMETERS = frozenset(
-    {"seed", "presence_penalty", "frequency_penalty", "logprobs", "logit_bias", "top_k", "min_p", "ignore_eos"}
+    {"seed", "presence_penalty", "frequency_penalty", "logprobs", "logit_bias", "top_k", "min_p", "ignore_eos", "echo"}
 )
 FORMATS = frozenset({"text", "json_object", "json_schema"})
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p", "min_p"]
@@ -53,6 +54,7 @@ class LlamaCppEngine:
         self.slots = settings.inference.batch_size
         self.capabilities = Capabilities("llamacpp", PARAMETERS, FORMATS)
         self._server: Any = None
+        self._listener = Listener(Path(), "")
         self._cleanup = ExitStack()
         self._threads = ThreadPoolExecutor(self.slots, thread_name_prefix="llamacpp")
 
@@ -61,7 +63,8 @@ class LlamaCppEngine:
         import xllamacpp
 
         folder = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="pilotboat-llamacpp-"))
-        params = self._params(xllamacpp, Path(folder))
+        self._listener = Listener(Path(folder) / "llama.sock", secrets.token_hex(16))
+        params = self._params(xllamacpp)
         try:
             self._server = xllamacpp.Server(params)
         except (RuntimeError, ValueError) as error:
@@ -86,7 +89,12 @@ class LlamaCppEngine:
         request = call.request
         handle = self._server.handle_completions if request.messages is None else self._server.handle_chat_completions
         try:
-            handle(body(request, self._settings.inference.max_length), call.on_chunk)
+            wish = body(request, self._settings.inference.max_length)
+            if request.reference is not None:
+                given = self._listener.tokens(request.reference)
+                wish |= {"grammar": exactly(given), "max_tokens": len(given)}
+                call.given = len(given)
+            handle(wish, call.on_chunk)
             call.finish()
         except ValueError as error:  # llama.cpp refuses what it parses before it starts: a schema, a template's wish
             field = "response_format" if request.sampling.response_format else prompt_field(request)
@@ -94,7 +102,7 @@ class LlamaCppEngine:
         except Exception as error:  # whatever else the C++ side throws must not leave the caller waiting
             call.emit(failed(EngineFailed(f"llama.cpp: {error}")))
 
-    def _params(self, xllamacpp: Any, folder: Path) -> Any:
+    def _params(self, xllamacpp: Any) -> Any:
         """Every setting, and nothing that grows without bound in a pod with a memory limit."""
         inference = self._settings.inference
         params = xllamacpp.CommonParams()
@@ -106,8 +114,8 @@ class LlamaCppEngine:
         params.cache_ram_mib = 0
         params.n_ctx_checkpoints = CHECKPOINTS
         params.verbosity = 1
-        params.hostnames = [str(folder / "unused.sock")]
-        params.api_keys = [secrets.token_hex(16)]
+        params.hostnames = [str(self._listener.path)]
+        params.api_keys = [self._listener.key]
         params.n_threads_http = 1
         params.ui = params.endpoint_slots = False
         template = self._settings.path.with_name("chat_template.jinja")
@@ -177,6 +185,8 @@ class _Call:
         self.request = request
         self.emit = emit
         self.cancelled = threading.Event()
+        self.given: int | None = None
+        """Tokens of the given answer, which count as the caller's."""
         self._max_length = max_length
         self._end: FinishReason | None = None
         self._error: ApiError | None = None
@@ -201,17 +211,21 @@ class _Call:
             self.emit(failed(self._error))
         elif self._end is None:
             self.emit(failed(EngineFailed("llama.cpp ended the answer without a reason")))
-        else:
+        elif self.given is None or self._end == "cancelled":
             self.emit(Done(self._end, self._prompt, self._tokens, self._cached))
+        elif self._tokens != self.given:
+            self.emit(failed(EngineFailed(f"llama.cpp ended after {self._tokens} of {self.given} given tokens")))
+        else:
+            self.emit(Done(self._end, self._prompt + self.given, 0, self._cached))
 
     def _fail(self, error: ApiError) -> None:
         self._error, self._stop = error, True
 
     def _on_progress(self, progress: dict[str, int]) -> None:
-        total = progress["total"]
+        total = progress["total"] + (self.given or 0)
         if total >= self._max_length:  # llama.cpp rounds its context up, so this is ours to see
             return self._fail(too_long(self.request, total, self._max_length))
-        self._prompt, self._cached = total, progress["cache"]
+        self._prompt, self._cached = progress["total"], progress["cache"]
         self.emit(Prefill(total))
 
     def _on_text(self, chunk: dict[str, Any]) -> None:
@@ -220,7 +234,7 @@ class _Call:
             text = choice.get("text") or choice.get("delta", {}).get("content") or ""
             entries = _logprobs(choice, self.request)
             if text or entries:
-                self.emit(Delta(text, self._unsent, entries))
+                self.emit(Delta(text, self._unsent if self.given is None else 0, entries))
                 self._unsent = 0
             self._end = choice.get("finish_reason") or self._end
         if usage := chunk.get("usage"):

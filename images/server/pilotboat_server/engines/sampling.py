@@ -52,12 +52,7 @@ class Sampler:
         scores = self._penalised(logits.float())
         token = int(scores.argmax()) if self._sampling.temperature == 0 else self._random(scores)
         self._counts[token] += 1
-        if self._sampling.logprobs is None:
-            return Drawn(token)
-        raw = torch.log_softmax(logits.float(), -1)
-        top = raw.topk(self._sampling.logprobs) if self._sampling.logprobs else None
-        pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True) if top else ()
-        return Drawn(token, float(raw[token]), tuple(pairs))
+        return _with_logprobs(token, logits, self._sampling.logprobs)
 
     def _penalised(self, scores: Tensor) -> Tensor:
         sampling = self._sampling
@@ -81,6 +76,26 @@ class Sampler:
             logprobs, tokens = logprobs[keep], tokens[keep]
         choice = torch.multinomial(torch.softmax(logprobs, -1).cpu(), 1, generator=self._generator)
         return int(tokens[int(choice)])
+
+
+class Recital:
+    """Draws the tokens of a given answer, whatever the logits say: for their probabilities."""
+
+    def __init__(self, tokens: Sequence[int], logprobs: int | None) -> None:
+        self._tokens, self._logprobs = iter(tokens), logprobs
+
+    def draw(self, logits: Tensor) -> Drawn:
+        """The answer's next token."""
+        return _with_logprobs(next(self._tokens), logits, self._logprobs)
+
+
+def _with_logprobs(token: int, logits: Tensor, wanted: int | None) -> Drawn:
+    if wanted is None:
+        return Drawn(token)
+    raw = torch.log_softmax(logits.float(), -1)
+    top = raw.topk(wanted) if wanted else None
+    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True) if top else ()
+    return Drawn(token, float(raw[token]), tuple(pairs))
 
 
 def candidates(scores: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:

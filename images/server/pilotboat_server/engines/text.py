@@ -54,6 +54,12 @@ class Tokenizer:
             raise BadRequest("The prompt has no tokens, or one that the model does not know.", prompt_field(request))
         return list(ids)
 
+    def encode_reference(self, request: GenerateRequest) -> list[int]:
+        """The given answer's tokens, where there is one; what looks like a special token is text."""
+        if request.reference is None:
+            return []
+        return list(self._inner(request.reference, add_special_tokens=False, split_special_tokens=True).input_ids)
+
     def _render(self, request: GenerateRequest) -> str:
         from jinja2 import TemplateError
 

@@ -15,11 +15,11 @@ from pilotboat.api.model_deployment import Device
 
 from ..errors import ApiError, EngineFailed, UnsupportedSetting
 from ..stops import StopMatcher
-from ..types import Capabilities, Delta, Done, FinishReason, GenerateRequest, Prefill
+from ..types import Capabilities, Delta, Done, FinishReason, GenerateRequest, Prefill, TokenLogprob
 from .base import Cancel, Emit, EngineSettings, failed, room, too_long
 
 PARAMETERS = frozenset(
-    {"seed", "presence_penalty", "frequency_penalty", "logprobs", "logit_bias", "top_k", "min_p", "ignore_eos"}
+    {"seed", "presence_penalty", "frequency_penalty", "logprobs", "logit_bias", "top_k", "min_p", "ignore_eos", "echo"}
 )
 PREFILL_TOKENS = 512
 """Tokens of a prompt read between two steps of the others: a long prompt then slows them, and does not stop them."""
@@ -46,13 +46,24 @@ class _Sequence:
     """Tokens whose text is still held back."""
     limit: int = 0
 
+    @property
+    def given(self) -> bool:
+        """Its tokens are those of a given answer, and count as the caller's."""
+        return self.request.reference is not None
+
+    def send(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
+        """What has come since the last time."""
+        self.emit(Delta(text, 0 if self.given else self.unsent, logprobs))
+        self.unsent = 0
+
     def done(self, reason: FinishReason) -> None:
         """Send what was held back, and the end."""
         if reason != "cancelled" and not self.matcher.stopped:
             rest = self.matcher.feed(self.text.flush()) + self.matcher.flush()
             if rest or self.unsent:
-                self.emit(Delta(rest, self.unsent))
-        self.emit(Done(reason, len(self.prompt), self.drawn))
+                self.send(rest)
+        own = 0 if self.given else self.drawn
+        self.emit(Done(reason, len(self.prompt) + self.drawn - own, own))
 
 
 class TransformersEngine:
@@ -124,13 +135,15 @@ class TransformersEngine:
 
     def _begin(self, sequence: _Sequence) -> bool:
         """Tokenise; a request that cannot be answered ends here."""
-        from .sampling import Sampler
+        from .sampling import Recital, Sampler
         from .text import Detokenizer
 
         try:
             sequence.prompt = self._tokenizer.encode(sequence.request)
-            if len(sequence.prompt) >= self._settings.inference.max_length:
-                raise too_long(sequence.request, len(sequence.prompt), self._settings.inference.max_length)
+            reference = self._tokenizer.encode_reference(sequence.request)
+            whole = len(sequence.prompt) + len(reference)
+            if whole >= self._settings.inference.max_length:
+                raise too_long(sequence.request, whole, self._settings.inference.max_length)
         except ApiError as error:
             sequence.emit(failed(error))
             return False
@@ -140,6 +153,8 @@ class TransformersEngine:
         sampling = sequence.request.sampling
         sequence.limit = room(sequence.request, len(sequence.prompt), self._settings.inference.max_length)
         sequence.sampler = Sampler(sampling, sorted(self._end_tokens), self._vocabulary)
+        if sequence.given:
+            sequence.limit, sequence.sampler = len(reference), Recital(reference, sampling.logprobs)
         sequence.text = Detokenizer(self._tokenizer)
         sequence.matcher = StopMatcher(sampling.stop)
         sequence.cache = self._batch.new_cache()
@@ -188,15 +203,14 @@ class TransformersEngine:
         drawn = sequence.sampler.draw(logits)
         sequence.last = drawn.token
         sequence.drawn += 1
-        if drawn.token in self._end_tokens and not sequence.request.sampling.ignore_eos:
+        if drawn.token in self._end_tokens and not sequence.request.sampling.ignore_eos and not sequence.given:
             sequence.done("stop")
             return True
         sequence.unsent += 1
         text = sequence.matcher.feed(sequence.text.add(drawn.token))
         logprobs = self._tokenizer.logprobs(drawn)
         if text or logprobs:
-            sequence.emit(Delta(text, sequence.unsent, logprobs))
-            sequence.unsent = 0
+            sequence.send(text, logprobs)
         if sequence.matcher.stopped or sequence.drawn >= sequence.limit:
             sequence.done("stop" if sequence.matcher.stopped else "length")
             return True

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import exp, sqrt
 from statistics import NormalDist, fmean, stdev
 
+from ...api.probing import FEW_REFERENCES
 from .effects import share
 
 SURE = 0.95
@@ -45,21 +46,21 @@ def answers(equal: int, of: int, threshold: float) -> Passed:
     )
 
 
-def perplexity(canary: Sequence[float], stable: Sequence[float], tolerance: float) -> Passed:
+def perplexity(gaps: Sequence[float], tolerance: float) -> Passed:
     """Non-inferiority by perplexity: it surely is at most `tolerance` (0.05: 5 %) higher than stable's.
 
-    Both are mean negative log-likelihoods a token, prompt by prompt. The mean of the paired differences with the upper
-    end of Student's one-sided interval is the logarithm of the perplexities' ratio.
+    `gaps` are differences of mean negative log-likelihoods a token, reference by reference, the canary's less stable's.
+    Their mean with the upper end of Student's one-sided interval is the logarithm of the perplexities' ratio.
     """
-    gaps = [own - other for own, other in zip(canary, stable, strict=True)]
-    if len(gaps) < 2:
-        return Passed(None, 0.0, tolerance, "too few prompts to compare perplexity")
+    if len(gaps) < FEW_REFERENCES:
+        told = f"{len(gaps)} references, of {FEW_REFERENCES} that are needed, have told how likely both hold them"
+        return Passed(None, 0.0, tolerance, told)
     high = exp(fmean(gaps) + student(SURE, len(gaps) - 1) * stdev(gaps) / sqrt(len(gaps))) - 1
     return Passed(
         high <= tolerance,
         high,
         tolerance,
-        f"perplexity {exp(fmean(gaps)) - 1:+.1%} to stable's on {len(gaps)} prompts: surely at most {high:+.1%}, "
+        f"perplexity {exp(fmean(gaps)) - 1:+.1%} to stable's on {len(gaps)} references: surely at most {high:+.1%}, "
         f"and {tolerance:+.1%} is allowed",
     )
 

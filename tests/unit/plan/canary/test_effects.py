@@ -66,13 +66,11 @@ def test_answers_must_surely_be_the_same(equal: int, of: int, threshold: float, 
 
 
 def test_perplexity_must_surely_be_no_higher() -> None:
-    stable = [2.0 + 0.01 * n for n in range(50)]
-    assert perplexity(stable, stable, 0.0).passed
-    assert perplexity([each + 0.02 for each in stable], stable, 0.05).passed
-    assert not perplexity([each + 0.06 for each in stable], stable, 0.05).passed
-    uneven = [each + 0.3 * (-1) ** n for n, each in enumerate(stable)]
-    assert not perplexity(uneven, stable, 0.05).passed
-    assert perplexity([1.0], [1.0], 0.05).passed is None
+    assert perplexity([0.0] * 50, 0.0).passed
+    assert perplexity([0.02] * 50, 0.05).passed
+    assert not perplexity([0.06] * 50, 0.05).passed
+    assert not perplexity([0.3 * (-1) ** n for n in range(50)], 0.05).passed
+    assert perplexity([0.0] * 5, 0.05).passed is None
 
 
 @pytest.mark.parametrize(

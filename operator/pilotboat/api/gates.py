@@ -1,0 +1,132 @@
+"""What a canary is judged by, before it has users and while it has some: spec.rollout.analysis.
+
+Owns: the bounds a user sets. Must not know: how evidence is weighed (plan/canary), who measures (plan/gates.py).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from .base import Duration, Model, cel, seconds, validations
+from .probing import FEW_REFERENCES, MAX_REFERENCES, Prompt, Reference
+from .prometheus import Prometheus
+
+
+class ErrorGate(Model):
+    """Answers of 500 and above, and those cut off."""
+
+    enabled: bool = True
+
+
+class LatencyGate(Model):
+    """Requests slower than a limit, counted as errors are."""
+
+    enabled: bool = True
+    slo_milliseconds: Annotated[
+        int | None,
+        Field(ge=1, le=600000, description="Left out: what nine of ten requests of the stable revision keep."),
+    ] = None
+
+
+class PerplexityGate(Model):
+    """Answers that are given: how likely the canary holds them, beside how likely stable does."""
+
+    max_increase_percent: Annotated[
+        float, Field(gt=0, le=1000, description="By how much its perplexity may be higher than stable's.")
+    ] = 5
+    references: Annotated[
+        list[Reference] | None,
+        Field(
+            min_length=FEW_REFERENCES,
+            max_length=MAX_REFERENCES,
+            description="None: twenty general ones; the more, the surer.",
+        ),
+    ] = None
+
+
+_COMPARES = ("maxTokens", "prompts")
+"""What only answers that are compared need."""
+
+
+def _compared(field: str) -> str:
+    return f"{field} is for answers that are compared: give minEqual as well, or leave out perplexity"
+
+
+def _of_answers(field: str) -> dict[str, str]:
+    return cel(f"!has(self.perplexity) || has(self.minEqual) || !has(self.{field})", _compared(field), f".{field}")
+
+
+class QualityGate(Model, json_schema_extra=validations(*map(_of_answers, _COMPARES))):
+    """Before it has users, the canary answers a fixed set of prompts greedily; so does stable, twice.
+
+    Or, and as well, both say how likely they hold answers that are given.
+    """
+
+    min_equal: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1,
+            description="Share of answers that must equal stable's, of those stable itself repeats. "
+            "Left out: 0.8, or with perplexity none.",
+        ),
+    ] = None
+    max_tokens: Annotated[int, Field(ge=1, le=512, description="Length of an answer.")] = 64
+    prompts: Annotated[
+        list[Prompt], Field(max_length=100, description="None: twenty general ones; the more, the surer.")
+    ] = Field(default_factory=list)
+    perplexity: PerplexityGate | None = Field(None, description="Judge by given answers, alone or as well.")
+
+    @property
+    def equal(self) -> float | None:
+        """The share that is asked for; None where answers are not compared."""
+        return 0.8 if self.min_equal is None and self.perplexity is None else self.min_equal
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> Self:
+        for name in sorted(self.model_fields_set) if self.perplexity and self.min_equal is None else ():
+            if to_camel(name) in _COMPARES:
+                raise ValueError(_compared(to_camel(name)))
+        return self
+
+
+class LoadGate(Model):
+    """Before it has users, the canary bears a simulated load."""
+
+    qps: Annotated[float, Field(gt=0, le=200, description="Requests a second, at random times.")]
+    duration: Duration = Field("1m", description="At most ten minutes, and long enough for 100 requests.")
+    prompt_tokens: Annotated[int, Field(ge=1, le=100000, description="Length of each prompt.")] = 128
+    max_tokens: Annotated[int, Field(ge=1, le=512, description="Length of an answer.")] = 64
+    max_first_token_milliseconds: Annotated[
+        int, Field(ge=1, le=600000, description="What 95 of 100 requests must keep.")
+    ]
+    max_errors_percent: Annotated[float, Field(ge=0, le=100, description="Requests that may fail.")] = 1
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if not 1 <= seconds(self.duration) <= 600 or self.qps * seconds(self.duration) < 100:
+            raise ValueError("duration: at most 10m, and long enough for 100 requests at this qps")
+        return self
+
+
+class SyntheticProbes(Model):
+    """While too few users' requests come to decide, requests of our own go to both revisions."""
+
+    per_minute: Annotated[int, Field(ge=1, le=600, description="Requests a minute to each of the two.")] = 30
+
+
+class Analysis(Model):
+    """What a canary is judged by, against the stable revision at the same time."""
+
+    min_samples: Annotated[int, Field(ge=1, le=1000000, description="Canary requests before it is promoted.")] = 50
+    warmup: Annotated[int, Field(ge=0, le=10000, description="First canary requests that are not judged.")] = 0
+    errors: ErrorGate = Field(default_factory=ErrorGate)
+    first_token: LatencyGate = Field(default_factory=LatencyGate)
+    per_token: LatencyGate = Field(default_factory=LatencyGate)
+    quality: QualityGate | None = Field(None, description="Compare answers before the canary has users.")
+    load: LoadGate | None = Field(None, description="Try a load before the canary has users.")
+    probes: SyntheticProbes | None = Field(None, description="Requests of our own while users send too few.")
+    prometheus: Prometheus | None = Field(None, description="Queries of your own: they hold or give up, never promote.")
