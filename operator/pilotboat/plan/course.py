@@ -73,7 +73,8 @@ def course(
     """
     known = outcome.read(RolloutStatus, dig(observed.parent, "status", "rollout"))
     lent = spares.lent(observed, spec, any(revision.replicas for revision in others), now)
-    if known is not None and (left := _left(observed, spec, known, target, others, lent, now)):
+    overtaken = known is not None and known.canary != target.name
+    if known and overtaken and (left := _left(observed, spec, known, (target, *others), target.name, lent, now)):
         return left
     stable = _stable(observed, spec, target, others)
     running = known if known and stable and _runs(known, stable.name, target.name) else None
@@ -95,6 +96,39 @@ def course(
     return replace(made, lent=None if made.promoted else lent)
 
 
+def meanwhile(
+    observed: Observed, spec: ModelDeploymentSpec, revisions: Sequence[Revision], now: datetime
+) -> Course | None:
+    """A canary while no pods can be made for the spec, so that nobody knows which revision that is.
+
+    On its way out it goes on giving back; else it keeps its share, unless something speaks against it: stable may have
+    been shrunk for it. None where there is no canary that serves, or no stable.
+    """
+    known = outcome.read(RolloutStatus, dig(observed.parent, "status", "rollout"))
+    there = {revision.name: revision for revision in revisions}
+    if known is None or known.phase is RolloutPhase.ABORTED or not spec.wanted:
+        return None
+    stable, canary = there.get(known.stable), there.get(known.canary)
+    if not (stable and canary) or stable.down:
+        return None
+    lent = spares.lent(observed, spec, True, now)
+    as_it_is = {revision.name: revision.replicas for revision in revisions}
+    if known.phase is RolloutPhase.DRAINING:
+        left = _left(observed, spec, known, revisions, "", lent, now)
+        return left or Course(Step(0, as_it_is), heard=False)
+    facts = _facts(observed, spec, canary, stable, None, None)
+    made = progression.stay(_judged(observed, spec, known, now), spec.rollout, facts)
+    step = Step(0, as_it_is | {stable.name: made.move.stable, canary.name: made.move.canary})
+    if made.state.phase is RolloutPhase.ABORTED:
+        return Course(step, made.state, _record(made.state, "Aborted", observed, now))
+    return None if canary.down else Course(step, made.state, lent=lent, heard=_heard_at_once(facts))
+
+
+def _heard_at_once(facts: Facts) -> bool:
+    """Whether nothing is asked of a canary that goes, or stays as it is, but that which it hears."""
+    return facts.action is None or facts.action.verb is Verb.ABORT
+
+
 def _runs(known: RolloutStatus, stable: str, canary: str) -> bool:
     return (known.stable, known.canary) == (stable, canary) and known.phase is not RolloutPhase.DRAINING
 
@@ -110,15 +144,15 @@ def _left(
     observed: Observed,
     spec: ModelDeploymentSpec,
     known: RolloutStatus,
-    target: Revision,
-    others: Sequence[Revision],
+    revisions: Sequence[Revision],
+    target: str,
     lent: str | None,
     now: datetime,
 ) -> Course | None:
     """The way out of a canary that another change has overtaken; None where it has gone, or has nobody to give to."""
-    there = {revision.name: revision for revision in (target, *others)}
+    there = {revision.name: revision for revision in revisions}
     stable, canary = there.get(known.stable), there.get(known.canary)
-    if known.canary == target.name or not (spec.wanted and stable and canary) or stable.down:
+    if not (spec.wanted and stable and canary) or stable.down:
         return None
     if not canary.replicas and not any(map(diagnose.ready, build.of_revision(observed.pods, canary.name))):
         return None
@@ -127,9 +161,8 @@ def _left(
         facts = replace(facts, want=spec.replicas)
     made = progression.leave(_judged(observed, spec, known, now), facts)
     counts = dict.fromkeys(there, 0) | {stable.name: made.move.stable, canary.name: made.move.canary}
-    step = Step(counts.pop(target.name), counts)
-    heard = facts.action is None or facts.action.verb is Verb.ABORT
-    return Course(step, made.state, _superseded(known, observed, now), lent=lent, heard=heard)
+    step = Step(counts.pop(target, 0), counts)
+    return Course(step, made.state, _superseded(known, observed, now), lent=lent, heard=_heard_at_once(facts))
 
 
 def _stable(

@@ -103,6 +103,13 @@ def leave(state: RolloutStatus, facts: Facts) -> Advance:
     return Advance(told, made)
 
 
+def stay(state: RolloutStatus, spec: Rollout, facts: Facts) -> Advance:
+    """One look at a canary that can neither go on nor be left: it stays as it is, or is given up."""
+    if reason := _failure(state, facts):
+        return _give_up(state, spec, facts, reason)
+    return Advance(state, Move(facts.stable.replicas, facts.canary.replicas, state.weight))
+
+
 def finished(state: RolloutStatus) -> bool:
     """Whether the canary has all the traffic: it is the stable revision from now on."""
     return state.phase is RolloutPhase.PROMOTING and state.weight == 100
