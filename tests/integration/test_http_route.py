@@ -26,6 +26,8 @@ THEIRS: Raw = {
     "backendRefs": [{"name": "theirs", "port": 80, "weight": 3}],
 }
 
+INNER: Raw = {"name": "inner", "namespace": "elsewhere"}
+
 
 @pytest.fixture(autouse=True)
 def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +69,12 @@ async def the_controller_says(cluster: Cluster, accepted: bool, reason: str, mes
 def rules(found: list[Raw]) -> list[Raw]:
     route = named(found, "chat")
     return list(route["spec"]["rules"]) if route else []
+
+
+def reach(found: list[Raw]) -> tuple[list[str], list[str]]:
+    """Names of the parents, and the hostnames."""
+    spec = (named(found, "chat") or {"spec": {}})["spec"]
+    return [each["name"] for each in spec.get("parentRefs", ())], spec.get("hostnames", [])
 
 
 def weights(rule: Raw) -> dict[str, int]:
@@ -144,6 +152,39 @@ async def test_what_others_put_into_the_route_stays_when_weights_change_and_noth
 
 
 @pytest.mark.usefixtures("crds")
+async def test_parents_and_hostnames_that_others_add_stay_while_ours_follow_the_spec(cluster: Cluster) -> None:
+    async with operator(cluster.configuration, cluster.namespace) as running:
+        await cluster.apply(by_route())
+        await a_gateway(cluster)
+        await cluster.until(HTTP_ROUTE, rules)
+        live = await cluster.get(HTTP_ROUTE, "chat")
+        around = {"parentRefs": [INNER, *live["spec"]["parentRefs"]], "hostnames": ["z.example", "chat.example"]}
+        await cluster.merge(HTTP_ROUTE, "chat", {"spec": around})
+        second = {"gateway": {"name": "second"}, "hostnames": ["talk.example"]}
+        await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"routing": second}})
+        await cluster.until(
+            HTTP_ROUTE, lambda found: reach(found) == (["inner", "second"], ["z.example", "talk.example"])
+        )
+        back = {"gateway": {"name": "edge"}, "hostnames": None}
+        await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"routing": back}})
+        await cluster.until(HTTP_ROUTE, lambda found: reach(found) == (["inner", "edge"], ["z.example"]))
+        await the_controller_says(cluster, True, "Accepted")
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "GatewayReady", "True"))
+        await running.idle()
+        live = await cluster.get(HTTP_ROUTE, "chat")
+        running.engine.resync._wake(running.engine.store.parents())
+        await running.idle()
+        again = await cluster.get(HTTP_ROUTE, "chat")
+        assert again["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
+        assert reach([again]) == (["inner", "edge"], ["z.example"])
+        many = {"gateway": {"name": "edge"}, "hostnames": [f"host-{n}.example" for n in range(16)]}
+        await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"routing": many}})
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "Ready", "False", "PodRejected"))
+        assert reach([await cluster.get(HTTP_ROUTE, "chat")]) == (["inner", "edge"], ["z.example"])
+        assert running.value("reconciles_total", result="error") == 0
+
+
+@pytest.mark.usefixtures("crds")
 async def test_a_route_that_is_not_ours_is_left_alone(cluster: Cluster) -> None:
     body = {"apiVersion": V1, "kind": "HTTPRoute", "metadata": {"name": "chat"}, "spec": {"rules": [THEIRS]}}
     before = await cluster.apply(body)
@@ -164,11 +205,15 @@ async def test_who_leaves_the_gateway_takes_only_what_is_ours(cluster: Cluster, 
         await a_gateway(cluster)
         (rule,) = rules(await cluster.until(HTTP_ROUTE, rules))
         if shared:
-            await cluster.merge(HTTP_ROUTE, "chat", {"spec": {"rules": [rule, THEIRS]}})
+            live = await cluster.get(HTTP_ROUTE, "chat")
+            theirs = {"parentRefs": [*live["spec"]["parentRefs"], INNER], "rules": [rule, THEIRS]}
+            await cluster.merge(HTTP_ROUTE, "chat", {"spec": theirs})
         await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"traffic": "Direct", "routing": None}})
         if shared:
             left = await cluster.until(HTTP_ROUTE, lambda found: len(rules(found)) == 1)
             assert rules(left)[0]["matches"] == THEIRS["matches"]
+            assert reach(left) == (["inner"], ["chat.example"])
+            assert labels.REACH not in (named(left, "chat") or {})["metadata"].get("annotations", {})
         else:
             await cluster.until(HTTP_ROUTE, lambda found: not found)
         await cluster.until(SERVICE, lambda found: len(found) == 1)

@@ -46,6 +46,9 @@ FAILED = f"{GROUP}/earlier-failures"
 TESTERS = f"{GROUP}/testers"
 """Annotation of an HTTPRoute: `header=value` by which its rule for testers is known again."""
 
+REACH = f"{GROUP}/reach"
+"""Annotation of an HTTPRoute: its parentRefs and hostnames that we put there, as JSON; all others are others'."""
+
 DNS_FINALIZER = f"{GROUP}/dns"
 """On a ModelDeployment that has records in a name server: they go first, or half a minute has passed."""
 

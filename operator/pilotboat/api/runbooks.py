@@ -123,8 +123,9 @@ RUNBOOKS: dict[Reason, Runbook] = {
     ),
     Reason.INSUFFICIENT_SURGE_CAPACITY: Runbook(
         "The new revision needs room for one more pod and there is none. The old revision serves. Spare replicas, "
-        "where there are any, make room by themselves after two minutes.",
-        "Free or add a node or GPU, or scale down by one for the time of the rollout.",
+        "where there are any, make room by themselves after two minutes. Of a canary that another change came over: "
+        "the stable revision needs the room, to take back what the canary carries.",
+        "Free or add a node or GPU, or scale down by one, or to what there is room for, for the time of the rollout.",
     ),
     Reason.CANARY_ROLLED_BACK: Runbook(
         "The canary was given up for the reason in the message; the stable revision has all the traffic.",
@@ -265,7 +266,11 @@ RUNBOOKS: dict[Reason, Runbook] = {
         "Training ended and no weight had changed.", "Check learning rate and targetModules."
     ),
     Reason.INSUFFICIENT_MEMORY: Runbook("Training ran out of memory.", "Lower batchSize or maxLength, or use LoRA."),
-    Reason.DEADLINE_EXCEEDED: Runbook("activeDeadlineSeconds passed.", "Give the job more time."),
+    Reason.DEADLINE_EXCEEDED: Runbook(
+        "A job's activeDeadlineSeconds passed; or a canary that another change came over gave nothing back for"
+        " rollout.deadline.",
+        "Give the job more time; look at the stable revision's pods.",
+    ),
     Reason.BACKOFF_LIMIT_EXCEEDED: Runbook(
         "The trainer failed backoffLimit times.", "Read the message for the last cause."
     ),

@@ -30,7 +30,8 @@ def standing(state: RolloutStatus, steps: int) -> Cause:
     if state.phase is RolloutPhase.ABORTED:
         return Cause(Reason.CANARY_ROLLED_BACK, state.message)
     if state.phase is RolloutPhase.DRAINING:
-        return Cause(Reason.ROLLING_OUT, f"canary {state.canary} has {state.weight} % of the traffic: {state.message}")
+        reason = Reason(state.reason or Reason.ROLLING_OUT)
+        return Cause(reason, f"canary {state.canary} has {state.weight} % of the traffic: {state.message}")
     told = f"step {min(state.step + 1, steps)} of {steps}, {state.weight} % of the traffic: {state.message}"
     return Cause(PHASES.get(state.phase) or Reason(state.reason or Reason.ROLLING_OUT), told)
 

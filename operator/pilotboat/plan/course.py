@@ -16,16 +16,27 @@ from datetime import datetime, timedelta
 
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.rollout import RolloutPhase, RolloutRecord, RolloutStatus, Verb
-from . import build, diagnose, feedback, gates, http_route, judgement, outcome, progression, queries, rollout, spares
-from .build import Raw, dig, timestamp
+from . import (
+    build,
+    diagnose,
+    feedback,
+    gates,
+    http_route,
+    judgement,
+    leaving,
+    outcome,
+    progression,
+    queries,
+    rollout,
+    spares,
+)
+from .build import Raw, dig
+from .ended import record, superseded
 from .gates import Look
 from .outcome import Cause
 from .progression import Facts
 from .rollout import Revision, Step
 from .types import Manifest, Observed, PlanSettings
-
-BY_REQUEST = "promoted by request"
-"""Message of a promotion that no figures would have stopped."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +84,19 @@ def course(
     """
     known = outcome.read(RolloutStatus, dig(observed.parent, "status", "rollout"))
     lent = spares.lent(observed, spec, any(revision.replicas for revision in others), now)
-    if known is not None and (left := _left(observed, spec, known, target, others, lent, now)):
+    overtaken = known is not None and known.canary != target.name
+    if known and overtaken and (left := _left(observed, spec, known, (target, *others), target.name, lent, now)):
         return left
     stable = _stable(observed, spec, target, others)
     running = known if known and stable and _runs(known, stable.name, target.name) else None
     if stable is None or (stable.down and not running):
         step = rollout.step(spec.replicas if lent else spec.wanted, target, others, starved is not None)
-        return Course(step, ended=_superseded(known, observed, now), lent=lent)
+        return Course(step, ended=superseded(known, observed, now), lent=lent)
     if not (running or stable.known):  # the next look says whether there is anything to be a canary beside
         as_it_is = Step(target.replicas, {revision.name: revision.replicas for revision in others})
         return Course(as_it_is, known, lent=lent, heard=False)
     state = running or _begun(known, stable.name, target.name, now)
-    ended = None if running else _superseded(known, observed, now)
+    ended = None if running else superseded(known, observed, now)
     lent = lent if state.phase is not RolloutPhase.ABORTED else None
     facts = _facts(observed, spec, target, stable, unrouted, starved)
     if lent:
@@ -93,6 +105,39 @@ def course(
         facts, state = replace(facts, starved=None), state.model_copy(update={"borrowing": False})
     made = _advanced(observed, spec, state, facts, others, ended, settings, now)
     return replace(made, lent=None if made.promoted else lent)
+
+
+def meanwhile(
+    observed: Observed, spec: ModelDeploymentSpec, revisions: Sequence[Revision], now: datetime
+) -> Course | None:
+    """A canary while no pods can be made for the spec, so that nobody knows which revision that is.
+
+    On its way out it goes on giving back; else it keeps its share, unless something speaks against it: stable may have
+    been shrunk for it. None where there is no canary that serves, or no stable.
+    """
+    known = outcome.read(RolloutStatus, dig(observed.parent, "status", "rollout"))
+    there = {revision.name: revision for revision in revisions}
+    if known is None or known.phase is RolloutPhase.ABORTED or not spec.wanted:
+        return None
+    stable, canary = there.get(known.stable), there.get(known.canary)
+    if not (stable and canary) or stable.down:
+        return None
+    lent = spares.lent(observed, spec, True, now)
+    as_it_is = {revision.name: revision.replicas for revision in revisions}
+    if known.phase is RolloutPhase.DRAINING:
+        left = _left(observed, spec, known, revisions, "", lent, now)
+        return left or Course(Step(0, as_it_is), heard=False)
+    facts = _facts(observed, spec, canary, stable, None, None)
+    made = progression.stay(_judged(observed, spec, known, now), spec.rollout, facts)
+    step = Step(0, as_it_is | {stable.name: made.move.stable, canary.name: made.move.canary})
+    if made.state.phase is RolloutPhase.ABORTED:
+        return Course(step, made.state, record(made.state, "Aborted", observed, now))
+    return None if canary.down else Course(step, made.state, lent=lent, heard=_heard_at_once(facts))
+
+
+def _heard_at_once(facts: Facts) -> bool:
+    """Whether nothing is asked of a canary that goes, or stays as it is, but that which it hears."""
+    return facts.action is None or facts.action.verb is Verb.ABORT
 
 
 def _runs(known: RolloutStatus, stable: str, canary: str) -> bool:
@@ -110,26 +155,26 @@ def _left(
     observed: Observed,
     spec: ModelDeploymentSpec,
     known: RolloutStatus,
-    target: Revision,
-    others: Sequence[Revision],
+    revisions: Sequence[Revision],
+    target: str,
     lent: str | None,
     now: datetime,
 ) -> Course | None:
     """The way out of a canary that another change has overtaken; None where it has gone, or has nobody to give to."""
-    there = {revision.name: revision for revision in (target, *others)}
+    there = {revision.name: revision for revision in revisions}
     stable, canary = there.get(known.stable), there.get(known.canary)
-    if known.canary == target.name or not (spec.wanted and stable and canary) or stable.down:
+    if not (spec.wanted and stable and canary) or stable.down:
         return None
     if not canary.replicas and not any(map(diagnose.ready, build.of_revision(observed.pods, canary.name))):
         return None
     facts = _facts(observed, spec, canary, stable, None, starving(observed, stable.name))
     if lent:
         facts = replace(facts, want=spec.replicas)
-    made = progression.leave(_judged(observed, spec, known, now), facts)
+    made = leaving.leave(_judged(observed, spec, known, now), spec.rollout, facts, now)
     counts = dict.fromkeys(there, 0) | {stable.name: made.move.stable, canary.name: made.move.canary}
-    step = Step(counts.pop(target.name), counts)
-    heard = facts.action is None or facts.action.verb is Verb.ABORT
-    return Course(step, made.state, _superseded(known, observed, now), lent=lent, heard=heard)
+    step = Step(counts.pop(target, 0), counts)
+    ended = superseded(known, observed, now)
+    return Course(step, made.state, ended, made.look_again, lent=lent, heard=_heard_at_once(facts))
 
 
 def _stable(
@@ -161,10 +206,10 @@ def _advanced(
     left = {revision.name: 0 for revision in others}
     if progression.finished(made.state):
         step = Step(spec.wanted, left)
-        return Course(step, ended=_record(made.state, "Promoted", observed, now), promoted=True)
+        return Course(step, ended=record(made.state, "Promoted", observed, now), promoted=True)
     step = Step(made.move.canary, left | {facts.stable.name: made.move.stable})
     if made.state.phase is RolloutPhase.ABORTED and before is not RolloutPhase.ABORTED:
-        return Course(step, made.state, _record(made.state, "Aborted", observed, now), made.look_again)
+        return Course(step, made.state, record(made.state, "Aborted", observed, now), made.look_again)
     again = min((wait for wait in (made.look_again, seen.look_again) if wait), default=None)
     return Course(step, made.state, ended, again, probes=seen.manifests, wanted=seen.wanted)
 
@@ -224,35 +269,6 @@ def starving(observed: Observed, revision: str) -> str | None:
     """The scheduler's words, where a pod of the revision waits for what another pod has."""
     pods = build.of_revision(observed.pods, revision)
     return next((words for pod in pods if (words := diagnose.starved(pod))), None)
-
-
-def _superseded(known: RolloutStatus | None, observed: Observed, now: datetime) -> RolloutRecord | None:
-    """The record of a canary that another change has overtaken, unless it has one already."""
-    if known is None or known.phase in (RolloutPhase.ABORTED, RolloutPhase.DRAINING):
-        return None
-    return _record(known.model_copy(update={"message": "another change came"}), "Superseded", observed, now)
-
-
-def _record(state: RolloutStatus, how: str, observed: Observed, now: datetime) -> RolloutRecord:
-    return RolloutRecord(
-        revision=state.canary,
-        stable=state.stable,
-        outcome=how,
-        message=_message(state, how),
-        weight=state.highest,
-        started=state.started,
-        finished=timestamp(now),
-        outcomes=feedback.kept(state, observed.evidence, now),
-        decision=state.decision if state.highest else None,
-    )
-
-
-def _message(state: RolloutStatus, how: str) -> str:
-    if how != "Promoted":
-        return state.message
-    if state.forced:
-        return BY_REQUEST
-    return state.decision.message if state.decision else ""
 
 
 def observed_by(parent: Raw) -> bool:

@@ -44,7 +44,7 @@ from . import (
     spares,
 )
 from .build import Raw, dig
-from .course import Course, course, observed_by, starving
+from .course import Course, course, meanwhile, observed_by, starving
 from .deployment_status import report
 from .deployment_view import View
 from .outcome import Cause, invalid
@@ -109,21 +109,22 @@ def _kept(
     observed: Observed, spec: ModelDeploymentSpec, blocked: Cause, way: routes.Way, seen: Recovery, now: datetime
 ) -> Plan:
     """No new pods can be made: what was rolled out is scaled and repaired, in what needs no source."""
-    parent = observed.parent
-    view = View(observed, spec, way, blocked=blocked, target=kept.whole(observed, blocked), recovery=seen)
+    parent, live = observed.parent, history.by_revision(observed)
+    ahead = meanwhile(observed, spec, [_counted(*each) for each in live.items()], now)
+    whole = kept.whole(observed, blocked)
+    view = View(observed, spec, way, blocked=blocked, target=whole, course=ahead, recovery=seen)
     again = min(LOOK_AGAIN, way.again or LOOK_AGAIN, seen.look_again or LOOK_AGAIN)
     plan = _also(report(view, now), requeue_after=again)
     revision = kept.revision(observed)
     if revision is None:
         return plan
-    lanes = routes.lanes(observed, kept.serving(observed, revision))
-    applied = [
-        *kept.scaled(observed, spec, seen.extra(observed, spec.wanted, revision)),
-        *routes.manifests(observed, spec, way, lanes, zones=seen.zone_weights),
-        *budget.manifests(parent, spec, view.spare - view.unplaced),
-    ]
+    lanes = kept.lanes(observed, revision, ahead)
+    traffic = routes.manifests(observed, spec, way, lanes, view.canary, seen.zone_weights)
+    made = kept.scaled(observed, spec, seen, ahead)
+    applied = [*traffic, *made] if view.canary else [*made, *traffic]
     gone = budget.surplus(parent, observed.children, spec)
-    return _also(plan, apply=tuple(applied), delete=tuple(Ref.of(raw) for raw in gone))
+    room = budget.manifests(parent, spec, view.spare - view.unplaced)
+    return _also(plan, apply=(*applied, *room), delete=tuple(Ref.of(raw) for raw in gone))
 
 
 def _target(parent: Raw, spec: ModelDeploymentSpec, served: sources.Served, settings: PlanSettings) -> Target:

@@ -1,7 +1,8 @@
 """The HTTPRoute of a ModelDeployment that a Gateway of the Gateway API serves.
 
 Owns: what is looked up for it, whether it takes requests and why not, the Services behind it. Must not know: who gets
-what share (shares.py, progression.py), what becomes of rules that are not ours (http_rules.py).
+what share (shares.py, progression.py), what becomes of rules (http_rules.py), parents and hostnames (http_reach.py)
+that are not ours.
 
 It is looked up with each pass, not watched: the kind may not exist in the cluster, and a watch of it would fail there.
 """
@@ -17,14 +18,14 @@ from ..api.model_deployment import ModelDeploymentSpec
 from ..api.reasons import Reason
 from ..api.routing import SERVER_PORT, Lane, Testers
 from ..api.traffic import Traffic
-from . import build
+from . import build, http_reach
 from .build import Raw, dig
+from .http_reach import GROUP, Reach
 from .http_rules import Mark, Ours, backend, merged, without
 from .outcome import Cause
 from .types import Manifest, Observed, Ref, Unread
 
-API_VERSION = "gateway.networking.k8s.io/v1"
-_GROUP = API_VERSION.partition("/")[0]
+API_VERSION = f"{GROUP}/v1"
 
 
 def wanted(parent: Raw) -> bool:
@@ -61,23 +62,24 @@ def manifests(
         return []
     ours = _ours(observed, lanes, spec.service.request_timeout, testers)
     live = _live(observed)
-    points: dict[str, Any] = {"group": _GROUP, "kind": "Gateway", **gateway.wire()}
-    body: dict[str, Any] = {"parentRefs": [points], "rules": merged(dig(live, "spec", "rules") or (), ours)}
-    if spec.routing.hostnames:
-        body["hostnames"] = list(spec.routing.hostnames)
-    return [*(_service(parent, lane) for lane in lanes), _manifest(parent, body, ours.mark)]
+    asked = Reach([{"group": GROUP, "kind": "Gateway", **gateway.wire()}], spec.routing.hostnames or None)
+    reach, mine = http_reach.merged(live, asked, ours.namespace)
+    body = {**reach.body, "rules": merged(dig(live, "spec", "rules") or (), ours)}
+    return [*(_service(parent, lane) for lane in lanes), _manifest(parent, body, mine.note | _marked(ours.mark))]
 
 
 def left(observed: Observed) -> tuple[list[Manifest], list[Raw]]:
-    """What is written and what is deleted where no HTTPRoute is asked for any more: what others put into it stays."""
+    """What is written and what is deleted where no HTTPRoute is asked for any more: what others put into it stays, as
+    long as a rule of theirs is there. Without one a route answers for its hosts that it has nothing for them."""
     live = _live(observed)
     if wanted(observed.parent) or live is None or _taken(observed):
         return [], []
-    rules = dig(live, "spec", "rules") or []
-    kept = without(rules, _ours(observed, (), "", None))
+    ours = _ours(observed, (), "", None)
+    kept = without(dig(live, "spec", "rules") or (), ours)
     if not kept:
         return [], [live]
-    return ([] if kept == rules else [_manifest(observed.parent, {**live["spec"], "rules": kept}, None)]), []
+    body = {**live["spec"], **http_reach.without(live, ours.namespace).body, "rules": kept}
+    return ([] if body == live["spec"] else [_manifest(observed.parent, body, {})]), []
 
 
 def named(observed: Observed) -> str | None:
@@ -151,11 +153,10 @@ def _refused(observed: Observed, live: Raw | None) -> Cause | None:
 
 
 def _about(observed: Observed, ref: Raw) -> bool:
-    gateway = _gateway(observed.parent)
-    where = ref.get("namespace") or observed.parent["metadata"]["namespace"]
-    section = dig(observed.parent, "spec", "routing", "gateway", "sectionName")
-    known = gateway is not None and (gateway.namespace, gateway.name) == (where, ref.get("name"))
-    return known and ref.get("sectionName") == section
+    """Whether that is our Gateway, of all parents that the route may have."""
+    namespace = observed.parent["metadata"]["namespace"]
+    ours = dig(observed.parent, "spec", "routing", "gateway") or {}
+    return http_reach.parent_key(ref, namespace) == http_reach.parent_key(ours, namespace)
 
 
 def _service(parent: Raw, lane: Lane) -> Manifest:
@@ -167,11 +168,13 @@ def _service(parent: Raw, lane: Lane) -> Manifest:
     return build.child(parent, "server", "v1", "Service", backend(lane), body, **{labels.REVISION: lane.revision})
 
 
-def _manifest(parent: Raw, spec: dict[str, Any], mark: Mark | None) -> Manifest:
-    made = build.child(parent, "gateway", API_VERSION, "HTTPRoute", parent["metadata"]["name"], {"spec": spec})
-    if mark:
-        made["metadata"]["annotations"] = {labels.TESTERS: f"{mark.header}={mark.value}"}
-    return made
+def _manifest(parent: Raw, spec: dict[str, Any], notes: dict[str, str]) -> Manifest:
+    name = parent["metadata"]["name"]
+    return build.child(parent, "gateway", API_VERSION, "HTTPRoute", name, {"spec": spec}, notes)
+
+
+def _marked(mark: Mark | None) -> dict[str, str]:
+    return {labels.TESTERS: f"{mark.header}={mark.value}"} if mark else {}
 
 
 def _duration(text: str) -> str:

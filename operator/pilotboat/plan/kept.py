@@ -1,7 +1,7 @@
 """What goes on while new pods cannot be made, because a source is missing: what runs is kept in number, and told truly.
 
-Owns: which revision is kept, and whether it still is what the spec asked for. Must not know: what a source is, how
-requests get to a revision.
+Owns: which revisions are kept, with what share, and whether one still is what the spec asked for. Must not know: what a
+source is, how requests get to a revision, what becomes of a canary meanwhile (course.py).
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 from ..api import conditions as kinds
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.reasons import Reason
-from . import build, diagnose, outcome, recovery, routes
+from ..api.routing import Lane
+from . import build, diagnose, history, outcome, recovery, routes
 from .build import Raw, dig
+from .course import Course
 from .outcome import Cause
+from .recovery import Recovery
 from .types import Manifest, Observed
 
 GONE = frozenset({Reason.FINE_TUNE_JOB_NOT_FOUND, Reason.CLAIM_NOT_FOUND, Reason.CONFIG_MAP_NOT_FOUND})
@@ -24,23 +27,30 @@ def revision(observed: Observed) -> str | None:
     return current if current and _deployment(observed, current) else None
 
 
-def scaled(observed: Observed, spec: ModelDeploymentSpec, extra: int) -> list[Manifest]:
-    """That revision's Deployment with the replicas asked for now, and `extra` in the place of lost ones.
+def scaled(observed: Observed, spec: ModelDeploymentSpec, seen: Recovery, ahead: Course | None) -> list[Manifest]:
+    """That revision's Deployment with the replicas asked for now, those in the place of lost ones included.
 
-    In the middle of a rollout all stay as they are.
+    Beside a canary all have what `ahead` says; in the middle of any other rollout they stay as they are.
     """
-    current = revision(observed)
-    live = _deployment(observed, current) if current else None
-    others = [raw for raw in build.of_kind(observed.children, "Deployment") if raw is not live]
-    if live is None or any(dig(raw, "spec", "replicas") for raw in others):
-        return []
-    return recovery.resized(live, spec.wanted, extra)
+    live = history.by_revision(observed)
+    if ahead and ahead.weights:
+        counts = ahead.step.others
+    else:
+        current = revision(observed)
+        alone = not any(dig(raw, "spec", "replicas") for name, raw in live.items() if name != current)
+        counts = {current: spec.wanted} if current and alone else {}
+    resized = (recovery.resized(live[name], count, seen.extra(observed, count, name)) for name, count in counts.items())
+    return [manifest for made in resized for manifest in made]
 
 
-def serving(observed: Observed, current: str) -> list[str]:
-    """The revisions to send requests to: that one alone, or all as long as it has no pod that serves."""
+def lanes(observed: Observed, current: str, ahead: Course | None) -> list[Lane]:
+    """Whom requests are sent to: that revision alone, or all as long as it has no pod that serves; beside a canary both
+    with their shares."""
+    every = routes.revisions(observed, current)
+    if ahead and ahead.weights:
+        return routes.lanes(observed, every, ahead.weights, ahead.step.ended)
     mine = build.of_revision(observed.pods, current)
-    return [current] if any(map(diagnose.ready, mine)) else routes.revisions(observed, current)
+    return routes.lanes(observed, [current] if any(map(diagnose.ready, mine)) else every)
 
 
 def whole(observed: Observed, blocked: Cause | None) -> str | None:

@@ -1,7 +1,7 @@
 """The life of a rollout with steps: what comes next, from where it stands, what is seen, and what people ask for.
 
 Owns: phases, steps, holds, verbs, deadlines, and why a canary is given up. Must not know: statistics (canary/), how
-replicas are counted out (capacity.py), manifests.
+replicas are counted out (capacity.py), what becomes of one that is overtaken (leaving.py), manifests.
 
 All that it remembers is RolloutStatus, so a restarted operator goes on where the last one stood. While a canary is
 given up or nothing is known, stable has all the traffic.
@@ -72,7 +72,7 @@ def advance(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) ->
         if _asked(facts, Verb.RETRY):
             return advance(begin(state.stable, state.canary, now), spec, _heard(facts), now)
         return _aborted(state, spec, facts)
-    if reason := _failure(state, facts):
+    if reason := failure(state, facts):
         return _give_up(state, spec, facts, reason)
     state = _obeyed(state, spec, facts, now)
     state = _borrowed(state, spec, facts)
@@ -83,24 +83,24 @@ def advance(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) ->
     return Advance(_phased(state, spec, facts, now), made, _look_again(state, spec, now))
 
 
-def leave(state: RolloutStatus, facts: Facts) -> Advance:
-    """One look at a canary that another change has overtaken. It goes on serving what stable does not carry yet, unless
-    something speaks against it: then it goes at once, as any other.
+def stay(state: RolloutStatus, spec: Rollout, facts: Facts) -> Advance:
+    """One look at a canary that can neither go on nor be left: it stays as it is, or is given up."""
+    if reason := failure(state, facts):
+        return _give_up(state, spec, facts, reason)
+    return Advance(state, Move(facts.stable.replicas, facts.canary.replicas, state.weight))
 
-    No deadline ends that: to begin the next change is not worth an outage. A person may, by Abort.
-    """
-    if facts.canary.down or _failure(state, facts):
-        state = state.model_copy(update={"weight": 0})
-    if facts.starved and capacity.can_borrow(facts.want):  # the canary has what stable's pod waits for
-        state = state.model_copy(update={"borrowing": True})
-    at = Standing(facts.want, facts.stable, facts.canary, state.weight, 0, borrowing=state.borrowing)
-    made = capacity.back(at)
-    message = (
-        f"its {made.weight} % go back as replicas of {state.stable} become ready" if made.weight else "its pods go"
-    )
-    changes = {"weight": made.weight, "since": None, "waiting_since": None}
-    told = _told(state.model_copy(update=changes), RolloutPhase.DRAINING, f"another change came: {message}")
-    return Advance(told, made)
+
+def failure(state: RolloutStatus, facts: Facts) -> str | None:
+    """Why the canary is given up now, whatever the phase; what a person promoted is only given up when it is dead."""
+    if _asked(facts, Verb.ABORT):
+        return "aborted by request"
+    if facts.broken:
+        return f"{facts.broken.reason}: {facts.broken.message}"
+    if facts.gate_failed and not state.forced:
+        return facts.gate_failed
+    if state.decision and state.decision.verdict is Verdict.ABORT and not state.forced:
+        return state.decision.message
+    return None
 
 
 def finished(state: RolloutStatus) -> bool:
@@ -121,19 +121,6 @@ def _asked(facts: Facts, verb: Verb) -> bool:
 
 def _heard(facts: Facts) -> Facts:
     return replace(facts, action=None)
-
-
-def _failure(state: RolloutStatus, facts: Facts) -> str | None:
-    """Why the canary is given up now, whatever the phase; what a person promoted is only given up when it is dead."""
-    if _asked(facts, Verb.ABORT):
-        return "aborted by request"
-    if facts.broken:
-        return f"{facts.broken.reason}: {facts.broken.message}"
-    if facts.gate_failed and not state.forced:
-        return facts.gate_failed
-    if state.decision and state.decision.verdict is Verdict.ABORT and not state.forced:
-        return state.decision.message
-    return None
 
 
 def _give_up(state: RolloutStatus, spec: Rollout, facts: Facts, why: str) -> Advance:

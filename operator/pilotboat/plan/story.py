@@ -15,7 +15,8 @@ from ..api.rollout import Rollout, RolloutPhase, RolloutRecord, RolloutStatus
 from . import outcome
 from .build import Raw, dig
 from .canary import words
-from .course import BY_REQUEST, Course
+from .course import Course
+from .ended import BY_REQUEST
 from .types import Event
 
 _OVER = (RolloutPhase.ABORTED, RolloutPhase.DRAINING)

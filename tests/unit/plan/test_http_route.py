@@ -20,6 +20,11 @@ from unit.plan.world import NAMESPACE, Raw, condition, deployment_spec, parent, 
 ROUTE = Ref(API_VERSION, "HTTPRoute", NAMESPACE, "chat")
 LOAD = {"qps": 5, "duration": "30s", "maxFirstTokenMilliseconds": 500}
 EDGE: Raw = {"name": "edge", "namespace": "net", "sectionName": "https"}
+INNER: Raw = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "inner"}
+THEIRS: Raw = {
+    "matches": [{"path": {"type": "PathPrefix", "value": "/theirs"}}],
+    "backendRefs": [{"name": "theirs", "port": 80, "weight": 3}],
+}
 GATEWAY = Ref(API_VERSION, "Gateway", "net", "edge")
 
 
@@ -33,6 +38,8 @@ class Named(Canary):
     def __init__(self, **routing: Any) -> None:
         self.exists, self.unread = True, dict[Ref, Unread]()
         self.told: Raw | None = {"type": "Accepted", "status": "True", "reason": "Accepted"}
+        self.others: list[Raw] = []
+        """What is said about other parents of the route."""
         self.routing = routing
         super().__init__(replicas=4)
 
@@ -44,7 +51,8 @@ class Named(Canary):
         found = super().observed
         live = copy.deepcopy(self.objects.get(ROUTE))
         if live and self.told:
-            live["status"] = {"parents": [{"parentRef": EDGE, "controllerName": "c", "conditions": [self.told]}]}
+            mine = {"parentRef": EDGE, "controllerName": "c", "conditions": [self.told]}
+            live["status"] = {"parents": [*self.others, mine]}
         known: dict[Ref, Raw | None] = {ROUTE: live, GATEWAY: {"metadata": {"name": "edge"}} if self.exists else None}
         wanted = PLANNERS["modeldeployments"].references(found.parent)
         references = {ref: raw for ref, raw in known.items() if ref in wanted and ref not in self.unread}
@@ -66,6 +74,12 @@ class Named(Canary):
         service = next(raw for ref, raw in self.objects.items() if (ref.kind, ref.name) == ("Service", "chat"))
         found: Raw = service["spec"]["selector"]
         return found
+
+    def put(self, parents: list[Raw], hostnames: list[str], *rules: Raw) -> None:
+        """Somebody else's edit: around what stands there."""
+        self.spec["parentRefs"] = [*parents, *self.spec["parentRefs"]]
+        self.spec["hostnames"] = [*hostnames, *self.spec["hostnames"]]
+        self.spec["rules"] = [*rules, *self.spec["rules"]]
 
     def services(self) -> set[str]:
         return {ref.name for ref in self.objects if ref.kind == "Service"}
@@ -160,6 +174,84 @@ def test_a_route_of_others_is_told_and_not_touched() -> None:
     cluster.settle()
     assert cluster.objects[ROUTE] == before
     assert "httpRoute" not in cluster.status
+
+
+def test_parents_and_hostnames_of_others_stay_while_ours_follow_the_spec() -> None:
+    cluster = Named(hostnames=["chat.example"])
+    cluster.put([INNER], ["z.example"])
+    cluster.push(7)
+    cluster.settle()
+    assert [each["name"] for each in cluster.spec["parentRefs"]] == ["inner", "edge"]
+    assert cluster.spec["hostnames"] == ["z.example", "chat.example"]
+    cluster.edit(routing={"gateway": {"name": "other"}, "hostnames": ["talk.example"]})
+    cluster.settle()
+    assert [each["name"] for each in cluster.spec["parentRefs"]] == ["inner", "other"]
+    assert cluster.spec["hostnames"] == ["z.example", "talk.example"]
+
+
+def test_what_was_written_before_the_operator_died_is_known_for_ours() -> None:
+    cluster = Named(hostnames=["chat.example"])
+    cluster.put([INNER], ["z.example"])
+    cluster.edit(routing={"gateway": {"name": "second"}, "hostnames": ["second.example"]})
+    for manifest in cluster.plan().apply:  # and no status after it
+        cluster._apply(manifest)
+    assert cluster.spec["parentRefs"][-1]["name"] == "second"
+    cluster.edit(routing={"gateway": {"name": "third"}, "hostnames": ["third.example"]})
+    cluster.settle()
+    assert [each["name"] for each in cluster.spec["parentRefs"]] == ["inner", "third"]
+    assert cluster.spec["hostnames"] == ["z.example", "third.example"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"name": "inner"},
+        EDGE | {"sectionName": "http"},
+        EDGE | {"port": 8443},
+        EDGE | {"namespace": "elsewhere"},
+        EDGE | {"group": "", "kind": "Service"},
+    ],
+)
+def test_what_is_said_of_another_parent_is_nothing_about_ours(other: Raw) -> None:
+    cluster = Named()
+    told = {"type": "Accepted", "status": "False", "reason": "NoMatchingParent"}
+    cluster.others = [{"parentRef": other, "controllerName": "theirs", "conditions": [told]}]
+    cluster.settle()
+    assert types(cluster.status)["GatewayReady"] == "True"
+    accepted, cluster.told = cluster.told, None
+    cluster.others[0]["conditions"] = [accepted]
+    cluster.edit(replicas=3)
+    cluster.settle()
+    assert condition(cluster.status, "GatewayReady")["reason"] == "GatewayStarting"
+
+
+@pytest.mark.parametrize(
+    ("parents", "hostnames", "left"),
+    [
+        pytest.param([INNER], ["z.example"], (["inner"], ["z.example"]), id="what others put there"),
+        pytest.param([], ["z.example"], (["edge"], ["z.example"]), id="ours where no parent is left to serve them"),
+        pytest.param([INNER], [], (["inner"], ["chat.example"]), id="ours rather than every host"),
+    ],
+)
+def test_who_leaves_keeps_for_the_rules_of_others_what_serves_them(
+    parents: list[Raw], hostnames: list[str], left: tuple[list[str], list[str]]
+) -> None:
+    cluster = Named(hostnames=["chat.example"])
+    cluster.put(parents, hostnames, THEIRS)
+    cluster.edit(traffic="Direct", routing={}, rollout={})
+    assert cluster.settle()
+    assert cluster.spec["rules"] == [THEIRS]
+    assert ([each["name"] for each in cluster.spec["parentRefs"]], cluster.spec["hostnames"]) == left
+    assert labels.REACH not in cluster.objects[ROUTE]["metadata"].get("annotations", {})
+    assert "httpRoute" not in cluster.status
+
+
+def test_who_leaves_deletes_a_route_in_which_nobody_else_has_a_rule() -> None:
+    cluster = Named(hostnames=["chat.example"])
+    cluster.put([INNER], ["z.example"])
+    cluster.edit(traffic="Direct", routing={}, rollout={})
+    assert cluster.settle()
+    assert ROUTE not in cluster.objects
 
 
 @pytest.mark.parametrize(
