@@ -83,8 +83,9 @@ def soak() -> None:
     """Faults without end, for as long as SOAK_MINUTES says; and before them, one by one, tests that take long."""
     os.environ.setdefault("LAB_NODE_GRACE", GRACE)
     place.prepare_lab()
+    host.need("knotd", "knot")
     place.the_lab("default")
-    stage("A Gateway that is not ours", "pytest", "tests/integration", "-q", "-s", "-m", "long")
+    stage("A Gateway and an external-dns that are not ours", "pytest", "tests/integration", "-q", "-s", "-m", "long")
     stage("Faults that take long", "pytest", "tests/e2e", "-q", "-s", "-m", "long")
     stage("Soak on the lab", "pytest", "tests/e2e/test_soak.py", "-q", "-s")
 

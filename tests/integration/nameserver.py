@@ -23,6 +23,7 @@ import dns.asyncquery
 import dns.exception
 import dns.message
 import dns.rcode
+import dns.rrset
 
 from pilotboat.api.dns import Rfc2136
 from pilotboat.engine.nameserver import NameServer, tsig
@@ -52,7 +53,7 @@ key:
 acl:
 - id: writers
   key: {key}
-  action: [update, query]
+  action: [{actions}]
 - id: readers
   key: reader
   action: query
@@ -72,7 +73,7 @@ BEGINNING = "$ORIGIN example.org.\n@ 60 SOA ns hostmaster 1 60 60 3600 1\n@ 60 N
 class Primary:
     """The process, and what a client needs to know of it."""
 
-    def __init__(self, folder: Path, host: str = HOST) -> None:
+    def __init__(self, folder: Path, host: str = HOST, actions: str = "update, query") -> None:
         self.host = host
         self.port = free_port(host)
         self.secret = base64.b64encode(secrets.token_bytes(32)).decode()
@@ -80,7 +81,7 @@ class Primary:
         (folder / "db").mkdir()
         (folder / "zone").write_text(BEGINNING)
         fields = {"folder": folder, "host": host, "port": self.port, "key": KEY, "secret": self.secret, "zone": ZONE}
-        (folder / "knot.conf").write_text(CONFIG.format(**fields))
+        (folder / "knot.conf").write_text(CONFIG.format(**fields, actions=actions))
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
@@ -118,14 +119,23 @@ class Primary:
 
     async def ask(self, name: str, kind: str = "A") -> list[str] | None:
         """What any resolver gets, without a key, by UDP; None: no answer."""
+        found = await self._asked(name, kind)
+        return None if found is None else sorted(str(item) for rrset in found for item in rrset)
+
+    async def ttl(self, name: str, kind: str = "A") -> int | None:
+        """How many seconds a resolver may keep what it gets."""
+        async with asyncio.timeout(PATIENCE):
+            while (found := await self._asked(name, kind)) is None:
+                pass
+        return found[0].ttl if found else None
+
+    async def _asked(self, name: str, kind: str) -> list[dns.rrset.RRset] | None:
         query = dns.message.make_query(name, kind)
         try:
             answer = await dns.asyncquery.udp(query, self.host, timeout=0.5, port=self.port)
         except (dns.exception.DNSException, OSError):
             return None
-        if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-            return None
-        return sorted(str(item) for rrset in answer.answer for item in rrset)
+        return answer.answer if answer.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN) else None
 
     async def answer(self, name: str, kind: str = "A") -> list[str]:
         """As `ask`, and again where there is none: a busy machine is late."""
@@ -146,9 +156,9 @@ class Primary:
 
 
 @asynccontextmanager
-async def primary(folder: Path) -> AsyncIterator[Primary]:
-    """Runs while the block does."""
-    running = Primary(folder)
+async def primary(folder: Path, actions: str = "update, query") -> AsyncIterator[Primary]:
+    """Runs while the block does; `actions` are what the key may do."""
+    running = Primary(folder, actions=actions)
     try:
         await running.start()
         yield running

@@ -1,6 +1,6 @@
 """Traefik as a Gateway controller that is not ours: built from its Go module, run against a test's API server.
 
-Owns: how it is built, kept and started. Must not know: what is tested with it.
+Owns: what it is built from, and how it is started. Must not know: what is tested with it.
 
 Its module does not build as it is published: a nested module is not in it, and registries lack some of what its ACME
 client and its authentication need. Neither has to do with the Gateway API, and both are left out of ours.
@@ -15,11 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import build
-from lab.layout import cache
 from lab.plane import free_ports
-from tools import host
-from tools.steps import run, step
+from tests.integration import peers
 
 CONTROLLER = "traefik.io/gateway-controller"
 TRAEFIK = ("github.com/traefik/traefik/v3@v3.7.13", "h1:T8wy9KuaFzCkmXCqAzDy7t73pBDR1DHrJe3pqXpNXTw=")
@@ -52,27 +49,12 @@ CHANGES = (
 
 
 def program() -> Path:
-    """Built once, and checked before each use."""
-    folder = cache() / "peers" / TRAEFIK[0].rpartition("@")[2]
-    binary, told = folder / "traefik", folder / "SHA256"
-    if told.exists() and binary.exists() and host.sha256(binary) == told.read_text():
-        return binary
-    log = cache() / "logs" / "traefik.log"
-    go = build.find_go(log)
-    with step("Building Traefik", usual="5 to 10 min, once per machine", log=log):
-        shutil.rmtree(folder, ignore_errors=True)
-        sources = _sources(folder)
-        asked = [go, "build", "-ldflags", "-s -w", "-o", binary, "./cmd/traefik"]
-        env = {"GOFLAGS": "-buildvcs=false -mod=readonly", "PATH": f"{Path(go).parent}:{os.environ['PATH']}"}
-        run(asked, log=log, cwd=sources, env=env)
-        for left in (sources, folder / "lego"):
-            shutil.rmtree(left)
-        told.write_text(host.sha256(binary))
-    return binary
+    """Its binary, built where it is not there."""
+    return peers.program(peers.Peer("traefik", TRAEFIK[0], "./cmd/traefik", "5 to 10 min", _sources))
 
 
 def _sources(folder: Path) -> Path:
-    sources, lego = _copied(*TRAEFIK, folder / "src"), _copied(*LEGO, folder / "lego")
+    sources, lego = peers.copied(*TRAEFIK, folder / "traefik"), peers.copied(*LEGO, folder / "lego")
     ext = sources / "pkg" / "config" / "dynamic" / "ext"
     ext.mkdir()
     for name, text in EXT.items():
@@ -89,14 +71,6 @@ def _sources(folder: Path) -> Path:
     with (sources / "go.sum").open("a") as file:
         file.write(SUMS)
     return sources
-
-
-def _copied(module: str, expected: str, to: Path) -> Path:
-    """A module's files, writable: it is not itself that is built."""
-    shutil.copytree(build.module(module, expected), to)
-    for path in (to, *to.rglob("*")):
-        path.chmod(path.stat().st_mode | 0o200)
-    return to
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..api.dns import Dns
-from . import build, routes
+from . import build, external_dns, routes
 from .build import Raw, dig
 from .types import Manifest, Observed, Ref
 
@@ -28,8 +28,9 @@ def of(wanted: Dns) -> dict[str, str]:
         "hostname": wanted.hostname,
         "target": ",".join(wanted.targets),
         "ttl": str(wanted.ttl),
-        "set-identifier": wanted.region,
     }
+    if region := external_dns.identifier(wanted):
+        said["set-identifier"] = region
     whole = {}
     for name, value in wanted.external_dns.provider_specific.items():
         if name.startswith(PREFIXES):

@@ -49,6 +49,8 @@ def condition(told: DnsStatus | None, trouble: tuple[str, str] | None, generatio
         return outcome.condition(kinds.DNS_READY, False, Reason.DNS_STARTING, words, generation)
     here = "this region" if told.answer == told.region else f"region {told.answer}; {told.region} stands by"
     words = f"{told.hostname} answers with {here}"
+    if told.source:
+        words = f"external-dns is told that {told.hostname} answers with this region; whether it does is not known here"
     return outcome.condition(kinds.DNS_READY, True, Reason.DNS_ANSWERED, words, generation)
 
 

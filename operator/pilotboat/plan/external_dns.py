@@ -24,6 +24,9 @@ from .types import Manifest, Observed, Ref, Unread
 API_VERSION = "externaldns.k8s.io/v1alpha1"
 WITHDRAW = 15.0
 """Seconds without a replica that serves until the record is withdrawn."""
+_POLICIES = ("failover", "geolocation-", "geoproximity-", "multi-value-answer", "region", "weight")
+POLICIES = tuple(f"aws/{each}" for each in _POLICIES)
+"""How the fields of Route 53's routing policies begin."""
 
 
 def ref(parent: Raw) -> Ref:
@@ -76,9 +79,21 @@ def step(
     return _told(wanted, serves, changed, now), None
 
 
+def identifier(wanted: Dns) -> str | None:
+    """What tells this region's record from others of the same name, where the provider has several of one name.
+
+    That is Route 53 with a routing policy. Others do not give the identifier back; external-dns then takes the record
+    that it made for another, and makes and removes it by turns.
+    """
+    assert wanted.external_dns is not None
+    several = any(name.startswith(POLICIES) for name in wanted.external_dns.provider_specific)
+    return wanted.region if several else None
+
+
 def manifest(parent: Raw, wanted: Dns) -> Manifest:
     """One endpoint for each kind of address."""
     assert wanted.external_dns is not None
+    region = identifier(wanted)
     by_type: dict[str, list[str]] = {}
     for target in wanted.targets:
         by_type.setdefault("AAAA" if ip_address(target).version == 6 else "A", []).append(target)
@@ -88,8 +103,8 @@ def manifest(parent: Raw, wanted: Dns) -> Manifest:
             "dnsName": wanted.hostname,
             "recordTTL": wanted.ttl,
             "recordType": kind,
-            "setIdentifier": wanted.region,
             "targets": targets,
+            **({"setIdentifier": region} if region else {}),
             **({"providerSpecific": extra} if extra else {}),
         }
         for kind, targets in sorted(by_type.items())

@@ -145,7 +145,9 @@ def test_the_record_comes_with_the_first_replica_and_is_withdrawn_after_a_while(
     world = Exported()
     assert ready(world.after(0, False))["reason"] == "DnsStarting"
     assert world.live is None
-    world.after(5, True)
+    plan = world.after(5, True)
+    words = "external-dns is told that chat.example.org answers with this region; whether it does is not known here"
+    assert ready(plan)["message"] == words
     assert world.live is not None
     assert [(e["recordType"], e["targets"]) for e in world.live["spec"]["endpoints"]] == [
         ("A", ["192.0.2.1"]),
@@ -215,13 +217,34 @@ def test_on_the_service_the_record_comes_with_the_first_replica_and_is_withdrawn
     assert world.live is None
 
 
+@BOTH
+@pytest.mark.parametrize(
+    ("fields", "given"),
+    [
+        ({}, None),
+        ({"aws/health-check-id": "1", "webhook/weight": "1"}, None),
+        ({"aws/weight": "1"}, "east"),
+        ({"aws/geolocation-country-code": "NZ"}, "east"),
+    ],
+)
+def test_a_record_has_an_identifier_only_where_the_provider_has_several_of_one_name(
+    dns: Raw, fields: Raw, given: str | None
+) -> None:
+    world = Exported(dns | {"externalDNS": dns["externalDNS"] | {"providerSpecific": fields}})
+    world.after(0, True)
+    found = [world.annotations.get(prefix + "set-identifier") for prefix in dns_annotations.PREFIXES]
+    if world.live:
+        found = [endpoint.get("setIdentifier") for endpoint in world.live["spec"]["endpoints"]]
+    assert found == [given, given]
+
+
 def test_providers_fields_have_the_names_that_external_dns_reads() -> None:
     whole = "external-dns.alpha.kubernetes.io/cloudflare-proxied"
     fields = {"aws/health-check-id": "1", "webhook/a.b": "2", whole: "true"}
     made = dns_annotations.of(
         Dns.model_validate(DNS | {"externalDNS": {"source": "Service", "providerSpecific": fields}})
     )
-    said = ("hostname", "target", "ttl", "set-identifier", "aws-health-check-id", "webhook-a.b")
+    said = ("hostname", "target", "ttl", "aws-health-check-id", "webhook-a.b")
     assert set(made) == {prefix + name for prefix in dns_annotations.PREFIXES for name in said} | {whole}
 
 
