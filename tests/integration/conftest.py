@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from kubernetes.aio import client
 
-from lab import build
+from lab import crds
 from lab import plane as planes
 from pilotboat.engine.api import load_configuration
 from pilotboat.wiring import quiet
@@ -36,12 +35,7 @@ def plane() -> Iterator[Path]:
     name = f"it-{os.getpid()}"
     kubeconfig = planes.start(name, components=planes.CONTROLLED)
     try:
-        crds = [f"--filename={path}" for path in sorted((ROOT / "crds").glob("*.yaml"))]
-        kubectl = [str(build.ensure() / "kubectl"), f"--kubeconfig={kubeconfig}"]
-        subprocess.run([*kubectl, "apply", "--server-side", *crds], check=True, capture_output=True)
-        subprocess.run(
-            [*kubectl, "wait", "--for=condition=Established", "--timeout=60s", *crds], check=True, capture_output=True
-        )
+        crds.apply(kubeconfig, sorted((ROOT / "crds").glob("*.yaml")))
         yield kubeconfig
     finally:
         planes.stop(name)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import build
+from lab import build, crds
 
 MODULE, VERSION = "sigs.k8s.io/gateway-api", "v1.6.1"
 SUM = "h1:mock6phZbI6rvZerwrVNk7hVNymQgHo+6sJ81Ia7ftY="
@@ -20,7 +20,7 @@ ALL = (*OURS, "gatewayclasses", "grpcroutes", "tlsroutes", "referencegrants", "b
 """Those that a controller of them all watches as well."""
 
 
-def crds(plurals: Sequence[str] = OURS) -> list[Path]:
+def definitions(plurals: Sequence[str] = OURS) -> list[Path]:
     """Files in the module's cache."""
     standard = build.module(f"{MODULE}@{VERSION}", SUM) / "config" / "crd" / "standard"
     return [standard / f"gateway.networking.k8s.io_{plural}.yaml" for plural in plurals]
@@ -29,15 +29,12 @@ def crds(plurals: Sequence[str] = OURS) -> list[Path]:
 @contextmanager
 def installed(kubeconfig: Path, plurals: Sequence[str] = OURS) -> Iterator[None]:
     """With the CRDs, which are gone afterwards."""
-    files = [f"--filename={path}" for path in crds(plurals)]
-    kubectl = [str(build.ensure() / "kubectl"), f"--kubeconfig={kubeconfig}"]
-    subprocess.run([*kubectl, "apply", "--server-side", *files], check=True, capture_output=True)
+    files = definitions(plurals)
     try:
-        wait = ["wait", "--for=condition=Established", "--timeout=60s"]
-        subprocess.run([*kubectl, *wait, *files], check=True, capture_output=True)
+        crds.apply(kubeconfig, files)
         yield
     finally:
-        subprocess.run([*kubectl, "delete", "--ignore-not-found", *files], check=True, capture_output=True)
+        crds.delete(kubeconfig, files)
 
 
 def gateway_class(kubeconfig: Path, name: str, controller: str) -> None:

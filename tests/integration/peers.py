@@ -30,7 +30,7 @@ class Peer:
 
 def program(peer: Peer) -> Path:
     """Its binary."""
-    folder = cache() / "peers" / peer.module.rpartition("@")[2]
+    folder = cache() / "peers" / f"{peer.name}-{peer.module.rpartition('@')[2]}"
     binary, told = folder / peer.name, folder / "SHA256"
     if told.exists() and binary.exists() and host.sha256(binary) == told.read_text():
         return binary

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 from kubernetes.aio import client
 
-from lab import build
+from lab import crds
 from pilotboat.api import labels
 from pilotboat.engine import regions
 from pilotboat.engine.kinds import DNS_ENDPOINT, MODEL_DEPLOYMENT, SECRET, SERVICE
@@ -301,13 +300,8 @@ async def test_without_that_kind_the_record_is_annotations_on_the_service(
 @contextmanager
 def installed(plane: Path, crd: str = json.dumps(CRD)) -> Iterator[None]:
     """external-dns's kind, here as loose as a schema can be: what is written into it is compared above."""
-    kubectl = [str(build.ensure() / "kubectl"), f"--kubeconfig={plane}"]
-    name = f"crd/{CRD['metadata']['name']}"
-    subprocess.run([*kubectl, "apply", "-f", "-"], input=crd.encode(), check=True, capture_output=True)
     try:
-        subprocess.run(
-            [*kubectl, "wait", "--for=condition=Established", "--timeout=60s", name], check=True, capture_output=True
-        )
+        crds.apply(plane, text=crd)
         yield
     finally:
-        subprocess.run([*kubectl, "delete", "--ignore-not-found", name], check=True, capture_output=True)
+        crds.delete(plane, text=crd)

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import build, plane, procs
+from lab import build, crds, plane, procs
 from lab.kube import Client, Object
 from lab.layout import REGION, ZONES, Lab
 
@@ -40,17 +40,18 @@ def fake_node(number: int) -> Object:
     }
 
 
-def up(name: str = NAME, nodes: int = NODES, audited: Sequence[str] = (), crds: Sequence[Path] = ()) -> Path:
+def up(name: str = NAME, nodes: int = NODES, audited: Sequence[str] = (), definitions: Sequence[Path] = ()) -> Path:
     """Starts it anew, with so many nodes; the answer is an administrator's kubeconfig.
 
     Each user in `audited` gets an administrator's rights, a kubeconfig (`kubeconfig_of`) and lines in `audit_log`.
-    `crds` are there before any controller is: the garbage collector looks for new kinds only every 30 s.
+    `definitions` are there before any controller is: the garbage collector looks for new kinds only every 30 s.
     """
     plane.stop(name)
     control = plane.on_loopback(Lab(name))
     plane.make_pki(control)
     start_api(control, audited)
-    install(control, crds)
+    if definitions:
+        crds.apply(control.conf("admin"), definitions)
     plane.launch_all(control, [each for each in plane.WHOLE if each not in plane.API])
     kubeconfig = control.lab.kubeconfig
     shutil.copy(control.conf("admin"), kubeconfig)
@@ -71,14 +72,6 @@ def start_api(control: plane.Plane, audited: Sequence[str]) -> None:
     command: list[str | Path] = [build.ensure() / API_SERVER, *arguments]
     control.processes.spawn(API_SERVER, command, log=control.lab.logs / f"{API_SERVER}.log")
     plane.wait_ready(control, control.conf("admin"))
-
-
-def install(control: plane.Plane, crds: Sequence[Path]) -> None:
-    kubectl = [str(build.ensure() / "kubectl"), f"--kubeconfig={control.conf('admin')}"]
-    files = [f"--filename={path}" for path in crds]
-    for command in (["apply", "--server-side"], ["wait", "--for=condition=Established", "--timeout=60s"]):
-        if files:
-            subprocess.run([*kubectl, *command, *files], check=True, capture_output=True)
 
 
 def audit(lab: Lab, users: Sequence[str]) -> list[str]:
