@@ -23,7 +23,7 @@ MAX_LOAD_REQUESTS = 60_000
 
 MAX_ANSWER_TOKENS = 512
 
-FEW_REFERENCES, MAX_REFERENCES = 6, 50
+FEW_REFERENCES, MAX_REFERENCES = 6, 100
 """Fewer say too little; of more the differences would not fit a report."""
 
 
