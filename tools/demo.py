@@ -4,6 +4,7 @@ Owns: the order of the demo and what it prints. Must not know: how clusters, ima
 
     make demo                  in the lab on this machine
     CONTEXT=name REGISTRY=registry.example/team make demo    in a cluster of your own, which pulls from that registry
+        (a registry that wants a login: REGISTRY_AUTH_FILE names the file that has it)
     make demo-down             takes away again what the demo made
 """
 
@@ -18,7 +19,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tools import claim, corpus, hubpod, model, place, venv
+from tools import claim, corpus, hubpod, model, place, pullsecret, venv
 from tools.host import ROOT, cache
 from tools.kube import Cluster, condition
 from tools.steps import WHOLE, Step, StepFailed, Timing, save_times, step, timings
@@ -90,27 +91,32 @@ def farewell(cluster: Cluster) -> str:
 
 def prepared() -> Cluster:
     """A cluster with our images in reach: the user's own, or the lab."""
-    context = os.environ.get("CONTEXT")
+    context, logins = os.environ.get("CONTEXT"), pullsecret.Logins()
     if context:
+        logins = pullsecret.logins(os.environ.get("REGISTRY", ""))
         cluster, refs = place.own(context, DEMO)
     else:
         place.prepare_lab()
         cluster, refs = place.the_lab(DEMO)
     claim.check(cluster)  # again: minutes have passed
     with step("Installing the operator with helm", usual="30 s"):
-        install(cluster, refs)
+        install(cluster, refs, logins=logins)
     with step("A hub inside the cluster, with the model", usual="30 s") as shown:
-        hubpod.start(cluster, refs["fetch"], {"demo/gemma-3-270m": [model.gguf(), model.safetensors()]}, shown)
+        repos = {"demo/gemma-3-270m": [model.gguf(), model.safetensors()]}
+        hubpod.start(cluster, refs["fetch"], repos, shown, secret=pullsecret.NAME if logins else None)
     return cluster
 
 
-def install(cluster: Cluster, refs: dict[str, str], *more: str) -> None:
+def install(cluster: Cluster, refs: dict[str, str], *more: str, logins: pullsecret.Logins | None = None) -> None:
     """The chart, in a namespace where only restricted pods may run; waits until the operator is ready.
 
-    `more`: further options of helm's."""
+    `more`: further options of helm's. `logins`: to the registry that the images are pulled from."""
     for namespace in (SYSTEM, DEMO):
         cluster.apply(json.dumps(claim.namespace(namespace)))
         cluster.run("label", "namespace", namespace, RESTRICTED, "--overwrite")
+        if logins:
+            cluster.apply(json.dumps(pullsecret.secret(logins, namespace)))
+    more += (f"--set=images.pullSecrets={{{pullsecret.NAME}}}",) if logins else ()
     values = [f"--set=images.{name}={refs[name]}" for name in ("operator", "server", "trainer", "fetch", "gateway")]
     endpoint = f"--set=hub.endpoint=http://hub.{DEMO}.svc:8000"
     chart = str(ROOT / "charts" / "pilotboat")

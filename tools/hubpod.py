@@ -31,11 +31,13 @@ def start(
     shown: Step,
     node: str | None = None,
     gated: tuple[str, str] | None = None,
+    secret: str | None = None,
 ) -> None:
     """The pod, ready, with every repository's files uploaded; paths are files or folders, laid out flat.
 
-    `node`: where it is to be, for those who break others. `gated`: a repository that wants a token, and that token."""
-    for manifest in _manifests(image, node, gated):
+    `node`: where it is to be, for those who break others. `gated`: a repository that wants a token, and that token.
+    `secret`: what the image is pulled with."""
+    for manifest in _manifests(image, node, gated, secret):
         cluster.apply(json.dumps(manifest))
     cluster.run("rollout", "status", "deployment/hub", "--timeout=180s")
     marker = _marker(repos)
@@ -44,7 +46,7 @@ def start(
     _upload(cluster, repos, marker, shown)
 
 
-def _manifests(image: str, node: str | None, gated: tuple[str, str] | None) -> list[dict[str, Any]]:
+def _manifests(image: str, node: str | None, gated: tuple[str, str] | None, secret: str | None) -> list[dict[str, Any]]:
     code = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -74,6 +76,7 @@ def _manifests(image: str, node: str | None, gated: tuple[str, str] | None) -> l
         "volumes": [{"name": "code", "configMap": {"name": "hub"}}, {"name": "data", "emptyDir": {}}],
     }
     pod |= {"nodeSelector": {"kubernetes.io/hostname": node}} if node else {}
+    pod |= {"imagePullSecrets": [{"name": secret}]} if secret else {}
     spec = {"selector": {"matchLabels": LABELS}, "template": {"metadata": {"labels": LABELS}, "spec": pod}}
     ports = {"selector": LABELS, "ports": [{"port": PORT}]}
     return [

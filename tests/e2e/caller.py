@@ -21,7 +21,7 @@ from tools.kube import Cluster
 
 CUT_OFF = "failed after the first token"
 SCRIPT = """
-import collections, http.client, json, os, sys, threading, time
+import collections, http.client, json, os, select, sys, threading, time
 
 wish = json.loads(sys.argv[1])
 body = json.dumps({"model": wish["name"], "messages": [{"role": "user", "content": wish["prompt"]}],
@@ -31,6 +31,9 @@ began, wrong = time.monotonic(), []
 end = began + wish["seconds"]
 
 def call(connection, asked):
+    # an end that came while it rested, for which every client with a pool looks
+    if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
+        connection.close()
     if connection.sock is None:
         connection.connect()
     reached = time.monotonic()

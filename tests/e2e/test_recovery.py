@@ -63,7 +63,7 @@ def test_a_dead_node_costs_no_request_and_gets_a_replacement_elsewhere(
             "wait", f"{MDEP}/chat", "--for=jsonpath={.status.recovery.last.readyAt}", f"--timeout={PATIENCE}"
         )
         space.wait(MDEP, "chat", "Ready")
-    assert load.failed == {}
+    assert load.failed == {}, load.wrong
     assert on(space, lost) == before, "nothing is deleted on suspicion"
     assert len(space.pods("chat")) == 4, "and one stands in for one"
     fault = told(space)
@@ -93,7 +93,7 @@ def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
         space.reason(MDEP, "chat", "ZonesHealthy", "ZonesUp")
         field(space, "{.status.recovery.nodes[0].counted}", "false")
         space.wait(MDEP, "chat", "Ready")
-    assert load.failed == {}
+    assert load.failed == {}, load.wrong
     assert on(space, lost) == before
     assert len(space.pods("chat")) == 3
     assert told(space)["subject"] in (f"node {lost.name}", f"zone {lost.zone}"), "whichever was lost first was it all"
@@ -122,7 +122,7 @@ def test_nodes_whose_agents_die_keep_their_replicas_because_these_serve(lab: Lab
             faults.start_kubelet(node)
         space.cluster.run("wait", "nodes", "--all", "--for=condition=Ready", "--timeout=300s")
     space.wait(MDEP, "chat", "Ready")
-    assert load.failed == {}
+    assert load.failed == {}, load.wrong
     assert sorted(pod["metadata"]["name"] for pod in space.pods("chat")) == before
 
 
@@ -136,7 +136,7 @@ def test_where_every_gpu_is_taken_lost_replicas_wait_for_one_and_say_so(lab: Lab
         with caller.load("chat", threads=4, pause=0.1) as load:
             faults.power_off(node)
             told = space.reason(MDEP, "chat", "ZonesHealthy", "CapacityPending")
-        assert load.failed == {}
+        assert load.failed == {}, load.wrong
         assert "Insufficient nvidia.com/gpu" in told
         assert space.status(MDEP, "chat")["ready"] == f"{2 * GPUS}/{3 * GPUS}"
     finally:
@@ -158,7 +158,7 @@ def test_a_node_that_is_drained_costs_no_request_and_waits_for_no_replica_that_i
             drain(space, first)
             assert on(space, first) == []
             space.wait(MDEP, "chat", "Ready")
-        assert load.failed == {}
+        assert load.failed == {}, load.wrong
         space.cluster.run("uncordon", first.name)
         here = on(space, second)
         stuck = [here[0], next(p["metadata"]["name"] for p in space.pods("chat") if p["metadata"]["name"] != here[0])]

@@ -90,7 +90,7 @@ def test_traffic_is_split_exactly_and_no_request_is_lost(space: Space, caller: C
         act(space, "exact", "Promote", "2")
         space.wait(MDEP, "exact", "Ready")
         everything_from(caller, "exact", new)
-    assert streams.failed == {}
+    assert streams.failed == {}, streams.wrong
     assert streams.whole >= 1
     assert space.status(MDEP, "exact")["currentRevision"] == new
 
@@ -128,7 +128,7 @@ def test_a_canary_that_is_as_good_is_promoted_by_what_was_measured(space: Space,
         new = space.status(MDEP, "good")["rollout"]["canary"]
         space.cluster.run("wait", f"{MDEP}/good", f"--for=jsonpath={{.status.currentRevision}}={new}", "--timeout=600s")
         space.wait(MDEP, "good", "Ready")
-    assert load.failed == {}
+    assert load.failed == {}, load.wrong
     assert {old, new} <= set(load.by)
     everything_from(caller, "good", new)
     space.told("good", "RolloutPromoted")
@@ -157,8 +157,8 @@ def test_a_third_revision_in_the_middle_leaves_stable_whole(space: Space, caller
             space.apply("ModelDeployment", "third", canary(steps, **tested))
             space.wait(MDEP, "third", "Ready")
         everything_from(caller, "third", old)
-    assert load.failed == {}
-    assert streams.failed == {}
+    assert load.failed == {}, load.wrong
+    assert streams.failed == {}, streams.wrong
     assert second in streams.by
 
 
@@ -219,8 +219,8 @@ def test_without_a_spare_gpu_one_is_borrowed(space: Space, caller: Caller) -> No
         until(space, "full", "phase", "AwaitingApproval")
         act(space, "full", "Promote", "3")
         space.wait(MDEP, "full", "Ready")
-    assert load.failed == {}
-    assert streams.failed == {}
+    assert load.failed == {}, load.wrong
+    assert streams.failed == {}, streams.wrong
     assert new in streams.by, "what the canary had begun to say it has said to the end"
 
 
@@ -372,5 +372,5 @@ def test_the_real_model_is_replaced_by_steps_without_a_lost_request(space: Space
         assert set(caller.ask("real", 20, threads=2).by) == {old, new}
         act(space, "real", "Promote")
         space.wait(MDEP, "real", "Ready")
-    assert load.failed == {}
+    assert load.failed == {}, load.wrong
     assert {old, new} <= set(load.by)

@@ -230,7 +230,8 @@ def _likely(asked: PerplexityGate, result: ProbeResult) -> gates.Passed:
 
 
 def _load(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord | Cause:
-    """For the canary speaks only the load that was asked for; against it all that was sent on time.
+    """For the canary speaks only the load that was asked for; against it all that was sent on time, and more failures
+    than were sent late.
 
     Requests that were held back count as well borne: what is too much even so would be too much of the whole. A request
     that was sent late has waited since it was due: who passes all the same has passed, if as many came a second.
@@ -247,7 +248,8 @@ def _load(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord | Cause:
     if said.passed is None:
         return Cause(Reason.PROBE_FAILED, f"{said.message}: raise rollout.analysis.load.duration or qps")
     whole = found.held_back <= gates.FEW * found.planned and found.achieved_qps >= KEPT_UP * found.asked_qps
-    if whole if said.passed else on_time:
+    failing = errors - found.late > asked.max_errors_percent / 100 * found.planned
+    if whole if said.passed else on_time or failing:
         return GateRecord(gate=Kind.LOAD, passed=said.passed, message=said.message)
     return _Passing(
         Reason.PROBE_FAILED,
