@@ -83,7 +83,7 @@ async def test_given_answers_are_less_likely_to_another_model(servers: Servers, 
     assert found
     assert (found.references, found.gaps) == (6, [0.625] * 6)
     assert (found.stable, found.canary) == (pytest.approx(1.6487), pytest.approx(3.0802))
-    assert "perplexity: 0 of 6 references done" in run.output
+    assert "perplexity: 6 of 6 references done" in run.output
 
 
 async def test_the_built_in_references_are_used_where_there_are_none(servers: Servers, tmp_path: Path) -> None:

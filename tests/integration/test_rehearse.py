@@ -264,14 +264,16 @@ async def test_a_port_forward_is_a_way_to_it(server: Server) -> None:
 async def test_a_port_forward_that_fails_is_nobody_elses_fault(server: Server) -> None:
     async with forwarded(server.subject.reach, server.pod, 8080) as way:
         load = replace(server.load(requestsPerSecond=5, streams=1), url=way.url, broken=way.broken)
-        async with load.running():
+        wish = {"requestsPerSecond": 0, "streams": 1, "maxTokens": 1000, "prompt": "fake:tokens=1000", "timeout": 120}
+        long = replace(server.load(**wish), url=way.url, broken=way.broken)
+        async with load.running(), long.running():
             await until(lambda: len(load.records) >= 5)
             server.access.broken = True
             server.access.cut()
-            await until(
-                lambda: {"the port-forward broke", "the port-forward failed"} <= {e.error for e in load.records}
-            )
+            await until(lambda: "the port-forward broke" in {each.error for each in long.records})
+            await until(lambda: "the port-forward failed" in {each.error for each in load.records})
     assert fates(load) == {Fate.WHOLE, Fate.OWN}
+    assert fates(long) == {Fate.OWN}
 
 
 async def test_a_door_that_is_closed_behind_a_port_forward_is_the_deployments_fault(server: Server) -> None:
