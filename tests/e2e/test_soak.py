@@ -22,7 +22,7 @@ from lab.layout import Lab, Node, current
 from pilotboat.api import labels
 from pilotboat.plan.diagnose import ready
 from tests.e2e.caller import Caller
-from tests.e2e.conftest import MDEP, Space, fake
+from tests.e2e.conftest import MDEP, OPERATORS, Space, fake
 from tools import demo
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
@@ -68,8 +68,7 @@ class Faults:
         self.space.signal(self.chance.choice([*filter(ready, self.space.pods("chat"))])["metadata"]["name"], "KILL")
 
     def operator_deleted(self, node: Node) -> None:
-        selector = "-lapp.kubernetes.io/name=pilotboat,app.kubernetes.io/component=operator"
-        raw = self.space.cluster.run("get", "pods", f"-n{demo.SYSTEM}", selector, "-oname")
+        raw = self.space.cluster.run("get", "pods", f"-n{demo.SYSTEM}", OPERATORS, "-oname")
         pod = self.chance.choice(sorted(raw.split()))
         self.space.cluster.run("delete", pod, f"-n{demo.SYSTEM}", "--wait=false")
 

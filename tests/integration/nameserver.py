@@ -120,14 +120,18 @@ class Primary:
     async def ask(self, name: str, kind: str = "A") -> list[str] | None:
         """What any resolver gets, without a key, by UDP; None: no answer."""
         found = await self._asked(name, kind)
-        return None if found is None else sorted(str(item) for rrset in found for item in rrset)
+        return None if found is None else _texts(found)
 
     async def ttl(self, name: str, kind: str = "A") -> int | None:
         """How many seconds a resolver may keep what it gets."""
-        async with asyncio.timeout(PATIENCE):
-            while (found := await self._asked(name, kind)) is None:
-                pass
+        found = await self._answered(name, kind)
         return found[0].ttl if found else None
+
+    async def _answered(self, name: str, kind: str) -> list[dns.rrset.RRset]:
+        async with asyncio.timeout(PATIENCE):
+            while (found := await self._asked(name, kind)) is None:  # which waits itself
+                pass
+        return found
 
     async def _asked(self, name: str, kind: str) -> list[dns.rrset.RRset] | None:
         query = dns.message.make_query(name, kind)
@@ -139,10 +143,7 @@ class Primary:
 
     async def answer(self, name: str, kind: str = "A") -> list[str]:
         """As `ask`, and again where there is none: a busy machine is late."""
-        async with asyncio.timeout(PATIENCE):
-            while (found := await self.ask(name, kind)) is None:  # which waits itself
-                pass
-        return found
+        return _texts(await self._answered(name, kind))
 
     async def until(self, name: str, *addresses: str, limit: float = PATIENCE) -> float:
         """Seconds until the name has exactly these addresses."""
@@ -153,6 +154,10 @@ class Primary:
                 return time.monotonic() - began
             await asyncio.sleep(0.05)
         raise AssertionError(f"{name} is {found} and not {addresses} after {limit:.0f} s")
+
+
+def _texts(found: list[dns.rrset.RRset]) -> list[str]:
+    return sorted(str(item) for rrset in found for item in rrset)
 
 
 @asynccontextmanager

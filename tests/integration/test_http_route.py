@@ -15,7 +15,7 @@ from pilotboat.plan import routes
 from tests.integration import gateway_api
 from tests.integration.cluster import Cluster
 from tests.integration.proxy import Call, Proxy
-from tests.integration.running import operator
+from tests.integration.running import Running, operator
 from tests.integration.test_gateway import kubelet, named, says
 from tests.integration.test_reconcile import model_deployment
 
@@ -94,6 +94,17 @@ async def test_without_the_gateway_api_it_is_said_and_the_service_serves(
         await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "GatewayReady", "False", "GatewayNotFound"))
 
 
+async def looked_at_again(cluster: Cluster, running: Running) -> dict[str, Any]:
+    """The HTTPRoute, of which another look changes nothing."""
+    await running.idle()
+    live = await cluster.get(HTTP_ROUTE, "chat")
+    running.engine.resync._wake(running.engine.store.parents())
+    await running.idle()
+    again = await cluster.get(HTTP_ROUTE, "chat")
+    assert again["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
+    return again
+
+
 @pytest.mark.usefixtures("crds")
 async def test_the_route_is_written_and_its_gateways_words_are_told(cluster: Cluster) -> None:
     async with operator(cluster.configuration, cluster.namespace):
@@ -142,12 +153,7 @@ async def test_what_others_put_into_the_route_stays_when_weights_change_and_noth
         await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"inference": None}})
         await cluster.until(HTTP_ROUTE, lambda found: len(weights(rules(found)[-1])) == 2)
         await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "Ready", "True"))
-        await running.idle()
-        live = await cluster.get(HTTP_ROUTE, "chat")
-        running.engine.resync._wake(running.engine.store.parents())
-        await running.idle()
-        again = await cluster.get(HTTP_ROUTE, "chat")
-        assert again["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
+        await looked_at_again(cluster, running)
         assert running.value("reconciles_total", result="error") == 0
 
 
@@ -170,12 +176,7 @@ async def test_parents_and_hostnames_that_others_add_stay_while_ours_follow_the_
         await cluster.until(HTTP_ROUTE, lambda found: reach(found) == (["inner", "edge"], ["z.example"]))
         await the_controller_says(cluster, True, "Accepted")
         await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "GatewayReady", "True"))
-        await running.idle()
-        live = await cluster.get(HTTP_ROUTE, "chat")
-        running.engine.resync._wake(running.engine.store.parents())
-        await running.idle()
-        again = await cluster.get(HTTP_ROUTE, "chat")
-        assert again["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
+        again = await looked_at_again(cluster, running)
         assert reach([again]) == (["inner", "edge"], ["z.example"])
         many = {"gateway": {"name": "edge"}, "hostnames": [f"host-{n}.example" for n in range(16)]}
         await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"routing": many}})

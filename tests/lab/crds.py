@@ -16,19 +16,17 @@ from lab import build, procs
 
 def apply(kubeconfig: Path, files: Sequence[Path] = (), text: str = "") -> None:
     """Those in the files, or in the text; returns when the API server serves them all."""
-    named = [f"--filename={path}" for path in files] or ["--filename=-"]
-    _kubectl(kubeconfig, "apply", "--server-side", *named, text=text)
+    _kubectl(kubeconfig, files, text, "apply", "--server-side")
 
     def served() -> bool:
-        return _established(_kubectl(kubeconfig, "get", "-ojson", *named, text=text))
+        return _established(_kubectl(kubeconfig, files, text, "get", "-ojson"))
 
     procs.wait_until(served, what="The API server's serving of CRDs", timeout=60)
 
 
 def delete(kubeconfig: Path, files: Sequence[Path] = (), text: str = "") -> None:
     """Those in the files, or in the text, with all objects of theirs."""
-    named = [f"--filename={path}" for path in files] or ["--filename=-"]
-    _kubectl(kubeconfig, "delete", "--ignore-not-found", *named, text=text)
+    _kubectl(kubeconfig, files, text, "delete", "--ignore-not-found")
 
 
 def _established(answer: str) -> bool:
@@ -37,6 +35,7 @@ def _established(answer: str) -> bool:
     return all(any((c["type"], c["status"]) == ("Established", "True") for c in each) for each in conditions)
 
 
-def _kubectl(kubeconfig: Path, *arguments: str, text: str) -> str:
-    command = [str(build.ensure() / "kubectl"), f"--kubeconfig={kubeconfig}", *arguments]
+def _kubectl(kubeconfig: Path, files: Sequence[Path], text: str, *arguments: str) -> str:
+    named = [f"--filename={path}" for path in files or ("-",)]
+    command = [str(build.ensure() / "kubectl"), f"--kubeconfig={kubeconfig}", *arguments, *named]
     return subprocess.run(command, input=text, text=True, check=True, capture_output=True).stdout

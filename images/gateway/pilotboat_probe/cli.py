@@ -73,8 +73,14 @@ async def probe(config: ProbeConfig, key: str | None, progress: Progress) -> Pro
         if config.traffic and stable:
             traffic = await TrafficRun(config.traffic, stable, canary, time.time).run(prompts, progress)
     revision = config.stable.revision if config.stable else None
-    found = {"quality": quality, "perplexity": perplexity, "load_test": load, "traffic": traffic}
-    return ProbeResult.model_validate({"canary": config.canary.revision, "stable": revision, **found})
+    return ProbeResult(
+        canary=config.canary.revision,
+        stable=revision,
+        quality=quality,
+        perplexity=perplexity,
+        load_test=load,
+        traffic=traffic,
+    )
 
 
 async def _until_terminated(path: Path) -> ProbeResult:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import takewhile
 
@@ -22,6 +23,21 @@ MAX_WORST = 80
 """Characters shown of a prompt."""
 IMPOSSIBLE = -50.0
 """The least that a logarithmic probability counts as."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A reference that both know: logarithmic probabilities of the whole answer, and its tokens as stable counts."""
+
+    prompt: str
+    stable: float
+    canary: float
+    tokens: int
+
+    @property
+    def gap(self) -> float:
+        """By how much less likely the canary holds it, a token."""
+        return round((self.stable - self.canary) / self.tokens, 4)
 
 
 def agreement(pairs: Iterable[Pair]) -> Agreement:
@@ -43,17 +59,14 @@ def likeness(references: Sequence[Reference], pairs: Sequence[Pair]) -> Perplexi
 
     Where their tokens are not the same, both are measured by the number of stable's.
     """
-    known = [
-        (reference.prompt, *told) for reference, pair in zip(references, pairs, strict=True) if (told := _told(pair))
-    ]
-    gaps = [(round((stable - canary) / tokens, 4), prompt) for prompt, stable, canary, tokens in known]
-    tokens = sum(entry[3] for entry in known)
+    known = [told for reference, pair in zip(references, pairs, strict=True) if (told := _told(reference, pair))]
+    tokens = sum(each.tokens for each in known)
     return PerplexityResult(
         references=len(references),
-        stable=_perplexity(sum(entry[1] for entry in known), tokens),
-        canary=_perplexity(sum(entry[2] for entry in known), tokens),
-        gaps=[gap for gap, _ in gaps],
-        worst=max(gaps, default=(0.0, ""))[1][:MAX_WORST],
+        stable=_perplexity(sum(each.stable for each in known), tokens),
+        canary=_perplexity(sum(each.canary for each in known), tokens),
+        gaps=[each.gap for each in known],
+        worst=max(((each.gap, each.prompt) for each in known), default=(0.0, ""))[1][:MAX_WORST],
     )
 
 
@@ -106,12 +119,11 @@ def _scored(one: Answer, other: Answer) -> list[float]:
     return [after - before for before, after in pairs if math.isfinite(after) and math.isfinite(before)]
 
 
-def _told(pair: Pair) -> tuple[float, float, int] | None:
-    """Logarithmic probabilities of a whole answer, and in how many of stable's tokens."""
+def _told(reference: Reference, pair: Pair) -> _Told | None:
     stable, canary = pair
     if stable is None or canary is None or not stable.logprobs or not canary.logprobs:
         return None
-    return _sum(stable.logprobs), _sum(canary.logprobs), len(stable.logprobs)
+    return _Told(reference.prompt, _sum(stable.logprobs), _sum(canary.logprobs), len(stable.logprobs))
 
 
 def _sum(logprobs: Sequence[float]) -> float:

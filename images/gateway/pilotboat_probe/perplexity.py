@@ -5,7 +5,6 @@ Owns: the order of asking. Must not know: what is made of the probabilities (com
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from pilotboat.api.probing import PerplexityResult, PerplexityWork, Reference
@@ -14,6 +13,7 @@ from . import compare
 from .client import Answer, Version
 from .faults import Faults, patiently
 from .progress import Progress
+from .together import together
 
 
 class PerplexityRun:
@@ -21,23 +21,21 @@ class PerplexityRun:
 
     def __init__(self, work: PerplexityWork, stable: Version, canary: Version) -> None:
         self._work, self._faults = work, (Faults(stable), Faults(canary))
-        self._done = 0
 
     async def run(self, references: Sequence[Reference], progress: Progress) -> PerplexityResult:
         """Raises ProbeError where a version calls every request wrong, as one that cannot tell does."""
-        room = asyncio.Semaphore(self._work.concurrency)
-        telling = progress.telling(lambda: f"perplexity: {self._done} of {len(references)} references done")
-        async with telling, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._one(reference, room)) for reference in references]
+
+        def words(done: int) -> str:
+            return f"perplexity: {done} of {len(references)} references done"
+
+        pairs = await together(references, self._one, self._work.concurrency, progress, words)
         for faults in self._faults:
             faults.check(len(references))
-        return compare.likeness(references, [task.result() for task in tasks])
+        return compare.likeness(references, pairs)
 
-    async def _one(self, reference: Reference, room: asyncio.Semaphore) -> compare.Pair:
-        async with room:
-            stable, canary = [await self._ask(reference, faults) for faults in self._faults]
-            self._done += 1
-            return stable, canary
+    async def _one(self, reference: Reference) -> compare.Pair:
+        stable, canary = [await self._ask(reference, faults) for faults in self._faults]
+        return stable, canary
 
     async def _ask(self, reference: Reference, faults: Faults) -> Answer | None:
         return await patiently(lambda: faults.version.given(reference.prompt, reference.answer), faults)

@@ -5,7 +5,6 @@ Owns: the order of asking. Must not know: how likeness is measured (compare.py).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from .client import Answer, Version
 from .errors import CouldNotMeasure
 from .faults import Faults, patiently
 from .progress import Progress
+from .together import together
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,20 @@ class QualityRun:
     def __init__(self, work: QualityWork, stable: Version, canary: Version) -> None:
         self._work, self._stable, self._canary = work, stable, canary
         self._faults = {version.role: Faults(version) for version in (stable, canary)}
-        self._done = 0
 
     async def run(self, prompts: Sequence[str], progress: Progress) -> QualityResult:
         """Raises ProbeError where there is nothing to compare."""
-        room = asyncio.Semaphore(self._work.concurrency)
-        telling = progress.telling(lambda: f"quality: {self._done} of {len(prompts)} prompts done")
-        async with telling, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._one(prompt, room)) for prompt in prompts]
-        return self._result(prompts, [task.result() for task in tasks])
 
-    async def _one(self, prompt: str, room: asyncio.Semaphore) -> _Answers:
-        async with room:
-            stable = await self._ask(self._stable, prompt)
-            canary = await self._ask(self._canary, prompt)
-            again = await self._ask(self._stable, prompt)
-            self._done += 1
-            return _Answers(stable, canary, again)
+        def words(done: int) -> str:
+            return f"quality: {done} of {len(prompts)} prompts done"
+
+        return self._result(prompts, await together(prompts, self._one, self._work.concurrency, progress, words))
+
+    async def _one(self, prompt: str) -> _Answers:
+        stable = await self._ask(self._stable, prompt)
+        canary = await self._ask(self._canary, prompt)
+        again = await self._ask(self._stable, prompt)
+        return _Answers(stable, canary, again)
 
     async def _ask(self, version: Version, prompt: str) -> Answer | None:
         return await patiently(lambda: version.whole(prompt, self._work.max_tokens), self._faults[version.role])

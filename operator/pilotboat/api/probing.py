@@ -132,10 +132,8 @@ class ProbeConfig(ConfigFile):
         if self.stable and self.stable.revision == self.canary.revision:
             raise ValueError("stable: must be another revision than canary")
         references = self.perplexity.references if self.perplexity else []
-        if (
-            sum(len(json.dumps(text)) for text in (self.prompts, [each.wire() for each in references]))
-            > MAX_PROMPT_BYTES
-        ):
+        size = len(json.dumps(self.prompts)) + len(json.dumps([each.wire() for each in references]))
+        if size > MAX_PROMPT_BYTES:
             told = "prompts and perplexity.references" if references else "prompts"
             raise ValueError(f"{told}: all together must not be above {MAX_PROMPT_BYTES} bytes of JSON")
         return self

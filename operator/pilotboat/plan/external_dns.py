@@ -24,8 +24,9 @@ from .types import Manifest, Observed, Ref, Unread
 API_VERSION = "externaldns.k8s.io/v1alpha1"
 WITHDRAW = 15.0
 """Seconds without a replica that serves until the record is withdrawn."""
-_POLICIES = ("failover", "geolocation-", "geoproximity-", "multi-value-answer", "region", "weight")
-POLICIES = tuple(f"aws/{each}" for each in _POLICIES)
+POLICIES = tuple(
+    f"aws/{each}" for each in ("failover", "geolocation-", "geoproximity-", "multi-value-answer", "region", "weight")
+)
 """How the fields of Route 53's routing policies begin."""
 
 

@@ -54,7 +54,8 @@ class LlamaCppEngine:
         self.slots = settings.inference.batch_size
         self.capabilities = Capabilities("llamacpp", PARAMETERS, FORMATS)
         self._server: Any = None
-        self._listener = Listener(Path(), "")
+        self._listener: Listener
+        """Known once the model is loaded."""
         self._cleanup = ExitStack()
         self._threads = ThreadPoolExecutor(self.slots, thread_name_prefix="llamacpp")
 

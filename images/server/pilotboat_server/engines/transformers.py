@@ -151,10 +151,11 @@ class TransformersEngine:
             sequence.emit(failed(EngineFailed(f"the prompt cannot be tokenised: {type(error).__name__}")))
             return False
         sampling = sequence.request.sampling
-        sequence.limit = room(sequence.request, len(sequence.prompt), self._settings.inference.max_length)
-        sequence.sampler = Sampler(sampling, sorted(self._end_tokens), self._vocabulary)
         if sequence.given:
             sequence.limit, sequence.sampler = len(reference), Recital(reference, sampling.logprobs)
+        else:
+            sequence.limit = room(sequence.request, len(sequence.prompt), self._settings.inference.max_length)
+            sequence.sampler = Sampler(sampling, sorted(self._end_tokens), self._vocabulary)
         sequence.text = Detokenizer(self._tokenizer)
         sequence.matcher = StopMatcher(sampling.stop)
         sequence.cache = self._batch.new_cache()
