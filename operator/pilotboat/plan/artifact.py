@@ -1,19 +1,30 @@
 """What is said of the model's files: whether they are there, and what they turned out to be.
 
-Owns: the condition ArtifactReady and status.model. Must not know: how files are fetched (images/fetch).
+Owns: the condition ArtifactReady, status.model, and the commit that all pods of a revision fetch. Must not know: how
+files are fetched (images/fetch).
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from pydantic import ValidationError
 
 from ..api import conditions as kinds
 from ..api.conditions import Condition
 from ..api.model_deployment import ModelInfo
 from ..api.reasons import Reason
-from ..api.runtime import FetchedItem, FetchResult
-from . import diagnose, notes, outcome, sources
+from ..api.runtime import FetchConfig, FetchedItem, FetchResult
+from . import build, diagnose, history, notes, outcome, sources
 from .build import Raw, dig
 from .deployment_view import View
 from .outcome import Cause
+from .types import Observed
+
+FETCH = "fetch.json"
+"""Key of what is fetched, in a revision's ConfigMap."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def condition(view: View) -> Condition:
@@ -65,12 +76,36 @@ def model(view: View) -> ModelInfo | None:
     return kept.model_copy(update={"source": described, "engine": kept.engine or view.spec.engine.type})
 
 
+def commit(observed: Observed, revision: str) -> str | None:
+    """Where a hub's model was found by the first pod of a revision: a pod that is made later serves no other.
+
+    It stands in the revision's ConfigMap from then on, which outlives the pods. A pod's own word comes first, for a
+    ConfigMap may be edited by hand; of two pods that began before either was heard, what stands there already counts.
+    """
+    found = [item.revision for item in _reported(build.of_revision(observed.pods, revision)) if item.revision]
+    held = _held(build.named(observed.children, "ConfigMap", f"{observed.parent['metadata']['name']}-{revision}"))
+    return held if held in found or not found else found[0]
+
+
+def _held(raw: Raw | None) -> str | None:
+    """The commit in a revision's ConfigMap: there is none while it holds what the user wrote, a branch for one."""
+    try:
+        items = FetchConfig.load(dig(raw, "data", FETCH) or "").items
+    except ValidationError:
+        return None
+    named = (each.hugging_face.revision for each in items if each.name == sources.MODEL and each.hugging_face)
+    return next((revision for revision in named if COMMIT.fullmatch(revision)), None)
+
+
 def _fetched(view: View) -> FetchedItem | None:
-    """What the fetch container of any pod of this revision says of the model."""
-    for pod in view.target_pods:
+    return next(_reported(view.target_pods), None)
+
+
+def _reported(pods: Iterable[Raw]) -> Iterator[FetchedItem]:
+    """What the fetch containers say of the model, the eldest pod's first."""
+    for pod in sorted(pods, key=history.age):
         ended = diagnose.ended_container(pod, diagnose.FETCH)
         if ended and ended.exit_code == 0 and ended.report:
             result = outcome.read(FetchResult, ended.report.result)
-            if result and "model" in result.items:
-                return result.items["model"]
-    return None
+            if result and sources.MODEL in result.items:
+                yield result.items[sources.MODEL]

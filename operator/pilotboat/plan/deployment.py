@@ -29,6 +29,7 @@ from ..api.runtime import (
 )
 from ..api.traffic import Traffic
 from . import (
+    artifact,
     budget,
     build,
     history,
@@ -101,7 +102,7 @@ class ModelDeploymentPlanner:
         observed = seen.believed(observed)
         if isinstance(served, Cause):
             return _kept(observed, spec, served, way, seen, now)
-        target = _target(parent, spec, served, settings)
+        target = _target(observed, spec, served, settings)
         return _rolled(whole, observed, spec, target, way, seen, settings, now)
 
 
@@ -127,10 +128,10 @@ def _kept(
     return _also(plan, apply=(*applied, *room), delete=tuple(Ref.of(raw) for raw in gone))
 
 
-def _target(parent: Raw, spec: ModelDeploymentSpec, served: sources.Served, settings: PlanSettings) -> Target:
-    name = parent["metadata"]["name"]
+def _target(observed: Observed, spec: ModelDeploymentSpec, served: sources.Served, settings: PlanSettings) -> Target:
+    name = observed.parent["metadata"]["name"]
     config = {
-        "fetch.json": FetchConfig(items=list(served.needs.items), hub_endpoint=settings.hub_endpoint).to_json(),
+        artifact.FETCH: _fetch_config(served.needs, settings),
         "server.json": _server_config(name, spec, served).to_json(),
     }
     secret = spec.service.api_key_secret_ref
@@ -147,9 +148,14 @@ def _target(parent: Raw, spec: ModelDeploymentSpec, served: sources.Served, sett
     parts = [pod, config, dict(user.labels), dict(user.annotations), spec.zones.spread]
     revision = build.digest(parts)[:8]
     pod["volumes"][0]["configMap"]["name"] = f"{name}-{revision}"
+    config[artifact.FETCH] = _fetch_config(served.needs.at(artifact.commit(observed, revision)), settings)
     selector = routes.selector(name, revision)
     pod["topologySpreadConstraints"] = pods.spread(selector, spec.zones.spread is Spread.REQUIRED)
     return Target(revision, config, pod, user.labels, user.annotations)
+
+
+def _fetch_config(needs: sources.Needs, settings: PlanSettings) -> str:
+    return FetchConfig(items=list(needs.items), hub_endpoint=settings.hub_endpoint).to_json()
 
 
 def _server_config(name: str, spec: ModelDeploymentSpec, served: sources.Served) -> ServerConfig:

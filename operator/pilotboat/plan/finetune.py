@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..api import labels
-from ..api.finetune_job import AccessMode, Claim, FineTuneJobSpec
+from ..api.finetune_job import AccessMode, Claim, FineTuneJobSpec, Resolved
 from ..api.runtime import (
     CHECKPOINT_DIR,
     CONFIG_DIR,
@@ -131,7 +131,7 @@ def _missing(spec: FineTuneJobSpec, observed: Observed) -> Cause | None:
 
 def _children(view: View, spec: FineTuneJobSpec, settings: PlanSettings) -> list[Manifest]:
     parent, name, job = view.parent, view.parent["metadata"]["name"], view.job
-    needs = sources.base(spec.base) + sources.dataset(spec.dataset)
+    needs = sources.base(spec.base, _commit(view, "base")) + sources.dataset(spec.dataset, _commit(view, "dataset"))
     made: list[Manifest] = [_config_map(parent, spec, needs, settings)]
     wanted = {f"{name}-output": spec.output.pvc, f"{name}-checkpoints": spec.checkpoints.volume}
     for claim, volume in wanted.items():
@@ -143,6 +143,12 @@ def _children(view: View, spec: FineTuneJobSpec, settings: PlanSettings) -> list
     elif not build.over(job) and (changed := _changes(job, spec)):
         made.append(build.respecified(job, _used_up(spent(job), failed_before(job)), **changed))
     return made
+
+
+def _commit(view: View, item: str) -> str | None:
+    """Where the job's first pod found an input: whoever resumes goes on with the very same."""
+    known = outcome.read(Resolved, dig(view.parent, "status", item)) or view.fetched.get(item)
+    return known.revision if known else None
 
 
 def _changes(job: Raw, spec: FineTuneJobSpec) -> dict[str, Any]:

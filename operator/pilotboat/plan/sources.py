@@ -7,9 +7,9 @@ Must not know: revisions, rollouts, conditions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
@@ -23,6 +23,12 @@ from . import build
 from .build import Raw, dig
 from .outcome import Cause
 from .types import Ref
+
+MODEL = "model"
+"""Name of the item that is served, or over which an adapter is."""
+
+_Repository = TypeVar("_Repository", ModelSource, BaseSource, DatasetSource, FetchItem)
+"""What may be a hub's repository."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,10 @@ class Needs:
             self.in_place or other.in_place,
         )
 
+    def at(self, commit: str | None) -> Needs:
+        """The same with the model at that commit, where one is known and the model is a hub's."""
+        return replace(self, items=tuple(_at(item, commit) if item.name == MODEL else item for item in self.items))
+
 
 @dataclass(frozen=True)
 class Served:
@@ -52,7 +62,6 @@ class Served:
 
     needs: Needs
     adapter: str | None = None
-    resolved: Mapping[str, Any] = field(default_factory=dict)
 
 
 def references(namespace: str, source: ModelSource | BaseSource | DatasetSource) -> tuple[Ref, ...]:
@@ -87,17 +96,18 @@ def served(model: ServedModel, namespace: str, known: Mapping[Ref, Raw | None]) 
     if model.source.fine_tune_job:
         job = known[build.fine_tune_job(namespace, model.source.fine_tune_job.name)]
         return _tuned(job or {})
-    return Served(_needs("model", str(MODEL_DIR), model.source, dict(model.digests)))
+    return Served(_needs(MODEL, str(MODEL_DIR), model.source, dict(model.digests)))
 
 
-def base(spec: Base) -> Needs:
-    """What fetching a job's base model takes."""
-    return _needs("base", str(MODEL_DIR), spec.source, dict(spec.digests))
+def base(spec: Base, commit: str | None) -> Needs:
+    """What fetching a job's base model takes, at the commit that an earlier pod of the job found."""
+    return _needs("base", str(MODEL_DIR), _at(spec.source, commit), dict(spec.digests))
 
 
-def dataset(spec: Dataset) -> Needs:
-    """What fetching a job's data set takes; `sha256` pins the file where the source has one file."""
-    return _needs("dataset", str(DATASET_DIR), spec.source, {}, repo_type="dataset", sha256=spec.sha256)
+def dataset(spec: Dataset, commit: str | None) -> Needs:
+    """What fetching a job's data set takes, likewise; `sha256` pins the file where the source has one file."""
+    source = _at(spec.source, commit)
+    return _needs("dataset", str(DATASET_DIR), source, {}, repo_type="dataset", sha256=spec.sha256)
 
 
 def missing_key(spec: Dataset, namespace: str, known: Mapping[Ref, Raw | None]) -> Cause | None:
@@ -153,19 +163,23 @@ def _tuned(job: Raw) -> Served | Cause:
 def _artifact(job: Raw, artifact: Artifact) -> Served:
     """The tuned model itself, or the base it was tuned from with the adapter over it. Raises ValidationError."""
     item = Pvc(claim_name=artifact.claim_name, path=artifact.path)
-    name, place = ("model", MODEL_DIR) if artifact.type == "Model" else ("adapter", ADAPTER_DIR)
+    name, place = (MODEL, MODEL_DIR) if artifact.type == "Model" else ("adapter", ADAPTER_DIR)
     made = _needs(name, str(place), ModelSource(pvc=item), artifact.digests, copy=True, whole=artifact.files_sha256)
-    return Served(made) if name == "model" else Served(_pinned(job) + made, adapter=str(ADAPTER_DIR))
+    return Served(made) if name == MODEL else Served(_pinned(job) + made, adapter=str(ADAPTER_DIR))
 
 
 def _pinned(job: Raw) -> Needs:
     """The job's base model at the revision and with the digests it was trained on."""
     spec = Base.model_validate(dig(job, "spec", "base"))
     known = Resolved.model_validate(dig(job, "status", "base") or {})
-    source = spec.source
-    if source.hugging_face and known.revision:
-        source = BaseSource(hugging_face=source.hugging_face.model_copy(update={"revision": known.revision}))
-    return _needs("model", str(MODEL_DIR), source, {**spec.digests, **known.digests})
+    return _needs(MODEL, str(MODEL_DIR), _at(spec.source, known.revision), {**spec.digests, **known.digests})
+
+
+def _at(source: _Repository, commit: str | None) -> _Repository:
+    """A hub's repository at a commit; any other source as it is."""
+    if source.hugging_face is None or commit is None:
+        return source
+    return source.model_copy(update={"hugging_face": source.hugging_face.model_copy(update={"revision": commit})})
 
 
 def _needs(

@@ -317,6 +317,40 @@ def test_the_hubs_token_comes_to_fetch_alone_under_the_name_that_its_configurati
     assert not any("HF_TOKEN" in str(container) for container in pod["containers"])
 
 
+FIRST, OTHER = "1" * 40, "2" * 40
+
+
+def found_at(commit: str, made: str) -> Pod:
+    """A pod of the revision whose fetch container found the hub's branch at that commit."""
+    (made_by,) = pods(live(), 1)
+    return made_by.fetched({"items": {"model": {"revision": commit}}}).made(made)
+
+
+def asked_for(found: Plan) -> str:
+    """Revision of the hub's repository that pods made from now on fetch."""
+    items = json.loads(applied(found, "ConfigMap")["data"]["fetch.json"])["items"]
+    return str(items[0]["huggingFace"]["revision"])
+
+
+def test_a_branch_is_resolved_once_for_all_pods_of_a_revision() -> None:
+    unknown = plan()
+    assert asked_for(unknown) == "main"
+    known = plan(found_at(FIRST, LATER))
+    assert asked_for(known) == FIRST
+    assert applied(known, "Deployment") == applied(unknown, "Deployment"), "the same revision, and nothing restarts"
+    kept = [applied(known, "ConfigMap")]
+    assert asked_for(plan(children=kept)) == FIRST, "its pods may be gone"
+    assert asked_for(plan(found_at(OTHER, PENDING_SINCE), found_at(FIRST, LATER), children=kept)) == FIRST
+    assert asked_for(plan(found_at(OTHER, LATER), found_at(FIRST, PENDING_SINCE))) == FIRST, "the eldest pod's"
+
+
+def test_a_commit_that_no_pod_has_found_is_repaired() -> None:
+    edited = applied(plan(found_at(OTHER, LATER)), "ConfigMap")
+    assert asked_for(plan(found_at(FIRST, LATER), children=[edited])) == FIRST
+    broken = {**edited, "data": {"fetch.json": "{"}}
+    assert asked_for(plan(children=[broken])) == "main"
+
+
 def test_a_tuned_model_is_served_from_its_base_as_it_was_resolved() -> None:
     digests = {"model.safetensors": "a" * 64}
     job = {

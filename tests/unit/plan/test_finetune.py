@@ -393,6 +393,16 @@ def test_whatever_is_seen_status_is_sound_and_stays_the_same(
         assert planner.plan(mixed, SETTINGS, NOW).status == first.status
 
 
+def test_a_pod_that_resumes_fetches_the_very_commits_that_the_first_one_found() -> None:
+    hub = {"source": {"huggingFace": {"repo": "org/rows"}}}
+    status = {"base": {"revision": "1" * 40}, "dataset": {"revision": "2" * 40}}
+    made = parent("FineTuneJob", "qa", job_spec(dataset=hub), status=status)
+    found = PLANNERS["finetunejobs"].plan(observed(made), SETTINGS, NOW)
+    config = next(manifest for manifest in found.apply if manifest["kind"] == "ConfigMap")
+    items = json.loads(config["data"]["fetch.json"])["items"]
+    assert [item["huggingFace"]["revision"] for item in items] == ["1" * 40, "2" * 40]
+
+
 def test_base_and_dataset_have_a_token_each_and_the_trainer_has_none() -> None:
     def gated(secret: str) -> Raw:
         return {"source": {"huggingFace": {"repo": "org/gated", "tokenSecretRef": {"name": secret}}}}
