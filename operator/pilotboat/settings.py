@@ -16,6 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
+
+from .api.base import BaseUrl
+
 PREFIX = "PILOTBOAT"
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -124,6 +128,8 @@ class Settings:
     def load(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """From the environment. Raises BadSetting."""
         loaded: Self = _read(cls, PREFIX, environ)
+        if loaded.hub_endpoint:
+            _address(f"{PREFIX}_HUB_ENDPOINT", loaded.hub_endpoint)
         return dataclasses.replace(
             loaded,
             namespace=loaded.namespace or _own_namespace(),
@@ -140,6 +146,14 @@ class Settings:
         """Names that the receiver's certificate is for."""
         name = f"{self.progress.service}.{self.namespace}.svc"
         return (name, f"{name}.cluster.local", f"{self.progress.service}.{self.namespace}", "localhost")
+
+
+def _address(variable: str, text: str) -> None:
+    """Raises BadSetting, which does not show the text: it may have a password in it."""
+    try:
+        TypeAdapter(BaseUrl).validate_python(text)
+    except ValidationError as error:
+        raise BadSetting(f"{variable}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
 def _own_namespace() -> str:

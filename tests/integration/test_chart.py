@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes.aio import client
 
 from lab import build
@@ -104,6 +105,20 @@ async def test_the_operator_may_use_a_gateway_that_is_named(
             await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"traffic": "Direct", "routing": None}})
             await cluster.until(HTTP_ROUTE, lambda found: not found)
             assert running.value("api_requests_total", code="403") == 0
+
+
+def test_labels_and_annotations_of_the_users_own_stand_once_beside_the_charts() -> None:
+    """The chart's labels are what its selector goes by; its annotations are a proposal."""
+    values = [*(f"--set=images.{name}=any" for name in IMAGES), "--set=podLabels.app\\.kubernetes\\.io/name=mine"]
+    mine = ["--set=podLabels.team=a", "--set-string=podAnnotations.prometheus\\.io/scrape=false"]
+    chart = [str(ROOT / "charts" / "pilotboat"), "--show-only=templates/operator.yaml"]
+    made = output(str(build.ensure() / "helm"), "template", "pilotboat", *chart, *values, *mine)
+    text = next(part for part in made.split("\n---\n") if "\nkind: Deployment\n" in part)
+    template = yaml.safe_load(text)["spec"]["template"]["metadata"]
+    assert template["annotations"] == {"prometheus.io/scrape": "false", "prometheus.io/port": "8080"}
+    assert template["labels"]["team"] == "a"
+    assert template["labels"]["app.kubernetes.io/name"] == "pilotboat"
+    assert text.count("prometheus.io/scrape") == 1
 
 
 async def test_the_operator_may_do_all_that_it_does(cluster: Cluster, limited: client.Configuration) -> None:

@@ -215,6 +215,31 @@ REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
         http("ftp://host/m.gguf"),
         ("spec.model.source.http.urls[0]", "must be an http:// or https:// address"),
     ),
+    "a time-out of nothing": (
+        MODEL_DEPLOYMENT,
+        model(service={"requestTimeout": "0s"}),
+        ("spec.service.requestTimeout", "must be longer than 0s"),
+    ),
+    "a default outside its limits": (
+        MODEL_DEPLOYMENT,
+        model(inference={"limits": {"temperature": {"min": 0.8, "max": 1}}}),
+        ("spec.inference", "defaults.temperature must be within limits.temperature"),
+    ),
+    "another default outside its limits": (
+        MODEL_DEPLOYMENT,
+        model(inference={"defaults": {"topP": 0.5}, "limits": {"topP": {"min": 0.6, "max": 1}}}),
+        ("spec.inference", "defaults.topP must be within limits.topP"),
+    ),
+    "digests beside a job's record": (
+        MODEL_DEPLOYMENT,
+        {"model": {"source": {"fineTuneJob": {"name": "qa"}}, "digests": {"model.gguf": SHA}}},
+        ("spec.model", "digests are not for source.fineTuneJob"),
+    ),
+    "a hub's address with a query": (
+        MODEL_DEPLOYMENT,
+        {"model": {"source": {"huggingFace": {"repo": "a/b", "endpoint": "https://hub.example.org?x=1"}}}},
+        ("spec.model.source.huggingFace.endpoint", "without ? and #"),
+    ),
     "limits the wrong way round": (
         MODEL_DEPLOYMENT,
         model(inference={"limits": {"temperature": {"min": 1, "max": 0.1}}}),

@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from pilotboat.api.model_deployment import Inference, Range
 from pilotboat.api.runtime import TERMINATION_LOG, ServerConfig
 
 from .errors import InvalidConfig
@@ -64,7 +63,6 @@ def load(path: Path) -> ServerConfig:
         config = ServerConfig.model_validate(_parse(path, text))
     except ValidationError as error:
         raise InvalidConfig(f"config file {path}: {_explain(error)}") from error
-    check_defaults(config.inference)
     return config
 
 
@@ -79,16 +77,3 @@ def _parse(path: Path, text: str) -> Any:
 def _explain(error: ValidationError) -> str:
     details = error.errors(include_url=False, include_input=False)
     return "; ".join(f"{'.'.join(map(str, entry['loc'])) or 'file'}: {entry['msg']}" for entry in details)
-
-
-def check_defaults(inference: Inference) -> None:
-    """A default outside the limits would refuse every request that leaves the field out."""
-    pairs: list[tuple[str, float, Range | None]] = [
-        ("temperature", inference.defaults.temperature, inference.limits.temperature),
-        ("topP", inference.defaults.top_p, inference.limits.top_p),
-    ]
-    for name, value, limit in pairs:
-        if limit and not limit.min <= value <= limit.max:
-            raise InvalidConfig(
-                f"inference.defaults.{name} is {value}, outside inference.limits.{name} [{limit.min}, {limit.max}]"
-            )

@@ -148,7 +148,7 @@ class Claim(Model, json_schema_extra=validations(_CLAIM_RULE)):
 
     @model_validator(mode="after")
     def _existing_or_new(self) -> Self:
-        if self.claim_name and (self.size or self.access_mode or self.storage_class_name):
+        if self.claim_name and any(x is not None for x in (self.size, self.access_mode, self.storage_class_name)):
             raise ValueError(_CLAIM_RULE["message"])
         return self
 

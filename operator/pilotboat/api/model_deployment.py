@@ -9,8 +9,9 @@ from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
+from pydantic.alias_generators import to_camel
 
-from .base import Duration, Image, Model, Status, cel, validations
+from .base import Image, Model, Status, TimeLimit, cel, validations
 from .conditions import Condition, Conditions
 from .dns import DnsStatus
 from .pods import Gpu, PodTemplate
@@ -45,13 +46,26 @@ class Precision(StrEnum):
     FP32 = "fp32"
 
 
-class ServedModel(Model):
+_RECORD_RULE = cel(
+    "!has(self.source.fineTuneJob) || !has(self.digests) || self.digests.size() == 0",
+    "digests are not for source.fineTuneJob, whose record has those of base and result",
+    ".digests",
+)
+
+
+class ServedModel(Model, json_schema_extra=validations(_RECORD_RULE)):
     """The model and, optionally, the digests it must have."""
 
     source: ModelSource
     digests: Digests = Field(
         default_factory=dict, description="File name to SHA-256; a file that differs is refused (ChecksumMismatch)."
     )
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if self.source.fine_tune_job and self.digests:
+            raise ValueError(_RECORD_RULE["message"])
+        return self
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -114,11 +128,14 @@ class Engine(Model, json_schema_extra=validations(_FAKE_RULE)):
         return self
 
 
+_DEFAULTS = {"temperature": 0.7, "top_p": 0.9}
+
+
 class SamplingDefaults(Model):
     """Used where a request does not say."""
 
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
+    temperature: Annotated[float, Field(ge=0, le=2)] = _DEFAULTS["temperature"]
+    top_p: Annotated[float, Field(gt=0, le=1)] = _DEFAULTS["top_p"]
 
 
 _ORDER_RULE = cel("self.min <= self.max", "min must not be above max")
@@ -144,7 +161,20 @@ class SamplingLimits(Model):
     top_p: Range | None = None
 
 
-class Inference(Model):
+def _within_rule(field: str, default: float) -> dict[str, str]:
+    limit, said = f"self.limits.{field}", f"has(self.defaults) && has(self.defaults.{field})"
+    value = f"({said} ? self.defaults.{field} : {default})"
+    return cel(
+        f"!has(self.limits) || !has({limit}) || ({limit}.min <= {value} && {value} <= {limit}.max)",
+        f"defaults.{field} must be within limits.{field}, or every request that leaves it out would be refused",
+        f".limits.{field}",
+    )
+
+
+_WITHIN_RULES = {field: _within_rule(to_camel(field), default) for field, default in _DEFAULTS.items()}
+
+
+class Inference(Model, json_schema_extra=validations(*_WITHIN_RULES.values())):
     """How the model runs."""
 
     device: Device = Device.AUTO
@@ -165,6 +195,14 @@ class Inference(Model):
     defaults: SamplingDefaults = Field(default_factory=SamplingDefaults)
     limits: SamplingLimits = Field(default_factory=SamplingLimits)
 
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        for field, rule in _WITHIN_RULES.items():
+            limit: Range | None = getattr(self.limits, field)
+            if limit and not limit.min <= getattr(self.defaults, field) <= limit.max:
+                raise ValueError(rule["message"])
+        return self
+
 
 class Service(Model):
     """The endpoint."""
@@ -179,7 +217,7 @@ class Service(Model):
     max_queued_requests: Annotated[
         int, Field(ge=0, le=100000, description="Requests that may wait in a pod before it answers 429.")
     ] = 64
-    request_timeout: Duration = Field("10m", description="Longest time a request may take.")
+    request_timeout: TimeLimit = Field("10m", description="Longest time a request may take.")
 
 
 _STEPS_RULE = cel(

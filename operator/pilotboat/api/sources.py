@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from .base import PRINTABLE, Key, Model, ObjectName, OneOf, RelativePath, Sha256, Url
+from .base import PRINTABLE, BaseUrl, Key, Model, ObjectName, OneOf, RelativePath, Sha256, Url
 
 Repo = Annotated[
     str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)?$")
@@ -36,7 +36,7 @@ class HuggingFace(Model):
         None, description="Globs of the files to fetch; all allowed file types when left out."
     )
     token_secret_ref: SecretKey | None = Field(None, description="Secret with the hub token, for gated repositories.")
-    endpoint: Url | None = Field(None, description="Mirror to use instead of the operator's default endpoint.")
+    endpoint: BaseUrl | None = Field(None, description="Mirror to use instead of the operator's default endpoint.")
 
 
 class Http(Model):

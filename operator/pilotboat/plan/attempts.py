@@ -116,14 +116,17 @@ def _attempt(pod: Raw, nodes: Mapping[str, Node], now: datetime, known: Mapping[
     last = max(endings, key=lambda ended: (ended.exit_code != 0, ended.finished_at), default=None)
     if last is None:
         return _ended(made, None, diagnose.cause([pod]) or Cause(Reason.POD_DELETED, ""))
-    return _ended(made, last.finished_at or None, _why(last))
+    return _ended(made, last.finished_at or None, _why(pod, last))
 
 
-def _why(last: diagnose.Ended) -> Cause:
-    """In the container's own words where it left some: a checkpoint saved at SIGTERM is no failure."""
+def _why(pod: Raw, last: diagnose.Ended) -> Cause:
+    """In the container's own words where it left some: a checkpoint saved at SIGTERM is no failure. Else in those of
+    kubelet, where it was kubelet that ended the pod: the container's exit code says only that it was killed."""
     said = last.report
     if said and said.reason in set(Reason):
         return Cause(Reason(said.reason), said.message)
+    if dig(pod, "status", "reason") and (evicted := diagnose.cause([pod])):
+        return evicted
     return diagnose.explain(last) if last.exit_code else Cause(Reason.TRAINED, "")
 
 

@@ -200,7 +200,7 @@ def _config_map(parent: Raw, spec: FineTuneJobSpec, needs: sources.Needs, settin
 def _claim(parent: Raw, name: str, wanted: Claim) -> Manifest:
     body: dict[str, Any] = {
         "accessModes": [str(wanted.access_mode or AccessMode.RWO)],
-        "resources": {"requests": {"storage": str(wanted.size or DEFAULT_SIZE)}},
+        "resources": {"requests": {"storage": str(DEFAULT_SIZE if wanted.size is None else wanted.size)}},
     }
     if wanted.storage_class_name:
         body["storageClassName"] = wanted.storage_class_name

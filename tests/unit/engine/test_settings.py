@@ -39,3 +39,12 @@ def test_a_bad_number_is_refused_by_name(text: str) -> None:
 
 def test_a_url_of_ones_own() -> None:
     assert Settings.load({"PILOTBOAT_PROGRESS_URL": "https://x/"}).progress_url == "https://x"
+
+
+@pytest.mark.parametrize(
+    "address", ["hub.example.org:8080", "https://me:secret@hub.example.org", "https://hub.example.org/?x=1"]
+)
+def test_a_hub_that_no_path_can_be_added_to_is_refused_before_anything_starts(address: str) -> None:
+    with pytest.raises(BadSetting, match="PILOTBOAT_HUB_ENDPOINT") as told:
+        Settings.load({"PILOTBOAT_HUB_ENDPOINT": address})
+    assert "secret" not in str(told.value)

@@ -201,6 +201,17 @@ def test_the_deadline_goes_on_and_the_start_stays() -> None:
     assert changed["metadata"]["annotations"] == {labels.SPENT: "600"}, "what an apply leaves out would be taken away"
 
 
+def test_an_evicted_trainer_is_told_in_kubelets_words_where_it_left_none_of_its_own() -> None:
+    low = "The node was low on resource: memory."
+    silent = Pod("qa-1", "qa", "trainer").died(137, "Error", "step 40 of 120").failed("Evicted", low)
+    spoke = Pod("qa-2", "qa", "trainer").died(143, "Error", report("CheckpointSaved", "step 40")).failed("Evicted", low)
+    told = attempts.record({}, [silent.raw, spoke.raw], {}, NOW)
+    assert [(a.pod, a.reason, a.message) for a in told] == [
+        ("qa-1", "PodEvicted", f"qa-1: {low}"),
+        ("qa-2", "CheckpointSaved", "step 40"),
+    ]
+
+
 def test_a_preempted_pod_costs_no_retry_and_is_no_success() -> None:
     (job,) = jobs(passed(None, []))
     ignored = [rule for rule in job["spec"]["podFailurePolicy"]["rules"] if rule["action"] == "Ignore"]
