@@ -145,10 +145,12 @@ def fingerprint(config: TrainerConfig, examples: Examples) -> str:
 
 
 def _base(path: str) -> str:
-    """What the base is: its manifest where `fetch` brought it, else names and sizes."""
+    """What the base is: its files by digest where `fetch` brought it, else by size.
+
+    Not the whole manifest: it has the hub's commit, and a branch moves on with every edit of a README."""
     folder = Path(path)
-    manifest = folder / MANIFEST
-    if manifest.is_file():
-        return hashlib.sha256(manifest.read_bytes()).hexdigest()
-    files = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
-    return str([(file.name, file.stat().st_size) for file in files if file.is_file()])
+    try:
+        return str(sorted((file["path"], file["sha256"]) for file in read_json(folder / MANIFEST)["files"]))
+    except (KeyError, TypeError):  # none, or somebody else's
+        files = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
+        return str([(file.name, file.stat().st_size) for file in files if file.is_file()])

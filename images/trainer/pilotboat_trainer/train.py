@@ -87,8 +87,8 @@ def _train(job: Job, started: float) -> TrainerResult:
     witness, parameters = Witness(trainer.model), Parameters.of(trainer.model)
     resume = job.checkpoints.last_good()
     watch.resume(resume)
-    if resume:
-        print(f"trainer: writer {job.output.writer.number}, continuing from step {resume.step}", flush=True)
+    begins = f"continuing from step {resume.step}" if resume else "beginning at step 0"
+    print(f"trainer: writer {job.output.writer.number}, {begins}", flush=True)
     job.stop.training()
     metrics = _steps(trainer, watch, resume)
     step, steps = trainer.state.global_step, trainer.state.max_steps

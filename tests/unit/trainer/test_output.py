@@ -1,11 +1,12 @@
 """The job's folder: finished or not, of these inputs or of others."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from pilotboat.api.finetune_job import DatasetFormat
-from pilotboat.api.runtime import TrainerConfig, TrainerData, TrainerResult
+from pilotboat.api.runtime import MANIFEST, TrainerConfig, TrainerData, TrainerResult
 from pilotboat_trainer import output
 from pilotboat_trainer.dataset import Examples, read
 from pilotboat_trainer.errors import Superseded
@@ -147,6 +148,38 @@ def test_the_fingerprint_follows_whatever_decides_the_result(tmp_path: Path) -> 
     assert output.fingerprint(config(tmp_path, training={"seed": 7}), examples()) != first
     (base / "model.safetensors").write_text("12")
     assert output.fingerprint(config(tmp_path), examples()) != first
+
+
+FILES = [("model.safetensors", "a" * 64), ("config.json", "b" * 64)]
+
+
+def manifest(*files: tuple[str, str], commit: str = "1" * 40) -> str:
+    """As fetch writes it."""
+    entries = [{"path": path, "size": 1, "sha256": digest} for path, digest in files]
+    source = {"huggingFace": "a/b", "type": "model", "revision": "main", "files": None}
+    return json.dumps({"version": 1, "source": source, "revision": commit, "files": entries})
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        (manifest(*FILES, commit="2" * 40), True),
+        (manifest(*reversed(FILES)), True),
+        (manifest(FILES[0], ("config.json", "c" * 64)), False),
+        (manifest(FILES[0], ("settings.json", "b" * 64)), False),
+        (manifest(FILES[0]), False),
+        ("[]", False),
+        ('{"files": [1]}', False),
+    ],
+)
+def test_a_base_is_its_files_and_not_the_commit_that_had_them(tmp_path: Path, text: str, same: bool) -> None:
+    """A branch moves on with every edit of a README, and the next pod must still find its own checkpoints."""
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / MANIFEST).write_text(manifest(*FILES))
+    first = output.fingerprint(config(tmp_path), examples())
+    (base / MANIFEST).write_text(text)
+    assert (output.fingerprint(config(tmp_path), examples()) == first) is same
 
 
 def test_results_are_named_from_the_volumes_root() -> None:
