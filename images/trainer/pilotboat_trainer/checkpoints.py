@@ -40,7 +40,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, writer: Writer, fingerprint: str, keep: int) -> None:
         self._all, self._writer, self._fingerprint, self._keep = folder, writer, fingerprint, keep
-        self.working = writer.folder / ".writing"
+        self.working = writer.working
         """Where the library saves."""
 
     def publish(self, step: int) -> Path:

@@ -101,6 +101,41 @@ def test_a_writer_superseded_while_it_saves_its_result_does_not_publish_it(tmp_p
     assert (tmp_path / "qa" / "adapter" / "a.safetensors").read_text() == "weights"
 
 
+def test_what_an_earlier_writer_left_half_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    """Killed in the middle of a save and of the publishing: each time a model's size that nobody reads."""
+    killed = output.Output(tmp_path / "qa", tmp_path / "checkpoints")
+    killed.begin("f1")
+    halves = [killed.writer.working / "checkpoint-20", killed.path / ".model.1", killed.path / ".adapter.old"]
+    others = [killed.writer.folder / "checkpoint-10", killed.path / ".model.7", killed.path / "model"]
+    for folder in (*halves, *others):
+        folder.mkdir(parents=True)
+        (folder / "a.safetensors").write_text("weights")
+    output.Output(tmp_path / "qa", tmp_path / "checkpoints").begin("f1")
+    assert [folder for folder in halves if folder.exists()] == []
+    assert [folder for folder in others if not (folder / "a.safetensors").exists()] == [], "a later one's are its own"
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_writer_that_wakes_up_after_its_half_was_removed_learns_why(tmp_path: Path, goes_on: bool) -> None:
+    """Frozen while it saved: what it had is gone, and what it still adds goes with it."""
+    stale = output.Output(tmp_path / "qa")
+    stale.begin("f1")
+
+    def save(folder: Path) -> None:
+        (folder / "config.json").write_text("stale")
+        finished(tmp_path)
+        assert not folder.exists()
+        if goes_on:
+            folder.mkdir()
+            (folder / "a.safetensors").write_text("stale")
+
+    with pytest.raises(Superseded):
+        stale.publish("adapter", save)
+    assert (tmp_path / "qa" / "adapter" / "a.safetensors").read_text() == "weights"
+    assert output.Output(tmp_path / "qa").finished("f1")
+    assert not list(stale.path.glob(".adapter.*"))
+
+
 def test_a_report_is_put_where_none_is(tmp_path: Path) -> None:
     create_json(tmp_path / "report.json", {"by": 2})
     with pytest.raises(FileExistsError):
