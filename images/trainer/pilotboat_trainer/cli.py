@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(config: TrainerConfig, stop: Stop) -> TrainerResult:
     examples = dataset.read(config.dataset)
     print(f"trainer: {examples.lines} lines, format {examples.format}, {len(examples.rows)} examples", flush=True)
+    if examples.held_back:
+        print(f"trainer: held back, by their names for judging: {', '.join(examples.held_back)}", flush=True)
     place = output.Output(Path(config.output), Path(config.checkpoint_folder) if config.checkpoint_folder else None)
     fingerprint = output.fingerprint(config, examples)
     if done := place.finished(fingerprint):

@@ -19,7 +19,7 @@ def config(folder: Path, **changes: object) -> TrainerConfig:
 
 
 def examples() -> Examples:
-    return Examples(({"text": "x"},), 1, DatasetFormat.TEXT, "d" * 64)
+    return Examples(({"text": "x"},), ("t.jsonl line 1",), 1, DatasetFormat.TEXT, "d" * 64)
 
 
 def result(digests: dict[str, str]) -> TrainerResult:
