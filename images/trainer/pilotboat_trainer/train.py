@@ -22,11 +22,11 @@ from trl import SFTConfig, SFTTrainer
 from pilotboat.api.finetune_job import Lora, MethodType
 from pilotboat.api.runtime import TrainerConfig, TrainerResult
 
-from . import device, model
+from . import chats, device, model
 from .callbacks import Watch
 from .checkpoints import Checkpoints, Found
 from .dataset import Examples
-from .errors import InsufficientMemory, InvalidDataset, InvalidModel, Terminated, TrainerError, TrainingFailed
+from .errors import InsufficientMemory, InvalidDataset, Terminated, TrainerError, TrainingFailed, Unsupported
 from .learned import Parameters, Witness
 from .output import Output, Run
 from .poster import Poster
@@ -79,9 +79,9 @@ def _train(job: Job, started: float) -> TrainerResult:
         f"trainer: {where.name}, {where.precision}, {job.threads} threads, {len(job.examples.rows)} examples",
         flush=True,
     )
-    base, tokenizer = model.load(job.config.base, where)
-    if job.examples.conversational and not tokenizer.chat_template:
-        raise InvalidModel(f"{job.config.base} has no chat template: use a data set in format Text or PromptCompletion")
+    tokenizer = model.tokenizer(job.config.base)
+    chats.check(job.examples, tokenizer, job.config.base)
+    base = _base(job, where)
     watch = Watch(job.poster, job.stop, job.output.writer, job.checkpoints)
     trainer = _trainer(job, base, tokenizer, where, watch)
     witness, parameters = Witness(trainer.model), Parameters.of(trainer.model)
@@ -100,6 +100,14 @@ def _train(job: Job, started: float) -> TrainerResult:
     result = _publish(job, trainer, tokenizer, parameters, job.run.seconds + time.monotonic() - started)
     job.output.finish(result, _details(job, where, change, metrics, result))
     return result
+
+
+def _base(job: Job, where: device.Device) -> Any:
+    base, wanted = model.load(job.config.base, where), job.config.training.max_length
+    longest = model.positions(base)
+    if longest is not None and wanted > longest:
+        raise Unsupported(f"spec.training.maxLength {wanted} is more than the {longest} positions that the model has")
+    return base
 
 
 def _steps(trainer: Any, watch: Watch, resume: Found | None) -> dict[str, Any]:
