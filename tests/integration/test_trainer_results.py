@@ -19,6 +19,7 @@ from pilotboat_trainer.model import is_out_of_memory, positions
 from standins import tiny
 from standins.training import Training, questions
 
+TOO_LONG = json.dumps({"prompt": "a" * 500, "completion": "b"})
 SHORT: dict[str, Any] = {"maxSteps": 4, "batchSize": 4, "maxLength": 64, "learningRate": 0.01}
 
 
@@ -196,10 +197,30 @@ def test_training_that_changes_nothing_is_no_success(train: Trainer, base: Path)
 
 
 def test_prompts_longer_than_the_limit_leave_nothing_to_learn(train: Trainer, base: Path) -> None:
-    code, job = train(base, [json.dumps({"prompt": "a" * 500, "completion": "b"})] * 4)
+    code, job = train(base, [TOO_LONG] * 4)
     reason, message = failed(job)
     assert (code, reason) == (64, "InvalidDataset")
     assert "maxLength 64" in message
+
+
+def test_prompts_longer_than_the_limit_leave_nothing_to_pack(train: Trainer, base: Path) -> None:
+    code, job = train(base, [TOO_LONG] * 4, training=SHORT | {"packing": True})
+    assert (code, *failed(job)) == (64, "InvalidDataset", "every example's prompt alone is longer than maxLength 64")
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_what_is_left_out_is_neither_trained_on_nor_counted(
+    train: Trainer, base: Path, packing: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Packed, too: a row that is all prompt would be a step that learns nothing."""
+    lines = [json.dumps({"prompt": "a", "completion": letter}) for letter in "bc"]
+    once = {"epochs": 1, "batchSize": 1, "maxLength": 64, "learningRate": 0.01, "packing": packing}
+    code, job = train(base, [*lines, *[TOO_LONG] * 8], training=once)
+    assert code == 0, job.said
+    result = TrainerResult.model_validate(job.said["result"])
+    assert (result.examples, result.left_out, result.steps) == (2, 8, 1 if packing else 2)
+    assert "only 2 of 10 examples (8 left out: no answer within maxLength), loss" in job.said["message"]
+    assert "8 of 10 examples are left out: no answer within maxLength 64\n" in capsys.readouterr().out
 
 
 def test_a_chat_needs_a_template(train: Trainer, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # whatever else: a report with a cause is worth more than a bare traceback
         traceback.print_exc()
         return _failed(Reason.TRAINING_FAILED, f"{type(error).__name__}: {error}"[:2000], 1)
-    words = f"{result.steps} steps on {result.examples} examples, loss {result.train_loss}"
+    words = f"{result.steps} steps on {result.trained_on}, loss {result.train_loss}"
     print(f"trainer: done: {words}", flush=True)
     report.write(report.trained(result, words))
     return 0

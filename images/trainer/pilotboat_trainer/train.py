@@ -22,7 +22,7 @@ from trl import SFTConfig, SFTTrainer
 from pilotboat.api.finetune_job import Lora, MethodType
 from pilotboat.api.runtime import TrainerConfig, TrainerResult
 
-from . import chats, device, model
+from . import chats, device, lengths, model
 from .callbacks import Watch
 from .checkpoints import Checkpoints, Found
 from .dataset import Examples
@@ -84,6 +84,7 @@ def _train(job: Job, started: float) -> TrainerResult:
     base = _base(job, where)
     watch = Watch(job.poster, job.stop, job.output.writer, job.checkpoints)
     trainer = _trainer(job, base, tokenizer, where, watch)
+    kept = _leave_out(job, trainer)
     witness, parameters = Witness(trainer.model), Parameters.of(trainer.model)
     resume = job.checkpoints.last_good()
     watch.resume(resume)
@@ -97,7 +98,7 @@ def _train(job: Job, started: float) -> TrainerResult:
     if step < steps:
         raise TrainingFailed(f"training ended at step {step} of {steps}")
     change = witness.check(trainer.model)
-    result = _publish(job, trainer, tokenizer, parameters, job.run.seconds + time.monotonic() - started)
+    result = _publish(job, trainer, tokenizer, parameters, kept, job.run.seconds + time.monotonic() - started)
     job.output.finish(result, _details(job, where, change, metrics, result))
     return result
 
@@ -138,9 +139,21 @@ def _trainer(job: Job, base: Any, tokenizer: Any, where: device.Device, watch: W
     # It would post a second opinion: 0 % after every resume, and a wrong time left.
     trainer.remove_callback(KubeflowCallback)
     trainer.remove_callback(PrinterCallback)
-    if not len(trainer.train_dataset):
-        raise InvalidDataset(f"every example's prompt alone is longer than maxLength {job.config.training.max_length}")
     return trainer
+
+
+def _leave_out(job: Job, trainer: Any) -> int:
+    """How many examples are trained on; the others are told."""
+    trainer.train_dataset, kept = lengths.leave_out(trainer.train_dataset)
+    longest, given = job.config.training.max_length, len(job.examples.rows)
+    if not kept:
+        raise InvalidDataset(f"every example's prompt alone is longer than maxLength {longest}")
+    if kept < given:
+        print(
+            f"trainer: {given - kept} of {given} examples are left out: no answer within maxLength {longest}",
+            flush=True,
+        )
+    return kept
 
 
 def _arguments(job: Job, where: device.Device, parameters: int) -> SFTConfig:
@@ -171,7 +184,9 @@ def _arguments(job: Job, where: device.Device, parameters: int) -> SFTConfig:
     )
 
 
-def _publish(job: Job, trainer: Any, tokenizer: Any, parameters: Parameters, seconds: float) -> TrainerResult:
+def _publish(
+    job: Job, trainer: Any, tokenizer: Any, parameters: Parameters, examples: int, seconds: float
+) -> TrainerResult:
     lora = job.config.method.type is MethodType.LORA
     name = "adapter" if lora else "model"
 
@@ -189,7 +204,8 @@ def _publish(job: Job, trainer: Any, tokenizer: Any, parameters: Parameters, sec
         train_loss=_final_loss(trainer.state.log_history),
         trainable_parameters=parameters.trainable,
         total_parameters=parameters.total,
-        examples=len(job.examples.rows),
+        examples=examples,
+        left_out=len(job.examples.rows) - examples,
         dataset_sha256=job.examples.sha256,
         restarts=job.run.starts - 1,
         seconds=round(seconds, 1),
