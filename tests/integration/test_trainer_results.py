@@ -11,14 +11,15 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from pilotboat.api.runtime import TrainerResult
 from pilotboat_trainer import cli, report
-from pilotboat_trainer.model import is_out_of_memory
+from pilotboat_trainer.model import is_out_of_memory, positions
 from standins import tiny
-from standins.training import Training
+from standins.training import Training, questions
 
+TOO_LONG = json.dumps({"prompt": "a" * 500, "completion": "b"})
 SHORT: dict[str, Any] = {"maxSteps": 4, "batchSize": 4, "maxLength": 64, "learningRate": 0.01}
 
 
@@ -196,10 +197,30 @@ def test_training_that_changes_nothing_is_no_success(train: Trainer, base: Path)
 
 
 def test_prompts_longer_than_the_limit_leave_nothing_to_learn(train: Trainer, base: Path) -> None:
-    code, job = train(base, [json.dumps({"prompt": "a" * 500, "completion": "b"})] * 4)
+    code, job = train(base, [TOO_LONG] * 4)
     reason, message = failed(job)
     assert (code, reason) == (64, "InvalidDataset")
     assert "maxLength 64" in message
+
+
+def test_prompts_longer_than_the_limit_leave_nothing_to_pack(train: Trainer, base: Path) -> None:
+    code, job = train(base, [TOO_LONG] * 4, training=SHORT | {"packing": True})
+    assert (code, *failed(job)) == (64, "InvalidDataset", "every example's prompt alone is longer than maxLength 64")
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_what_is_left_out_is_neither_trained_on_nor_counted(
+    train: Trainer, base: Path, packing: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Packed, too: a row that is all prompt would be a step that learns nothing."""
+    lines = [json.dumps({"prompt": "a", "completion": letter}) for letter in "bc"]
+    once = {"epochs": 1, "batchSize": 1, "maxLength": 64, "learningRate": 0.01, "packing": packing}
+    code, job = train(base, [*lines, *[TOO_LONG] * 8], training=once)
+    assert code == 0, job.said
+    result = TrainerResult.model_validate(job.said["result"])
+    assert (result.examples, result.left_out, result.steps) == (2, 8, 1 if packing else 2)
+    assert "only 2 of 10 examples (8 left out: no answer within maxLength), loss" in job.said["message"]
+    assert "8 of 10 examples are left out: no answer within maxLength 64\n" in capsys.readouterr().out
 
 
 def test_a_chat_needs_a_template(train: Trainer, tmp_path: Path) -> None:
@@ -207,6 +228,71 @@ def test_a_chat_needs_a_template(train: Trainer, tmp_path: Path) -> None:
     reason, message = failed(job)
     assert (code, reason) == (64, "InvalidModel")
     assert "no chat template" in message
+
+
+ALTERNATING = (
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}{{ message['content'] }}<|end|>{% endfor %}"
+)
+TWICE = {"messages": [{"role": role, "content": "a"} for role in ("user", "user", "assistant")]}
+
+
+def test_a_chat_that_the_template_refuses_is_named_before_weights_are_loaded(train: Trainer, tmp_path: Path) -> None:
+    alternating = tiny.make(tmp_path / "alternating", template=ALTERNATING)
+    (alternating / "model.safetensors").write_bytes(b"cut off")
+    code, job = train(alternating, [*questions(3), json.dumps(TWICE), "", json.dumps(TWICE)])
+    assert (code, *failed(job)) == (
+        *(64, "InvalidDataset"),
+        "train.jsonl line 4: the model's chat template refuses it: Conversation roles must alternate"
+        " (also broken: train.jsonl line 6)",
+    )
+
+
+def test_a_template_that_is_no_template_is_the_models_fault(train: Trainer, tmp_path: Path) -> None:
+    code, job = train(tiny.make(tmp_path / "broken", template="{% for message in %}"))
+    reason, message = failed(job)
+    assert (code, reason) == (64, "InvalidModel")
+    assert "the chat template is broken" in message
+
+
+def small(kind: str, **names: int) -> Any:
+    """A model of a few numbers, in the names that its kind has for them."""
+    config = AutoConfig.for_model(kind, vocab_size=262, bos_token_id=1, eos_token_id=1, pad_token_id=0, **names)
+    return AutoModelForCausalLM.from_config(config)
+
+
+GPT2 = {"n_positions": 32, "n_embd": 32, "n_layer": 1, "n_head": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "limit"),
+    [
+        ("gpt2", GPT2, 32),
+        ("gptj", GPT2 | {"rotary_dim": 8}, 32),
+        (
+            "opt",
+            {"max_position_embeddings": 32, "hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1},
+            32,
+        ),
+        ("llama", {"max_position_embeddings": 32, "hidden_size": 32, "num_hidden_layers": 1}, None),
+    ],
+)
+def test_a_table_of_positions_has_an_end(kind: str, names: dict[str, int], limit: int | None) -> None:
+    assert positions(small(kind, **names)) == limit
+
+
+def test_examples_longer_than_the_models_positions_are_refused(train: Trainer, base: Path, tmp_path: Path) -> None:
+    learned = shutil.copytree(base, tmp_path / "learned")
+    small("gpt2", **GPT2).save_pretrained(learned)
+    method = {"type": "LoRA", "lora": {"targetModules": ["c_attn"]}}
+    lines = [json.dumps({"text": "a b c d e " * 10})] * 4
+    code, job = train(learned, lines, method=method, training=SHORT | {"maxLength": 33})
+    assert (code, *failed(job)) == (
+        *(64, "Unsupported"),
+        "spec.training.maxLength 33 is more than the 32 positions that the model has",
+    )
+    code, job = train(learned, lines, method=method, training=SHORT | {"maxLength": 32})
+    assert code == 0, job.said
 
 
 def test_what_is_no_model(train: Trainer, base: Path, tmp_path: Path) -> None:

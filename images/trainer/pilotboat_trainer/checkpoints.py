@@ -40,7 +40,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, writer: Writer, fingerprint: str, keep: int) -> None:
         self._all, self._writer, self._fingerprint, self._keep = folder, writer, fingerprint, keep
-        self.working = writer.folder / ".writing"
+        self.working = writer.working
         """Where the library saves."""
 
     def publish(self, step: int) -> Path:
@@ -59,14 +59,17 @@ class Checkpoints:
         return final
 
     def last_good(self) -> Found | None:
-        """The newest whole checkpoint of these inputs, of the latest writer that saved one; broken ones are told."""
+        """The newest whole checkpoint of these inputs, of the latest writer that saved one; those skipped are told."""
         for found in _newest_first(self._all):
-            wrong = flaw(found.path)
-            if wrong:
-                print(f"trainer: {found.path.name} of writer {found.writer} is skipped: {wrong}", flush=True)
-            elif read_json(found.path / MANIFEST).get("fingerprint") == self._fingerprint:
+            wrong = flaw(found.path) or self._foreign(found.path)
+            if not wrong:
                 return found
+            print(f"trainer: {found.path.name} of writer {found.writer} is skipped: {wrong}", flush=True)
         return None
+
+    def _foreign(self, path: Path) -> str | None:
+        same = read_json(path / MANIFEST).get("fingerprint") == self._fingerprint
+        return None if same else "it is of other inputs: the spec, the data or the base's files have changed"
 
     def _prune(self) -> None:
         """Keep the newest; never touch what a later writer has."""

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # whatever else: a report with a cause is worth more than a bare traceback
         traceback.print_exc()
         return _failed(Reason.TRAINING_FAILED, f"{type(error).__name__}: {error}"[:2000], 1)
-    words = f"{result.steps} steps on {result.examples} examples, loss {result.train_loss}"
+    words = f"{result.steps} steps on {result.trained_on}, loss {result.train_loss}"
     print(f"trainer: done: {words}", flush=True)
     report.write(report.trained(result, words))
     return 0
@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(config: TrainerConfig, stop: Stop) -> TrainerResult:
     examples = dataset.read(config.dataset)
     print(f"trainer: {examples.lines} lines, format {examples.format}, {len(examples.rows)} examples", flush=True)
+    if examples.held_back:
+        print(f"trainer: held back, by their names for judging: {', '.join(examples.held_back)}", flush=True)
     place = output.Output(Path(config.output), Path(config.checkpoint_folder) if config.checkpoint_folder else None)
     fingerprint = output.fingerprint(config, examples)
     if done := place.finished(fingerprint):

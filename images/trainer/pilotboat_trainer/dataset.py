@@ -5,10 +5,13 @@ Owns: reading JSONL. Must not know: torch, tokenizers, what an example is used f
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+import zlib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +22,8 @@ from .errors import InvalidDataset
 from .formats import CONVERSATIONAL, BadLine, Row, convert, recognise
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson")
-HELD_BACK = ("eval", "test", "valid", "dev")
-"""Files that begin so are for judging a model, not for training it."""
+HELD_BACK = re.compile(r"(dev|eval|evaluation|test|valid|validation)(?![^\W\d_])")
+"""Files that begin with such a word are for judging a model, not for training it; `devops.jsonl` does not."""
 
 MOST_NAMED = 5
 
@@ -30,9 +33,13 @@ class Examples:
     """A data set, whole and checked."""
 
     rows: tuple[Row, ...]
+    places: tuple[str, ...]
+    """Of each row, where it was read: `train.jsonl line 17`. A line may have several."""
     lines: int
     format: DatasetFormat
     sha256: str
+    held_back: tuple[str, ...] = ()
+    """Files beside those that were read."""
 
     @property
     def conversational(self) -> bool:
@@ -40,59 +47,70 @@ class Examples:
         return self.format in CONVERSATIONAL or isinstance(self.rows[0].get("prompt"), list)
 
 
-@dataclass(frozen=True)
-class _Broken:
-    where: str
-    what: str
-
-
 def read(data: TrainerData) -> Examples:
     """All examples. Raises InvalidDataset, naming file and line, where any cannot be used."""
-    files = _files(Path(data.path))
+    files, held_back = _files(Path(data.path))
     shape = data.format
     rows: list[Row] = []
-    broken: list[_Broken] = []
+    places: list[str] = []
+    broken: dict[str, str] = {}
     lines = 0
-    for file, number, text in _lines(files):
+    for place, text in _lines(files):
         lines += 1
         try:
             row = _parse(text)
             if shape is DatasetFormat.AUTO:
                 shape = recognise(row)
-            rows += convert(row, shape)
+            made = convert(row, shape)
         except BadLine as error:
-            broken.append(_Broken(f"{file.name} line {number}", str(error)))
+            broken[place] = str(error)
+        else:
+            rows += made
+            places += [place] * len(made)
     if broken:
-        raise InvalidDataset(_words(broken))
+        raise refusal(broken)
     if not rows:
-        raise InvalidDataset(f"{', '.join(file.name for file in files)}: no examples, every line is empty")
-    return Examples(tuple(_alike(rows)), lines, shape, _digest(files))
+        raise InvalidDataset(f"{', '.join(files)}: no examples, every line is empty")
+    return Examples(tuple(_alike(rows)), tuple(places), lines, shape, _digest(files.values()), held_back)
 
 
-def _files(path: Path) -> list[Path]:
+def refusal(broken: Mapping[str, str]) -> InvalidDataset:
+    """What is wrong with the first of the places, in words, and where else something is."""
+    (first, what), *others = broken.items()
+    more = ", ".join(place for place, _ in others[: MOST_NAMED - 1])
+    rest = f" (also broken: {more}{' and more' if len(broken) > MOST_NAMED else ''})" if others else ""
+    return InvalidDataset(f"{first}: {what}{rest}")
+
+
+def _files(path: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """Those to train on, by their names in the data set, and the names of those held back. An only file never is."""
     if path.is_file():
-        return [path]
-    found = sorted(p for p in path.rglob("*") if p.is_file() and p.name.endswith(SUFFIXES))
-    training = [p for p in found if not p.name.startswith(HELD_BACK)]
+        return {path.name: path}, ()
+    found = {p.relative_to(path).as_posix(): p for p in sorted(path.rglob("*")) if p.is_file()}
+    data = {name: p for name, p in found.items() if name.endswith(SUFFIXES)}
+    held_back = tuple(name for name, p in data.items() if len(data) > 1 and HELD_BACK.match(p.name))
+    training = {name: p for name, p in data.items() if name not in held_back}
     if not training:
-        seen = ", ".join(sorted(p.name for p in path.rglob("*") if p.is_file())[:8]) if path.is_dir() else "nothing"
-        raise InvalidDataset(f"{path} has no file to train on ({' '.join(SUFFIXES)}); it has {seen or 'no files'}")
-    return training
+        seen = ", ".join(list(found)[:8]) or ("no files" if path.is_dir() else "nothing")
+        why = ", all held back by their names" if held_back else ""
+        raise InvalidDataset(f"{path} has no file to train on ({' '.join(SUFFIXES)}); it has {seen}{why}")
+    return training, held_back
 
 
-def _lines(files: list[Path]) -> Iterator[tuple[Path, int, bytes]]:
-    """Every line that is not blank, with its number, counted from 1 as editors do."""
-    for file in files:
+def _lines(files: Mapping[str, Path]) -> Iterator[tuple[str, bytes]]:
+    """Every line that is not blank, with its file and number, counted from 1 as editors do."""
+    for name, file in files.items():
         number = 0
         try:
-            with gzip.open(file) if file.name.endswith(".gz") else file.open("rb") as stream:
+            with gzip.open(file) if name.endswith(".gz") else file.open("rb") as stream:
                 for number, line in enumerate(stream, 1):
-                    if line.strip():
-                        yield file, number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise InvalidDataset(f"{file.name} after line {number}: not whole gzip data: {error}") from error
+                    text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                    if text.strip():
+                        yield f"{name} line {number}", text
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise InvalidDataset(f"{name} after line {number}: not whole gzip data: {error}") from error
         except OSError as error:
-            raise InvalidDataset(f"{file.name}: cannot be read: {error.strerror or error}") from error
+            raise InvalidDataset(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
 def _parse(line: bytes) -> object:
@@ -104,6 +122,8 @@ def _parse(line: bytes) -> object:
         raise BadLine(f"not JSON: {error.msg} at column {error.colno}") from error
     except RecursionError as error:
         raise BadLine("not JSON: nested too deep") from error
+    except ValueError as error:
+        raise BadLine(f"a number is too long: {error}".partition(";")[0]) from error
 
 
 def _alike(rows: list[Row]) -> list[Row]:
@@ -114,14 +134,7 @@ def _alike(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def _words(broken: list[_Broken]) -> str:
-    first, *others = broken
-    more = "".join(f", {other.where}" for other in others[: MOST_NAMED - 1])
-    rest = f" (also broken: {more[2:]}{' and more' if len(broken) > MOST_NAMED else ''})" if others else ""
-    return f"{first.where}: {first.what}{rest}"
-
-
-def _digest(files: list[Path]) -> str:
+def _digest(files: Collection[Path]) -> str:
     """SHA-256 of the file; of a folder, of its files' names and digests."""
     digests = []
     for file in files:

@@ -82,6 +82,7 @@ def _alpaca(row: Row) -> Row:
     context = row.get("input") or ""
     if not isinstance(context, str):
         raise BadLine(f"'input' must be text, not {type(context).__name__}")
+    _whole(context, "input")
     user = f"{question}\n\n{context}" if context.strip() else question
     answer = _text(row["output"], "output")
     return {"prompt": [_message("user", user)], "completion": [_message("assistant", answer)]}
@@ -110,7 +111,17 @@ def _text(value: object, name: str) -> str:
         raise BadLine(f"{name!r} must be text, not {type(value).__name__}")
     if not value.strip():
         raise BadLine(f"{name!r} is empty")
+    _whole(value, name)
     return value
+
+
+def _whole(text: str, name: str) -> None:
+    """JSON may escape half a character, as of an emoji that was cut in two; no tokenizer takes one."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x}"
+        raise BadLine(f"{name!r} has half a character, {half}, at position {error.start + 1}") from error
 
 
 def _has(row: object) -> str:

@@ -5,6 +5,8 @@ Owns: transformers' and PEFT's loading. Must not know: data, the training loop.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +21,49 @@ from .device import Device
 from .errors import InvalidModel, Unsupported
 
 ALL_LINEAR = "all-linear"
+POSITION_TABLES = {"wpe", "embed_positions", "position_embeddings", "positions_embed", "pos_encoding"}
+"""What models call the embedding of positions, or the buffer of sines (GPT-J, CTRL); what is reckoned has no end."""
 _SHOWN = 24
 
 
-def load(path: str, device: Device) -> tuple[Any, Any]:
-    """Model and tokenizer. A GGUF is taken apart into full numbers, since quantised ones cannot be trained."""
+def tokenizer(path: str) -> Any:
+    """The tokenizer alone: in a second, where the weights take minutes."""
+    with _loading(path) as (folder, options):
+        found = AutoTokenizer.from_pretrained(folder, **options)
+    if found.eos_token is None:
+        raise InvalidModel(f"{path}: the tokenizer has no end-of-sequence token")
+    return found
+
+
+def load(path: str, device: Device) -> Any:
+    """The model. A GGUF is taken apart into full numbers, since quantised ones cannot be trained."""
+    with _loading(path) as (folder, options):
+        if "gguf_file" in options:
+            options["quantization_config"] = GgufConfig(dequantize=True)
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=device.weights, output_loading_info=True, **options
+        )
+    if missing := sorted(
+        found["missing_keys"]
+    ):  # they would be filled with random numbers, with no more than a warning
+        raise InvalidModel(f"{path} lacks {len(missing)} of the model's tensors: {', '.join(missing[:4])}")
+    model.config.use_cache = False
+    return model
+
+
+@contextmanager
+def _loading(path: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Where to load from, and how; whatever is wrong with it is the model's fault, memory aside."""
     folder, gguf = _locate(Path(path))
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    dequantised: dict[str, Any] = {}
-    if gguf:
-        options["gguf_file"] = gguf
-        dequantised["quantization_config"] = GgufConfig(dequantize=True)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        model, found = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=device.weights, output_loading_info=True, **options, **dequantised
-        )
+        yield folder, options | ({"gguf_file": gguf} if gguf else {})
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         if is_out_of_memory(error):
             raise
         raise InvalidModel(f"{path} cannot be loaded: {_first_line(error)}") from error
-    if missing := sorted(
-        found["missing_keys"]
-    ):  # they would be filled with random numbers, with no more than a warning
-        raise InvalidModel(f"{path} lacks {len(missing)} of the model's tensors: {', '.join(missing[:4])}")
-    if tokenizer.eos_token is None:
-        raise InvalidModel(f"{path}: the tokenizer has no end-of-sequence token")
-    model.config.use_cache = False
-    return model, tokenizer
 
 
 def _locate(path: Path) -> tuple[Path, str | None]:
@@ -67,6 +82,13 @@ def _locate(path: Path) -> tuple[Path, str | None]:
     if not ggufs:
         raise InvalidModel(f"{path} has neither safetensors nor a GGUF file")
     return path, ggufs[0]
+
+
+def positions(model: Any) -> int | None:
+    """Tokens that the model has positions for, where they are a table: it cannot look up one more."""
+    embeddings = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Embedding)]
+    tables = {name.rpartition(".")[2] for name in (*embeddings, *dict(model.named_buffers()))}
+    return getattr(model.config, "max_position_embeddings", None) if tables & POSITION_TABLES else None
 
 
 def adapter(model: Any, lora: Lora) -> LoraConfig:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from pilotboat.api.runtime import MANIFEST, OUTPUT_DIR, TrainerConfig, TrainerRe
 from .dataset import Examples
 from .files import create_json, digests, read_json, sync, sync_all, write_json
 from .writers import Writer
+
+_HALF = re.compile(r"\.(?:adapter|model)\.(?:(\d+)|old)")
+"""A result that is being saved, by its writer's number, or one that is being removed."""
 
 
 @dataclass
@@ -69,6 +73,7 @@ class Output:
         """Claim the folder and count this start. Other inputs under the same name are another run: it begins anew."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._writer = Writer.claim(self.checkpoints)
+        self._remove_halves()
         run = self._read_run()
         if run is None or run.fingerprint != fingerprint:
             run = Run(fingerprint)
@@ -83,23 +88,41 @@ class Output:
         if self.writer.newest:
             write_json(self._run, run.__dict__)
 
+    def _remove_halves(self) -> None:
+        """What earlier writers did not finish: as large as a model each, and nobody else would remove it.
+
+        One of them may still run, or be frozen anywhere. It finds its files gone, fails, and learns that it is
+        superseded. What it just then renames into place half removed is not trusted: a checkpoint lacks digests, a
+        result its report, and the next to publish moves it aside."""
+        named = ((_HALF.fullmatch(path.name), path) for path in self.path.iterdir())
+        results = [path for match, path in named if match and int(match[1] or 0) < self.writer.number]
+        for path in (*results, *self.writer.unfinished()):
+            shutil.rmtree(path, ignore_errors=True)
+
     def publish(self, name: str, save: Callable[[Path], None]) -> dict[str, str]:
         """Let `save` write a folder, then put it in place whole. Returns the files' digests. Raises Superseded."""
         self.writer.check()
         temporary, final = self.path / f".{name}.{self.writer.number}", self.path / name
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        save(temporary)
-        sync_all(temporary)
-        found = digests(temporary)
-        self.writer.check()
+        try:
+            save(temporary)
+            self.writer.check()  # a successor has removed what was saved
+            sync_all(temporary)
+            found = digests(temporary)
+            self.writer.check()
+            self._place(temporary, final)
+        finally:  # half a result must not fill the volume
+            shutil.rmtree(temporary, ignore_errors=True)
+        sync(self.path)
+        return found
+
+    def _place(self, temporary: Path, final: Path) -> None:
         try:
             temporary.rename(final)
         except OSError:  # a folder cannot replace another in one step
             self._aside(final)
             temporary.rename(final)
-        sync(self.path)
-        return found
 
     def _aside(self, final: Path) -> None:
         """Out of the way: the result of an earlier writer that did not come to its report."""
@@ -145,10 +168,12 @@ def fingerprint(config: TrainerConfig, examples: Examples) -> str:
 
 
 def _base(path: str) -> str:
-    """What the base is: its manifest where `fetch` brought it, else names and sizes."""
+    """What the base is: its files by digest where `fetch` brought it, else by size.
+
+    Not the whole manifest: it has the hub's commit, and a branch moves on with every edit of a README."""
     folder = Path(path)
-    manifest = folder / MANIFEST
-    if manifest.is_file():
-        return hashlib.sha256(manifest.read_bytes()).hexdigest()
-    files = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
-    return str([(file.name, file.stat().st_size) for file in files if file.is_file()])
+    try:
+        return str(sorted((file["path"], file["sha256"]) for file in read_json(folder / MANIFEST)["files"]))
+    except (KeyError, TypeError):  # none, or somebody else's
+        files = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
+        return str([(file.name, file.stat().st_size) for file in files if file.is_file()])

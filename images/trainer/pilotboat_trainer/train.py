@@ -22,11 +22,11 @@ from trl import SFTConfig, SFTTrainer
 from pilotboat.api.finetune_job import Lora, MethodType
 from pilotboat.api.runtime import TrainerConfig, TrainerResult
 
-from . import device, model
+from . import chats, device, lengths, model
 from .callbacks import Watch
 from .checkpoints import Checkpoints, Found
 from .dataset import Examples
-from .errors import InsufficientMemory, InvalidDataset, InvalidModel, Terminated, TrainerError, TrainingFailed
+from .errors import InsufficientMemory, InvalidDataset, Terminated, TrainerError, TrainingFailed, Unsupported
 from .learned import Parameters, Witness
 from .output import Output, Run
 from .poster import Poster
@@ -79,16 +79,17 @@ def _train(job: Job, started: float) -> TrainerResult:
         f"trainer: {where.name}, {where.precision}, {job.threads} threads, {len(job.examples.rows)} examples",
         flush=True,
     )
-    base, tokenizer = model.load(job.config.base, where)
-    if job.examples.conversational and not tokenizer.chat_template:
-        raise InvalidModel(f"{job.config.base} has no chat template: use a data set in format Text or PromptCompletion")
+    tokenizer = model.tokenizer(job.config.base)
+    chats.check(job.examples, tokenizer, job.config.base)
+    base = _base(job, where)
     watch = Watch(job.poster, job.stop, job.output.writer, job.checkpoints)
     trainer = _trainer(job, base, tokenizer, where, watch)
+    kept = _leave_out(job, trainer)
     witness, parameters = Witness(trainer.model), Parameters.of(trainer.model)
     resume = job.checkpoints.last_good()
     watch.resume(resume)
-    if resume:
-        print(f"trainer: writer {job.output.writer.number}, continuing from step {resume.step}", flush=True)
+    begins = f"continuing from step {resume.step}" if resume else "beginning at step 0"
+    print(f"trainer: writer {job.output.writer.number}, {begins}", flush=True)
     job.stop.training()
     metrics = _steps(trainer, watch, resume)
     step, steps = trainer.state.global_step, trainer.state.max_steps
@@ -97,9 +98,17 @@ def _train(job: Job, started: float) -> TrainerResult:
     if step < steps:
         raise TrainingFailed(f"training ended at step {step} of {steps}")
     change = witness.check(trainer.model)
-    result = _publish(job, trainer, tokenizer, parameters, job.run.seconds + time.monotonic() - started)
+    result = _publish(job, trainer, tokenizer, parameters, kept, job.run.seconds + time.monotonic() - started)
     job.output.finish(result, _details(job, where, change, metrics, result))
     return result
+
+
+def _base(job: Job, where: device.Device) -> Any:
+    base, wanted = model.load(job.config.base, where), job.config.training.max_length
+    longest = model.positions(base)
+    if longest is not None and wanted > longest:
+        raise Unsupported(f"spec.training.maxLength {wanted} is more than the {longest} positions that the model has")
+    return base
 
 
 def _steps(trainer: Any, watch: Watch, resume: Found | None) -> dict[str, Any]:
@@ -130,9 +139,21 @@ def _trainer(job: Job, base: Any, tokenizer: Any, where: device.Device, watch: W
     # It would post a second opinion: 0 % after every resume, and a wrong time left.
     trainer.remove_callback(KubeflowCallback)
     trainer.remove_callback(PrinterCallback)
-    if not len(trainer.train_dataset):
-        raise InvalidDataset(f"every example's prompt alone is longer than maxLength {job.config.training.max_length}")
     return trainer
+
+
+def _leave_out(job: Job, trainer: Any) -> int:
+    """How many examples are trained on; the others are told."""
+    trainer.train_dataset, kept = lengths.leave_out(trainer.train_dataset)
+    longest, given = job.config.training.max_length, len(job.examples.rows)
+    if not kept:
+        raise InvalidDataset(f"every example's prompt alone is longer than maxLength {longest}")
+    if kept < given:
+        print(
+            f"trainer: {given - kept} of {given} examples are left out: no answer within maxLength {longest}",
+            flush=True,
+        )
+    return kept
 
 
 def _arguments(job: Job, where: device.Device, parameters: int) -> SFTConfig:
@@ -163,7 +184,9 @@ def _arguments(job: Job, where: device.Device, parameters: int) -> SFTConfig:
     )
 
 
-def _publish(job: Job, trainer: Any, tokenizer: Any, parameters: Parameters, seconds: float) -> TrainerResult:
+def _publish(
+    job: Job, trainer: Any, tokenizer: Any, parameters: Parameters, examples: int, seconds: float
+) -> TrainerResult:
     lora = job.config.method.type is MethodType.LORA
     name = "adapter" if lora else "model"
 
@@ -181,7 +204,8 @@ def _publish(job: Job, trainer: Any, tokenizer: Any, parameters: Parameters, sec
         train_loss=_final_loss(trainer.state.log_history),
         trainable_parameters=parameters.trainable,
         total_parameters=parameters.total,
-        examples=len(job.examples.rows),
+        examples=examples,
+        left_out=len(job.examples.rows) - examples,
         dataset_sha256=job.examples.sha256,
         restarts=job.run.starts - 1,
         seconds=round(seconds, 1),

@@ -27,6 +27,8 @@ class Writer:
     def __init__(self, folder: Path, number: int) -> None:
         self.number = number
         self.folder = folder / f"writer-{number:05d}"
+        self.working = self.folder / ".writing"
+        """What is not finished saving."""
         self._all = folder
 
     @classmethod
@@ -49,6 +51,10 @@ class Writer:
             raise Superseded(f"writer {newest} has taken over from this pod, writer {self.number}: nothing is written")
         if newest < self.number:
             raise Superseded(f"the claim of this pod, writer {self.number}, is gone: nothing is written")
+
+    def unfinished(self) -> list[Path]:
+        """What earlier writers had not finished saving."""
+        return [Writer(self._all, number).working for number in numbers(self._all) if number < self.number]
 
     @property
     def newest(self) -> bool:

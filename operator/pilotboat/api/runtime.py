@@ -191,9 +191,20 @@ class TrainerResult(Status):
     trainable_parameters: int
     total_parameters: int
     examples: int
+    left_out: int = 0
+    """Examples of the data set that were not trained on, since nothing of their answers is within maxLength."""
     dataset_sha256: str
     restarts: int = 0
     seconds: Annotated[float | None, AfterValidator(_finite)] = None
+
+    @property
+    def trained_on(self) -> str:
+        """`12 examples`, or of how many."""
+        if not self.left_out:
+            return f"{self.examples} examples"
+        few = "only " if self.left_out > self.examples else ""
+        why = f"{self.left_out} left out: no answer within maxLength"
+        return f"{few}{self.examples} of {self.examples + self.left_out} examples ({why})"
 
 
 class TerminationReport(Status):

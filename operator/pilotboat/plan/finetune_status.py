@@ -166,7 +166,7 @@ def _summary(view: View) -> str:
         return ""
     share = 100 * result.trainable_parameters / max(1, result.total_parameters)
     loss = f", loss {result.train_loss:.3f}" if result.train_loss is not None else ""
-    return f"{result.steps} steps over {result.examples} examples{loss}, {share:.3f} % of the weights trained"
+    return f"{result.steps} steps over {result.trained_on}{loss}, {share:.3f} % of the weights trained"
 
 
 def _phase(conditions: list[Condition]) -> str:

@@ -205,6 +205,19 @@ def test_complete() -> None:
     assert {event.type for event in plan.events} == {"Normal"}
 
 
+@pytest.mark.parametrize(
+    ("left_out", "words"),
+    [
+        (0, "40 steps over 12 examples, loss"),
+        (3, "40 steps over 12 of 15 examples (3 left out: no answer within maxLength), loss"),
+        (88, "40 steps over only 12 of 100 examples (88 left out: no answer within maxLength), loss"),
+    ],
+)
+def test_what_a_training_left_out_is_told(left_out: int, words: str) -> None:
+    told = report("Trained", "done", RESULT | {"leftOut": left_out})
+    assert words in says(planned(batch(COMPLETE), ran(0, told)), "Complete")[2]
+
+
 def test_the_news_of_the_job_may_come_before_that_of_its_pod() -> None:
     """Found once: the record said for ever that the report was lost, over a run that had succeeded."""
     for pods in ([pod().serving()], [pod().fetched(), ran(1, "x", "qa-0")]):

@@ -103,9 +103,12 @@ def test_what_was_not_finished_saving_is_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoints(tmp_path).last_good() == Found(good, 90, 1)
 
 
-def test_a_checkpoint_of_other_inputs_is_not_continued(tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_inputs_is_not_continued_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     saved(checkpoints(tmp_path), 90)
     assert checkpoints(tmp_path, inputs="f2").last_good() is None
+    assert "checkpoint-90 of writer 1 is skipped: it is of other inputs" in capsys.readouterr().out
 
 
 def test_steps_are_numbers_and_other_folders_are_none_of_our_business(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_files_of_a_folder_in_order_plain_and_compressed(tmp_path: Path) -> None
 
 
 def test_one_file_by_its_path_blank_lines_and_a_byte_order_mark(tmp_path: Path) -> None:
-    text = b"\xef\xbb\xbf" + f"{GOOD}\n\n  \n{GOOD}".encode()
+    text = b"\xef\xbb\xbf" + f"\n{GOOD}\n\n  \n{GOOD}".encode()
     examples = read(data(written(tmp_path, text) / "train.jsonl"))
     assert (examples.lines, len(examples.rows)) == (2, 2)
     assert examples.sha256 == hashlib.sha256(text).hexdigest()
@@ -64,6 +65,8 @@ def test_the_digest_of_a_folder_depends_on_every_file(tmp_path: Path) -> None:
         (b'{"prompt": "\xff"}', "not UTF-8: byte 13 is 0xff"),
         ("nonsense", "not JSON: Expecting value at column 1"),
         ("[" * 100_000, "nested too deep"),
+        (f'{{"prompt": "a", "completion": "b", "id": {"1" * 5000}}}', "a number is too long: Exceeds the limit"),
+        ('{"prompt": "a", "completion": "b \\ud83d"}', "'completion' has half a character"),
     ],
 )
 def test_a_broken_line_is_named_with_its_number(tmp_path: Path, line: str | bytes, what: str) -> None:
@@ -104,13 +107,66 @@ def test_an_empty_data_set(tmp_path: Path) -> None:
         read(data(tmp_path / "missing"))
 
 
-def test_a_compressed_file_that_is_cut_off(tmp_path: Path) -> None:
+def test_a_compressed_file_that_is_cut_off_or_damaged(tmp_path: Path) -> None:
     written(tmp_path, gzip.compress(f"{GOOD}\n".encode() * 1000)[:-20], "train.jsonl.gz")
+    with pytest.raises(InvalidDataset, match=r"train\.jsonl\.gz after line \d+: not whole gzip data"):
+        read(data(tmp_path))
+    damaged = bytearray(gzip.compress("".join(f'{{"text": "{n * 7919}"}}\n' for n in range(2000)).encode(), mtime=0))
+    damaged[15] ^= 255
+    with pytest.raises(zlib.error):
+        gzip.decompress(damaged)
+    written(tmp_path, bytes(damaged), "train.jsonl.gz")
     with pytest.raises(InvalidDataset, match=r"train\.jsonl\.gz after line \d+: not whole gzip data"):
         read(data(tmp_path))
     written(tmp_path, "not gzip", "train.jsonl.gz")
     with pytest.raises(InvalidDataset, match="after line 0"):
         read(data(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "held_back"),
+    [
+        (["test.jsonl"], []),
+        (["devops-questions.jsonl"], []),
+        (["testimonials.jsonl", "train.jsonl"], []),
+        (["a.jsonl", "evaluate-this.jsonl", "validity.jsonl"], []),
+        (["a.jsonl"], ["dev.jsonl", "eval_2.jsonl", "test-00000-of-00001.jsonl", "test2.jsonl", "validation.jsonl.gz"]),
+        (["x/a.jsonl"], ["x/test.jsonl"]),
+    ],
+)
+def test_files_for_judging_are_held_back_by_whole_words_and_told(
+    tmp_path: Path, trained_on: list[str], held_back: list[str]
+) -> None:
+    line = f"{GOOD}\n".encode()
+    for name in (*trained_on, *held_back):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        written(tmp_path, gzip.compress(line) if name.endswith(".gz") else line, name)
+    examples = read(data(tmp_path))
+    assert [place.removesuffix(" line 1") for place in examples.places] == trained_on
+    assert list(examples.held_back) == held_back
+
+
+def test_where_all_are_held_back_it_is_said(tmp_path: Path) -> None:
+    written(tmp_path, GOOD, "eval.jsonl")
+    written(tmp_path, GOOD, "test.jsonl")
+    with pytest.raises(InvalidDataset, match=r"it has eval\.jsonl, test\.jsonl, all held back by their names"):
+        read(data(tmp_path))
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for folder, line in (("x", GOOD), ("y", "broken")):
+        (tmp_path / folder).mkdir()
+        written(tmp_path / folder, line, "a.jsonl")
+    with pytest.raises(InvalidDataset, match=r"^y/a\.jsonl line 1: not JSON"):
+        read(data(tmp_path))
+
+
+def test_every_example_knows_its_line(tmp_path: Path) -> None:
+    turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    lines = [json.dumps({"messages": turn}), "", json.dumps({"messages": turn * 2})]
+    examples = read(data(written(tmp_path, "\n".join(lines))))
+    assert examples.places == ("train.jsonl line 1", "train.jsonl line 3", "train.jsonl line 3")
+    assert len(examples.rows) == 3
 
 
 def test_texts_and_messages_are_not_mixed(tmp_path: Path) -> None:

@@ -77,6 +77,13 @@ def test_only_what_is_needed_is_taken() -> None:
         ({"instruction": "a", "output": 3}, F.ALPACA, "'output' must be text, not int"),
         ({"instruction": "a", "input": 3, "output": "b"}, F.ALPACA, "'input' must be text, not int"),
         ({"text": "  "}, F.TEXT, "'text' is empty"),
+        ({"text": "cut \ud83d"}, F.TEXT, r"'text' has half a character, \\ud83d, at position 5"),
+        (
+            {"prompt": [user("\udc00")], "completion": [answer("b")]},
+            F.PROMPT_COMPLETION,
+            r"prompt\[0\].content' has half",
+        ),
+        ({"instruction": "a", "input": "\ud83d", "output": "b"}, F.ALPACA, "'input' has half a character"),
         ({"message": "a"}, F.TEXT, "'text' is missing for format Text; it has message"),
         ("text", F.TEXT, "wanted an object, got str"),
     ],

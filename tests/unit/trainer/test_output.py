@@ -1,11 +1,12 @@
 """The job's folder: finished or not, of these inputs or of others."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from pilotboat.api.finetune_job import DatasetFormat
-from pilotboat.api.runtime import TrainerConfig, TrainerData, TrainerResult
+from pilotboat.api.runtime import MANIFEST, TrainerConfig, TrainerData, TrainerResult
 from pilotboat_trainer import output
 from pilotboat_trainer.dataset import Examples, read
 from pilotboat_trainer.errors import Superseded
@@ -18,7 +19,7 @@ def config(folder: Path, **changes: object) -> TrainerConfig:
 
 
 def examples() -> Examples:
-    return Examples(({"text": "x"},), 1, DatasetFormat.TEXT, "d" * 64)
+    return Examples(({"text": "x"},), ("t.jsonl line 1",), 1, DatasetFormat.TEXT, "d" * 64)
 
 
 def result(digests: dict[str, str]) -> TrainerResult:
@@ -100,6 +101,41 @@ def test_a_writer_superseded_while_it_saves_its_result_does_not_publish_it(tmp_p
     assert (tmp_path / "qa" / "adapter" / "a.safetensors").read_text() == "weights"
 
 
+def test_what_an_earlier_writer_left_half_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    """Killed in the middle of a save and of the publishing: each time a model's size that nobody reads."""
+    killed = output.Output(tmp_path / "qa", tmp_path / "checkpoints")
+    killed.begin("f1")
+    halves = [killed.writer.working / "checkpoint-20", killed.path / ".model.1", killed.path / ".adapter.old"]
+    others = [killed.writer.folder / "checkpoint-10", killed.path / ".model.7", killed.path / "model"]
+    for folder in (*halves, *others):
+        folder.mkdir(parents=True)
+        (folder / "a.safetensors").write_text("weights")
+    output.Output(tmp_path / "qa", tmp_path / "checkpoints").begin("f1")
+    assert [folder for folder in halves if folder.exists()] == []
+    assert [folder for folder in others if not (folder / "a.safetensors").exists()] == [], "a later one's are its own"
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_writer_that_wakes_up_after_its_half_was_removed_learns_why(tmp_path: Path, goes_on: bool) -> None:
+    """Frozen while it saved: what it had is gone, and what it still adds goes with it."""
+    stale = output.Output(tmp_path / "qa")
+    stale.begin("f1")
+
+    def save(folder: Path) -> None:
+        (folder / "config.json").write_text("stale")
+        finished(tmp_path)
+        assert not folder.exists()
+        if goes_on:
+            folder.mkdir()
+            (folder / "a.safetensors").write_text("stale")
+
+    with pytest.raises(Superseded):
+        stale.publish("adapter", save)
+    assert (tmp_path / "qa" / "adapter" / "a.safetensors").read_text() == "weights"
+    assert output.Output(tmp_path / "qa").finished("f1")
+    assert not list(stale.path.glob(".adapter.*"))
+
+
 def test_a_report_is_put_where_none_is(tmp_path: Path) -> None:
     create_json(tmp_path / "report.json", {"by": 2})
     with pytest.raises(FileExistsError):
@@ -147,6 +183,38 @@ def test_the_fingerprint_follows_whatever_decides_the_result(tmp_path: Path) -> 
     assert output.fingerprint(config(tmp_path, training={"seed": 7}), examples()) != first
     (base / "model.safetensors").write_text("12")
     assert output.fingerprint(config(tmp_path), examples()) != first
+
+
+FILES = [("model.safetensors", "a" * 64), ("config.json", "b" * 64)]
+
+
+def manifest(*files: tuple[str, str], commit: str = "1" * 40) -> str:
+    """As fetch writes it."""
+    entries = [{"path": path, "size": 1, "sha256": digest} for path, digest in files]
+    source = {"huggingFace": "a/b", "type": "model", "revision": "main", "files": None}
+    return json.dumps({"version": 1, "source": source, "revision": commit, "files": entries})
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        (manifest(*FILES, commit="2" * 40), True),
+        (manifest(*reversed(FILES)), True),
+        (manifest(FILES[0], ("config.json", "c" * 64)), False),
+        (manifest(FILES[0], ("settings.json", "b" * 64)), False),
+        (manifest(FILES[0]), False),
+        ("[]", False),
+        ('{"files": [1]}', False),
+    ],
+)
+def test_a_base_is_its_files_and_not_the_commit_that_had_them(tmp_path: Path, text: str, same: bool) -> None:
+    """A branch moves on with every edit of a README, and the next pod must still find its own checkpoints."""
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / MANIFEST).write_text(manifest(*FILES))
+    first = output.fingerprint(config(tmp_path), examples())
+    (base / MANIFEST).write_text(text)
+    assert (output.fingerprint(config(tmp_path), examples()) == first) is same
 
 
 def test_results_are_named_from_the_volumes_root() -> None:
