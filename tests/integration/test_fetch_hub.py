@@ -391,6 +391,8 @@ def test_http_that_is_not_there_or_not_allowed(container: Container, hub: Hub) -
     assert container.reason[0] == "SourceNotFound"
     assert container.run(http={"urls": [file_url(hub, "pytorch_model.bin")], "sha256": "0" * 64}) == 64
     assert container.reason[0] == "UnsafeFile"
+    assert container.run(http={"urls": [file_url(hub, "README.md")], "sha256": "0" * 64}, repoType="dataset") == 64
+    assert container.reason[0] == "InvalidDataset"
     assert container.run(attempts=2, http={"urls": ["http://127.0.0.1:9/m.gguf"], "sha256": "0" * 64}) == 1
     assert container.reason[0] == "HubUnreachable"
 

@@ -85,7 +85,8 @@ def _all(listing: Listing, source: Source, folder: Folder, progress: Progress) -
     sizes = [file.size for file in listing.files]
     progress.total = None if None in sizes else sum(size or 0 for size in sizes)
     progress.kept(sum(entry.size for entry in kept.values()))
-    require_room(folder.path, sum(file.size or 0 for file in missing))
+    if not listing.in_place:
+        require_room(folder.path, sum(file.size or 0 for file in missing))
     progress.say(f"{len(missing)} of {len(listing.files)} files to fetch at {listing.revision or 'the local source'}")
     fetched = {file.path: folder.place(file, source.obtain(file, folder.staging(file))) for file in missing}
     return [(kept | fetched)[file.path] for file in listing.files]

@@ -54,6 +54,8 @@ class Local(Model):
     """A file or folder that kubelet mounted (a PVC or a ConfigMap): `path` is absolute."""
 
     path: str
+    root: str | None = None
+    """Where the volume is mounted: no link may lead out of it. `path`, or a file's folder, when None."""
 
 
 class FetchItem(Model):
