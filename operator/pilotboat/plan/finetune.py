@@ -226,10 +226,11 @@ def _failure_rules() -> list[dict[str, Any]]:
     """Wrong input fails at once; a pod that was told to go or is superseded costs no retry; anything else counts."""
     bad = {"operator": "In", "values": [EXIT_BAD_INPUT]}
     ended = {"operator": "In", "values": [EXIT_SUPERSEDED, EXIT_TERMINATED]}
+    both = (diagnose.FETCH, TRAINER)
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        {"action": "Ignore", "onExitCodes": {"containerName": TRAINER, **ended}},
-        *({"action": "FailJob", "onExitCodes": {"containerName": who, **bad}} for who in (diagnose.FETCH, TRAINER)),
+        *({"action": "Ignore", "onExitCodes": {"containerName": who, **ended}} for who in both),
+        *({"action": "FailJob", "onExitCodes": {"containerName": who, **bad}} for who in both),
     ]
 
 
