@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None, backoff: Backoff | None = None) -> i
     arguments.add_argument("--config", type=Path, default=Path(CONFIG_DIR / "fetch.json"))
     options = arguments.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupted)
+    _choose_authorities()
     try:
         result = fetch_all(_load(options.config), os.environ, backoff or Backoff())
     except FetchError as error:
@@ -101,6 +102,14 @@ def _failed(reason: Reason, message: str, exit_code: int) -> int:
     print(f"fetch: {reason}: {message}", file=sys.stderr, flush=True)
     report.write(TerminationReport(reason=reason, message=message))
     return exit_code
+
+
+def _choose_authorities() -> None:
+    """SSL_CERT_FILE is meant for the main container as well, and this image need not have the file that is in that."""
+    named = os.environ.get("SSL_CERT_FILE")
+    if named and not Path(named).is_file():
+        print(f"fetch: SSL_CERT_FILE names {named}, which is not in this image, and is ignored", flush=True)
+        del os.environ["SSL_CERT_FILE"]
 
 
 def _no_auth(request: httpx.Request) -> httpx.Request:
