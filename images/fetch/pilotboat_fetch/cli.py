@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None, backoff: Backoff | None = None) -> i
     _choose_authorities()
     try:
         result = fetch_all(_load(options.config), os.environ, backoff or Backoff())
-    except FetchError as error:
+    except (FetchError, Interrupted) as error:
         return _failed(error.reason, str(error), error.exit_code)
     except Exception as error:  # whatever else: a report with a cause is worth more than a bare traceback
         traceback.print_exc()
@@ -54,8 +55,9 @@ def fetch_all(config: FetchConfig, environ: Mapping[str, str], backoff: Backoff)
     with httpx.Client(follow_redirects=True, timeout=TIMEOUT, auth=_no_auth) as client:
         for item in config.items:
             progress, token = Progress(item.name), environ.get(item.token_env) or None
+            retries = replace(backoff, patience=config.patience or 0.0, say=progress.say)
             try:
-                source = _source(item, config, token, Downloader(client, backoff, progress), backoff, progress)
+                source = _source(item, config, token, Downloader(client, retries, progress), retries, progress)
                 done[item.name] = fetch_item(item, source, progress)
             except FetchError as error:
                 error.args = (f"{item.name}: {error}",)

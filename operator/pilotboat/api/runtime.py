@@ -83,6 +83,9 @@ class FetchConfig(ConfigFile):
     items: Annotated[list[FetchItem], Field(min_length=1)]
     hub_endpoint: Url | None = None
     """Endpoint used where an item names none; the library's own default when None."""
+    patience: Annotated[int, Field(ge=0)] | None = None
+    """Seconds without progress in which fetch itself goes on trying, where nobody would start it again. None: a few
+    attempts, and the waiting is left to kubelet."""
 
 
 class FetchedItem(Status):

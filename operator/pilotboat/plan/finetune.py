@@ -44,6 +44,9 @@ TOKEN_DIR = "/var/run/pilotboat"
 TOKEN_SECONDS = 3600
 """Life of the projected token; kubelet renews it at 80 %."""
 
+FETCH_PATIENCE = 3600
+"""Seconds that a pod waits for a hub: kubelet starts nothing again in it, and a Job has few pods to lose."""
+
 DEFAULT_SIZE = "10Gi"
 LOOK_AGAIN = timedelta(seconds=10)
 SOON = timedelta(seconds=1)
@@ -183,8 +186,9 @@ def _config_map(parent: Raw, spec: FineTuneJobSpec, needs: sources.Needs, settin
         output=str(OUTPUT_DIR / name),
         checkpoint_folder=str(CHECKPOINT_DIR / name) if spec.checkpoints.volume else None,
     )
+    fetch = FetchConfig(items=list(needs.items), hub_endpoint=settings.hub_endpoint, patience=FETCH_PATIENCE)
     data = {
-        "fetch.json": FetchConfig(items=list(needs.items), hub_endpoint=settings.hub_endpoint).to_json(),
+        "fetch.json": fetch.to_json(),
         "trainer.json": trainer.to_json(),
         "ca.crt": settings.progress_ca,
     }
