@@ -75,16 +75,17 @@ class Container:
         self.output = ""
 
     def config(self, **item: Any) -> Path:
-        hub = item.pop("hub", None)
-        body = {"items": [{"name": "model", "destination": str(self.model), **item}]}
+        whole = {"hubEndpoint": item.pop("hub", None), "patience": item.pop("patience", None)}
+        body = {"items": [{"name": "model", "destination": str(self.model), **item}]} | whole
         path = self._folder / "fetch.json"
-        path.write_text(json.dumps(body | ({"hubEndpoint": hub} if hub else {})))
+        path.write_text(json.dumps(body))
         return path
 
     def run(self, token: str | None = None, attempts: int = 4, **item: Any) -> int:
         if token:
             self._env.setenv("HF_TOKEN", token)
-        code = main(["--config", str(self.config(**item))], Backoff(attempts=attempts, first=0.001, patience=30))
+        backoff = Backoff(attempts=attempts, first=0.001, bearable=30, rest=0.001)
+        code = main(["--config", str(self.config(**item))], backoff)
         captured = self._output.readouterr()
         self.output = captured.out + captured.err
         return code
@@ -157,6 +158,10 @@ def test_a_branch_is_pinned_to_its_commit_and_offline_from_then_on(container: Co
     assert container.run(huggingFace=spec, hub=hub.url) == 0
     assert len(hub.seen) == before, "a ready folder is verified without the hub"
     assert container.said["result"]["items"]["model"] == item
+    assert container.run(huggingFace={**spec, "revision": item["revision"]}, hub=hub.url) == 0
+    assert len(hub.seen) == before, "nor is it another folder where the operator names the commit that was found"
+    assert container.run(huggingFace={**spec, "revision": "v1"}, hub=hub.url) == 0
+    assert container.said["result"]["items"]["model"]["revision"] != item["revision"]
 
 
 def test_a_tag_and_a_commit(container: Container, hub: Hub) -> None:
@@ -266,6 +271,14 @@ def test_a_wait_longer_than_our_patience_is_told_and_not_waited(container: Conta
     assert container.run(huggingFace={"repo": REPO}, hub=hub.url) == 1
     assert "it asks to wait 3600 s" in container.reason[1]
     assert len(hub.seen) == 1
+
+
+def test_with_patience_a_rate_limit_is_waited_out_and_told(container: Container, hub: Hub) -> None:
+    """As in a Job, where nobody would start it again."""
+    hub.faults += [Fault("^/api/", status=429, times=10), Fault("/resolve/", status=503, times=10)]
+    assert container.run(attempts=2, huggingFace={"repo": REPO}, hub=hub.url, patience=3600) == 0
+    assert f"fetch model: 429 Too Many Requests from {hub.url}; waits" in container.output
+    assert "config.json; waits" in container.output
 
 
 def test_a_hub_that_is_away(container: Container) -> None:
@@ -391,6 +404,8 @@ def test_http_that_is_not_there_or_not_allowed(container: Container, hub: Hub) -
     assert container.reason[0] == "SourceNotFound"
     assert container.run(http={"urls": [file_url(hub, "pytorch_model.bin")], "sha256": "0" * 64}) == 64
     assert container.reason[0] == "UnsafeFile"
+    assert container.run(http={"urls": [file_url(hub, "README.md")], "sha256": "0" * 64}, repoType="dataset") == 64
+    assert container.reason[0] == "InvalidDataset"
     assert container.run(attempts=2, http={"urls": ["http://127.0.0.1:9/m.gguf"], "sha256": "0" * 64}) == 1
     assert container.reason[0] == "HubUnreachable"
 

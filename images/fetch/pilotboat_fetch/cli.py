@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -35,9 +36,10 @@ def main(argv: Sequence[str] | None = None, backoff: Backoff | None = None) -> i
     arguments.add_argument("--config", type=Path, default=Path(CONFIG_DIR / "fetch.json"))
     options = arguments.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupted)
+    _choose_authorities()
     try:
         result = fetch_all(_load(options.config), os.environ, backoff or Backoff())
-    except FetchError as error:
+    except (FetchError, Interrupted) as error:
         return _failed(error.reason, str(error), error.exit_code)
     except Exception as error:  # whatever else: a report with a cause is worth more than a bare traceback
         traceback.print_exc()
@@ -53,8 +55,9 @@ def fetch_all(config: FetchConfig, environ: Mapping[str, str], backoff: Backoff)
     with httpx.Client(follow_redirects=True, timeout=TIMEOUT, auth=_no_auth) as client:
         for item in config.items:
             progress, token = Progress(item.name), environ.get(item.token_env) or None
+            retries = replace(backoff, patience=config.patience or 0.0, say=progress.say)
             try:
-                source = _source(item, config, token, Downloader(client, backoff, progress), backoff, progress)
+                source = _source(item, config, token, Downloader(client, retries, progress), retries, progress)
                 done[item.name] = fetch_item(item, source, progress)
             except FetchError as error:
                 error.args = (f"{item.name}: {error}",)
@@ -101,6 +104,14 @@ def _failed(reason: Reason, message: str, exit_code: int) -> int:
     print(f"fetch: {reason}: {message}", file=sys.stderr, flush=True)
     report.write(TerminationReport(reason=reason, message=message))
     return exit_code
+
+
+def _choose_authorities() -> None:
+    """SSL_CERT_FILE is meant for the main container as well, and this image need not have the file that is in that."""
+    named = os.environ.get("SSL_CERT_FILE")
+    if named and not Path(named).is_file():
+        print(f"fetch: SSL_CERT_FILE names {named}, which is not in this image, and is ignored", flush=True)
+        del os.environ["SSL_CERT_FILE"]
 
 
 def _no_auth(request: httpx.Request) -> httpx.Request:

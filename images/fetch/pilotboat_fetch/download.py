@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,33 +28,39 @@ from .errors import (
 from .files import Wanted, sync, writing
 from .hashing import Hasher
 from .progress import Progress, mib
-from .retry import RETRY_STATUSES, Backoff, retry_after
+from .retry import RETRY_STATUSES, Again, Backoff, retry_after
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 SPARE = 16 << 20
 """Bytes left free beyond a file: for the manifest, the journal of the file system and whoever else writes."""
 
 
-class _Again(Exception):
-    """This attempt failed and another may not; `error` is raised when there is none."""
-
-    def __init__(self, error: FetchError, wait: float | None = None) -> None:
-        self.error, self.wait = error, wait
-
-
 @dataclass
 class _Part:
-    """A file on its way: what is on disk, its digest so far, and the ETag it belongs to."""
+    """A file on its way: what is on disk, its digest so far, and the address and ETag that it belongs to."""
 
     path: Path
     hasher: Hasher
+    url: str = ""
     etag: str | None = None
-    resumed: bool = field(default=False)
+    resumed: bool = False
+    doubted: bool = False
+    """Whether all of it was wrong once: it was put together from several answers."""
+    best: int = 0
+    """The most that this address has delivered. What comes a second time is no progress."""
 
     def restart(self, size: int | None) -> None:
         """Forget what arrived."""
         self.path.unlink(missing_ok=True)
         self.hasher, self.etag, self.resumed = Hasher(size), None, False
+
+    def is_whole(self, file: Wanted) -> bool:
+        """Whether all of it is there, though the end of the answer was lost."""
+        if self.hasher.length == 0:
+            return False
+        if file.sha256:
+            return self.hasher.sha256 == file.sha256
+        return file.git_blob is not None and self.hasher.git_blob == file.git_blob
 
 
 class Downloader:
@@ -64,68 +71,75 @@ class Downloader:
 
     def fetch(self, file: Wanted, urls: Sequence[str], target: Path, headers: Mapping[str, str] | None = None) -> str:
         """Bring the file to `target` from the first of `urls` that delivers it right. Returns its SHA-256."""
-        failures: list[FetchError] = []
-        for url in urls:
+        part, left = _Part(target, Hasher(file.size)), list(urls)
+        try:
+            return self._backoff.patiently(lambda: self._round(left, file, part, headers or {}), lambda: part.best)
+        except FetchError:
+            target.unlink(missing_ok=True)
+            raise
+
+    def _round(self, urls: list[str], file: Wanted, part: _Part, headers: Mapping[str, str]) -> str:
+        """Each mirror in turn. One that can never deliver is asked in no further round."""
+        failures: list[Again | FetchError] = []
+        turns = tuple(urls)
+        for url in turns:
+            if url != part.url:
+                self._restart(part, file)
+                part.url, part.doubted, part.best = url, False, 0
             try:
-                return self._from(url, file, target, headers or {})
-            except (DiskFull, HubAuthFailed):
+                return self._backoff.briefly(partial(self._attempt, file, part, headers), lambda: part.best)
+            except DiskFull:
                 raise
-            except FetchError as error:
-                failures.append(error)
-                if url != urls[-1]:
-                    self._progress.say(f"{error}; trying the next mirror")
+            except (Again, FetchError) as failure:
+                failures.append(failure)
+                if isinstance(failure, BadInput):
+                    urls.remove(url)
+                if url != turns[-1]:
+                    self._progress.say(f"{failure}; trying the next mirror")
         raise _worst(failures)
 
-    def _from(self, url: str, file: Wanted, target: Path, headers: Mapping[str, str]) -> str:
-        part = _Part(target, Hasher(file.size))
-        part.restart(file.size)
-        failures = 0
-        while True:
-            before = part.hasher.length
-            try:
-                self._attempt(url, file, part, headers)
-                return self._verified(file, part)
-            except ChecksumMismatch:
-                if not part.resumed:
-                    target.unlink(missing_ok=True)
-                    raise
-                self._progress.kept(-part.hasher.length)
-                part.restart(file.size)  # two halves of two different files, perhaps: once more, whole
-            except _Again as again:
-                failures = 1 if part.hasher.length > before else failures + 1
-                self._progress.say(f"{again.error} (attempt {failures} of {self._backoff.attempts})")
-                if not self._backoff.wait(failures, again.wait):
-                    target.unlink(missing_ok=True)
-                    raise again.error from again
+    def _attempt(self, file: Wanted, part: _Part, headers: Mapping[str, str]) -> str:
+        if not part.is_whole(file):
+            self._ask(file, part, headers)
+        try:
+            return self._verified(file, part)
+        except ChecksumMismatch as error:
+            if not part.resumed or part.doubted:
+                raise
+            self._restart(part, file)
+            part.doubted = True
+            raise Again(error) from error  # two halves of two different files, perhaps: once more, whole
 
-    def _attempt(self, url: str, file: Wanted, part: _Part, headers: Mapping[str, str]) -> None:
-        asked = {"accept-encoding": "identity", **headers}
+    def _ask(self, file: Wanted, part: _Part, headers: Mapping[str, str]) -> None:
+        url, asked = part.url, {"accept-encoding": "identity", **headers}
         if part.hasher.length and part.etag:
             asked |= {"range": f"bytes={part.hasher.length}-", "if-range": part.etag}
         try:
             with self._client.stream("GET", url, headers=asked) as response:
-                self._check_status(response, url)
+                self._check_status(response, file, part)
                 self._continue_or_restart(response, file, part)
                 self._check_room(response, part)
                 self._write(response, part)
         except httpx.InvalidURL as error:
             raise SourceNotFound(f"{bare(url)} is no address: {error}") from error
         except httpx.TimeoutException as error:
-            raise _Again(HubUnreachable(f"{bare(url)} did not answer in time")) from error
+            raise Again(HubUnreachable(f"{bare(url)} did not answer in time")) from error
         except httpx.HTTPError as error:
             kind = DownloadFailed if part.hasher.length else HubUnreachable
-            raise _Again(kind(f"{bare(url)}: {error or type(error).__name__}")) from error
+            raise Again(kind(f"{bare(url)}: {error or type(error).__name__}")) from error
 
-    def _check_status(self, response: httpx.Response, url: str) -> None:
-        status, where = response.status_code, bare(url)
+    def _check_status(self, response: httpx.Response, file: Wanted, part: _Part) -> None:
+        status, where = response.status_code, bare(part.url)
         if status in (200, 206):
             return
         wait = retry_after(response.headers)
         if status == 429:
             asked = f", which asks to wait {wait:.0f} s" if wait is not None else ""
-            raise _Again(HubRateLimited(f"429 Too Many Requests from {where}{asked}"), wait)
+            raise Again(HubRateLimited(f"429 Too Many Requests from {where}{asked}"), wait)
+        if status == 416:
+            self._restart(part, file)  # the file has become shorter: what is here is of an older one
         if status in RETRY_STATUSES or status == 416:
-            raise _Again(DownloadFailed(f"{status} from {where}"), wait)
+            raise Again(DownloadFailed(f"{status} from {where}"), wait)
         if status in (401, 403):
             raise HubAuthFailed(f"{status} for {where}: not without another token, or without accepting the licence")
         if status in (404, 410):
@@ -137,12 +151,15 @@ class Downloader:
         if response.status_code == 206 and _start(response) == part.hasher.length:
             part.resumed = True
             return
-        self._progress.kept(-part.hasher.length)
-        part.restart(file.size)
+        self._restart(part, file)
         if response.status_code == 206:
-            raise _Again(DownloadFailed("a range that was not asked for"))
+            raise Again(DownloadFailed("a range that was not asked for"))
         etag = response.headers.get("etag")
         part.etag = etag if etag and not etag.startswith("W/") else None
+
+    def _restart(self, part: _Part, file: Wanted) -> None:
+        self._progress.kept(-part.hasher.length)
+        part.restart(file.size)
 
     def _check_room(self, response: httpx.Response, part: _Part) -> None:
         coming = int(response.headers.get("content-length", "0") or 0)
@@ -156,6 +173,7 @@ class Downloader:
                 out.write(block)
                 part.hasher.update(block)
                 self._progress.add(len(block))
+                part.best = max(part.best, part.hasher.length)
 
     def _verified(self, file: Wanted, part: _Part) -> str:
         if not part.path.exists():
@@ -191,12 +209,14 @@ def _start(response: httpx.Response) -> int:
     return int(value) if value.isdigit() else -1
 
 
-def _worst(failures: list[FetchError]) -> FetchError:
-    """Of all mirrors' failures the one to report: one that a retry may mend, else the first."""
-    for error in failures:
-        if not isinstance(error, BadInput):
-            return error
-    for error in failures:
-        if isinstance(error, ChecksumMismatch):
-            return error
-    return failures[0]
+def _worst(failures: Sequence[Again | FetchError]) -> Again | FetchError:
+    """Of all mirrors' failures the one that counts: what passes soonest, else a file that was wrong, else the first."""
+    return min(failures, key=_hopelessness)
+
+
+def _hopelessness(failure: Again | FetchError) -> tuple[int, float]:
+    if isinstance(failure, Again):
+        return 0, failure.wait or 0.0
+    if not isinstance(failure, BadInput):
+        return 1, 0.0
+    return (2 if isinstance(failure, ChecksumMismatch) else 3), 0.0

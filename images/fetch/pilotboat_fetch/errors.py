@@ -12,8 +12,8 @@
         ├── HubRateLimited          HubRateLimited
         ├── HubUnreachable          HubUnreachable
         ├── DownloadFailed          DownloadFailed
-        ├── Interrupted             DownloadFailed, exit 143
         └── DiskFull                DiskFull
+    Interrupted                     DownloadFailed, exit 143; no failure of any one attempt, so no FetchError
 
 Owns: the tree. Must not know: how a failure is detected.
 """
@@ -58,7 +58,7 @@ class NothingUsable(BadInput):
 
 
 class UnsafeFile(BadInput):
-    """Only files that could execute code are there."""
+    """What is there is of types that are not fetched, or lies where it must not."""
 
     reason = Reason.UNSAFE_FILE
 
@@ -98,13 +98,14 @@ class DownloadFailed(Passing):
     """An answer, and not the file."""
 
 
-class Interrupted(Passing):
-    """SIGTERM while fetching."""
-
-    exit_code = EXIT_TERMINATED
-
-
 class DiskFull(Passing):
     """The volume has no room."""
 
     reason = Reason.DISK_FULL
+
+
+class Interrupted(BaseException):
+    """SIGTERM while fetching. As KeyboardInterrupt, it must pass whatever makes the best of a failure."""
+
+    reason = Reason.DOWNLOAD_FAILED
+    exit_code = EXIT_TERMINATED

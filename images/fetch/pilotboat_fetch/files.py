@@ -34,6 +34,8 @@ class Listing:
 
     files: tuple[Wanted, ...]
     revision: str | None = None
+    in_place: bool = False
+    """The files stay where they are and are only linked, so they need no room."""
 
 
 class Source(Protocol):

@@ -30,7 +30,7 @@ class HttpSource:
     def resolve(self, revision: str | None) -> Listing:
         """The one file, named by the last part of the first address."""
         inside(self._file)
-        choose([self._file], None, "file", self._file)
+        choose([self._file], None, self._type, self._file)
         return Listing((Wanted(self._file, sha256=self._spec.sha256),), f"sha256:{self._spec.sha256}")
 
     def obtain(self, file: Wanted, target: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,14 +33,11 @@ from pilotboat.api.sources import HuggingFace
 from .download import Downloader
 from .errors import DownloadFailed, FetchError, HubAuthFailed, HubRateLimited, HubUnreachable, SourceNotFound
 from .files import Listing, Wanted
-from .retry import RETRY_STATUSES, Backoff, retry_after
+from .retry import RETRY_STATUSES, Again, Backoff, retry_after
 from .safety import choose, inside
 
 T = TypeVar("T")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-# The library's own client waits for ever.
-set_client_factory(lambda: httpx2.Client(follow_redirects=True, timeout=httpx2.Timeout(30.0, connect=10.0)))
 
 
 class HubSource:
@@ -71,6 +69,7 @@ class HubSource:
 
     def resolve(self, revision: str | None) -> Listing:
         """The commit, and its files as far as they are wanted."""
+        set_client_factory(partial(_client, httpx2.URL(self._where)))
         self._commit = revision or self._resolved()
         found = self._ask(lambda: self._tree(self._commit))
         paths = choose(sorted(found), self._spec.files, self._type, self._name)
@@ -113,24 +112,22 @@ class HubSource:
         )
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """Ask the hub's API, with retries; its errors become ours."""
-        failures = 0
-        while True:
-            wait = None
-            try:
-                return question()
-            except HFValidationError as error:
-                raise SourceNotFound(f"{self._spec.repo} is no repository id: {error}") from error
-            except HfHubHTTPError as error:
-                problem, cause = self._problem(error), error
-                wait = retry_after(error.response.headers)
-                if error.response.status_code not in RETRY_STATUSES:
-                    raise problem from error
-            except httpx2.HTTPError as error:
-                problem, cause = HubUnreachable(f"{self._where} did not answer: {error or type(error).__name__}"), error
-            failures += 1
-            if not self._backoff.wait(failures, wait):
-                raise problem from cause
+        """Ask the hub's API, with retries."""
+        return self._backoff.patiently(partial(self._backoff.briefly, partial(self._asked, question)))
+
+    def _asked(self, question: Callable[[], T]) -> T:
+        """Ask once; the library's errors become ours."""
+        try:
+            return question()
+        except HFValidationError as error:
+            raise SourceNotFound(f"{self._spec.repo} is no repository id: {error}") from error
+        except HfHubHTTPError as error:
+            problem = self._problem(error)
+            if error.response.status_code not in RETRY_STATUSES:
+                raise problem from error
+            raise Again(problem, retry_after(error.response.headers)) from error
+        except httpx2.HTTPError as error:
+            raise Again(HubUnreachable(f"{self._where} did not answer: {error or type(error).__name__}")) from error
 
     @property
     def _where(self) -> str:
@@ -159,3 +156,18 @@ class HubSource:
         else:
             todo = "it does not exist, or needs a token"
         return f"{status} for {self._name} at {self._where}: {todo}"
+
+
+def _client(home: httpx2.URL) -> httpx2.Client:
+    """The library's client. Its own waits for ever, and sends the token to whatever address a listing goes on at."""
+
+    def keep_token_at_home(request: httpx2.Request) -> None:
+        there = request.url
+        if (there.host, there.port) != (home.host, home.port) or there.scheme not in (home.scheme, "https"):
+            request.headers.pop("authorization", None)
+
+    return httpx2.Client(
+        follow_redirects=True,
+        timeout=httpx2.Timeout(30.0, connect=10.0),
+        event_hooks={"request": [keep_token_at_home]},
+    )

@@ -21,7 +21,7 @@ def fetch_item(item: FetchItem, source: Source, progress: Progress) -> FetchedIt
     """Make the destination hold what the item names, doing only what is still to do."""
     folder = Folder(Path(item.destination), progress)
     manifest = folder.ready()
-    if manifest and manifest.source != source.describe():
+    if manifest and not _same(manifest, source):
         manifest = None
     if manifest and not _wrong(item, manifest, folder, progress):
         progress.say(f"already there, {len(manifest.files)} files verified, nothing fetched")
@@ -40,6 +40,11 @@ def fetch_item(item: FetchItem, source: Source, progress: Progress) -> FetchedIt
         f"ready: {len(done.files)} files, {mib(sum(file.size for file in entries))}, {listing.revision or 'local'}"
     )
     return _result(done)
+
+
+def _same(manifest: Manifest, source: Source) -> bool:
+    """Whether a folder is of this source. The operator names the commit for a branch, once a first pod has found it."""
+    return source.describe() in (manifest.source, {**manifest.source, "revision": manifest.revision})
 
 
 def _wrong(item: FetchItem, manifest: Manifest, folder: Folder, progress: Progress) -> list[str]:
@@ -85,7 +90,8 @@ def _all(listing: Listing, source: Source, folder: Folder, progress: Progress) -
     sizes = [file.size for file in listing.files]
     progress.total = None if None in sizes else sum(size or 0 for size in sizes)
     progress.kept(sum(entry.size for entry in kept.values()))
-    require_room(folder.path, sum(file.size or 0 for file in missing))
+    if not listing.in_place:
+        require_room(folder.path, sum(file.size or 0 for file in missing))
     progress.say(f"{len(missing)} of {len(listing.files)} files to fetch at {listing.revision or 'the local source'}")
     fetched = {file.path: folder.place(file, source.obtain(file, folder.staging(file))) for file in missing}
     return [(kept | fetched)[file.path] for file in listing.files]

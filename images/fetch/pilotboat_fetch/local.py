@@ -20,10 +20,11 @@ from .safety import choose
 
 
 class LocalSource:
-    """A file, or a folder of files, at an absolute path."""
+    """A file, or a folder of files, at an absolute path; links may lead anywhere on the same volume."""
 
     def __init__(self, spec: Local, repo_type: str, copy: bool, progress: Progress) -> None:
         self._path, self._type, self._copy, self._progress = Path(spec.path), repo_type, copy, progress
+        self._root = Path(spec.root) if spec.root else None
 
     def describe(self) -> dict[str, Any]:
         """The path, and whether its files are copied."""
@@ -32,7 +33,7 @@ class LocalSource:
     def resolve(self, revision: str | None) -> Listing:
         """The file, or the folder's files of allowed types."""
         try:
-            return Listing(tuple(self._files()))
+            return Listing(tuple(self._files()), in_place=not self._copy)
         except PermissionError as error:
             raise DownloadFailed(f"cannot read {error.filename}: {error.strerror}") from error
 
@@ -46,12 +47,12 @@ class LocalSource:
 
     def _files(self) -> list[Wanted]:
         if self._path.is_file():
-            names = choose([self._path.name], None, "file", str(self._path))
-            return [self._wanted(name, self._path, self._path.resolve()) for name in names]
+            names = choose([self._path.name], None, self._type, str(self._path))
+            return [self._wanted(name, self._path, self._root or self._path.parent) for name in names]
         if not self._path.is_dir():
             raise SourceNotFound(f"{self._path} does not exist on the volume")
         names = choose(sorted(self._walk()), None, self._type, str(self._path))
-        return [self._wanted(name, self._path / name, self._path.resolve()) for name in names]
+        return [self._wanted(name, self._path / name, self._root or self._path) for name in names]
 
     def _walk(self) -> list[str]:
         """Relative names; without hidden ones, under which kubelet keeps a ConfigMap's versions."""
@@ -63,7 +64,7 @@ class LocalSource:
 
     def _wanted(self, name: str, path: Path, root: Path) -> Wanted:
         real = path.resolve()
-        if not real.is_relative_to(root):
+        if not real.is_relative_to(root.resolve()):
             raise UnsafeFile(f"{path} is a link that leaves the volume")
         if not real.is_file():
             raise SourceNotFound(f"{path} is no file")

@@ -12,7 +12,7 @@ from pilotboat.api.runtime import MANIFEST, READY_MARKER
 
 from .errors import NothingUsable, SourceNotFound, UnsafeFile
 
-ALLOWED = (".safetensors", ".gguf", ".json", ".jsonl", ".jsonl.gz", ".txt", ".jinja", ".model")
+ALLOWED = (".safetensors", ".gguf", ".json", ".jsonl", ".jsonl.gz", ".ndjson", ".txt", ".jinja", ".model")
 """`.model` is SentencePiece's, a protocol buffer. Pickles hide in .bin, .pt, .pth, .ckpt, .pkl, .npy; code in .py."""
 
 HARMLESS = (".md", ".gitattributes", ".gitignore", "LICENSE", "NOTICE", ".png", ".jpg", ".svg", ".pdf")
@@ -46,7 +46,8 @@ def choose(paths: list[str], patterns: list[str] | None, repo_type: str, source:
     refused = [path for path in named if not allowed(path) and not path.endswith(HARMLESS) and not _hidden(path)]
     if refused and not _serves(chosen, repo_type):
         raise UnsafeFile(
-            f"{source} has only files that may execute code: {_some(refused)}. Allowed: {' '.join(ALLOWED)}"
+            f"{source} has nothing of use but what is not fetched, because it may execute code or is of no known type: "
+            f"{_some(refused)}. Fetched are {' '.join(ALLOWED)}"
         )
     if not chosen:
         raise NothingUsable(f"{source} has no file of an allowed type ({' '.join(ALLOWED)}): {_some(paths)}", repo_type)

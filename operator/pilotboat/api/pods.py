@@ -35,7 +35,7 @@ class Resources(Model):
 
 
 class EnvVar(Model):
-    """One environment variable of the main container."""
+    """One environment variable of the main container; proxies and SSL_CERT_FILE are set for fetch as well."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     value: Annotated[str, StringConstraints(max_length=32768)] | None = None

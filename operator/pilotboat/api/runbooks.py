@@ -107,7 +107,8 @@ RUNBOOKS: dict[Reason, Runbook] = {
     ),
     Reason.INVALID_DATASET: Runbook("The data set cannot be used; the line is named.", "Mend the line."),
     Reason.UNSAFE_FILE: Runbook(
-        "Only files of types that cannot execute code are fetched.", "Use safetensors or GGUF."
+        "Only files of types that are known, and cannot execute code, are fetched.",
+        "Use safetensors or GGUF; for a data set JSONL.",
     ),
     Reason.UNSUPPORTED: Runbook("The combination asked for does not exist.", "The message says what does."),
     Reason.HUB_AUTH_FAILED: Runbook(

@@ -54,6 +54,8 @@ class Local(Model):
     """A file or folder that kubelet mounted (a PVC or a ConfigMap): `path` is absolute."""
 
     path: str
+    root: str | None = None
+    """Where the volume is mounted: no link may lead out of it. `path`, or a file's folder, when None."""
 
 
 class FetchItem(Model):
@@ -81,6 +83,9 @@ class FetchConfig(ConfigFile):
     items: Annotated[list[FetchItem], Field(min_length=1)]
     hub_endpoint: Url | None = None
     """Endpoint used where an item names none; the library's own default when None."""
+    patience: Annotated[int, Field(ge=0)] | None = None
+    """Seconds without progress in which fetch itself goes on trying, where nobody would start it again. None: a few
+    attempts, and the waiting is left to kubelet."""
 
 
 class FetchedItem(Status):

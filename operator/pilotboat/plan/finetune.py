@@ -44,6 +44,10 @@ TOKEN_DIR = "/var/run/pilotboat"
 TOKEN_SECONDS = 3600
 """Life of the projected token; kubelet renews it at 80 %."""
 
+FETCH_PATIENCE = 900
+"""Seconds that a pod waits for a hub: kubelet starts nothing again in it, and a Job has few pods to lose. With the
+usual backoffLimit that is an hour; a wrong address is not told sooner."""
+
 DEFAULT_SIZE = "10Gi"
 LOOK_AGAIN = timedelta(seconds=10)
 SOON = timedelta(seconds=1)
@@ -189,8 +193,9 @@ def _config_map(parent: Raw, spec: FineTuneJobSpec, needs: sources.Needs, settin
         output=str(OUTPUT_DIR / name),
         checkpoint_folder=str(CHECKPOINT_DIR / name) if spec.checkpoints.volume else None,
     )
+    fetch = FetchConfig(items=list(needs.items), hub_endpoint=settings.hub_endpoint, patience=FETCH_PATIENCE)
     data = {
-        "fetch.json": FetchConfig(items=list(needs.items), hub_endpoint=settings.hub_endpoint).to_json(),
+        "fetch.json": fetch.to_json(),
         "trainer.json": trainer.to_json(),
         "ca.crt": settings.progress_ca,
     }
@@ -232,10 +237,11 @@ def _failure_rules() -> list[dict[str, Any]]:
     """Wrong input fails at once; a pod that was told to go or is superseded costs no retry; anything else counts."""
     bad = {"operator": "In", "values": [EXIT_BAD_INPUT]}
     ended = {"operator": "In", "values": [EXIT_SUPERSEDED, EXIT_TERMINATED]}
+    both = (diagnose.FETCH, TRAINER)
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        {"action": "Ignore", "onExitCodes": {"containerName": TRAINER, **ended}},
-        *({"action": "FailJob", "onExitCodes": {"containerName": who, **bad}} for who in (diagnose.FETCH, TRAINER)),
+        *({"action": "Ignore", "onExitCodes": {"containerName": who, **ended}} for who in both),
+        *({"action": "FailJob", "onExitCodes": {"containerName": who, **bad}} for who in both),
     ]
 
 

@@ -31,6 +31,9 @@ HUNG = {"terminationGracePeriodSeconds": LEAVE_SECONDS + 10}
 SHARED = ("cpu", "memory", "ephemeral-storage")
 """Resources that any container uses; a GPU is not needed to fetch."""
 
+OUTWARD = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+"""The user's variables that fetch needs as well, in either case: how to get out of the cluster, and whom to trust."""
+
 Json = dict[str, Any]
 
 
@@ -55,7 +58,7 @@ def template(
     config = {"name": "config", "mountPath": str(CONFIG_DIR), "readOnly": True}
     work = [_mount("models", "/models"), _mount("data", "/data"), _mount("tmp", "/tmp")]
     fetch = _container(FETCH, settings.fetch_image, "fetch.json", settings)
-    fetch |= {"volumeMounts": [config, *work, *needs.mounts], **_env(needs.env)}
+    fetch |= {"volumeMounts": [config, *work, *needs.mounts], **_env((*needs.env, *_outward(user)))}
     if inherited := _inherited(user):
         fetch["resources"] = inherited
     seen = [config, *_read_only(work), *(needs.mounts if needs.in_place else ()), *main.mounts]
@@ -173,6 +176,10 @@ def _inherited(user: PodTemplate) -> Json:
     given = {"requests": user.resources.requests, "limits": user.resources.limits}
     shared = {what: {key: str(amount[key]) for key in SHARED if key in amount} for what, amount in given.items()}
     return {what: amounts for what, amounts in shared.items() if amounts}
+
+
+def _outward(user: PodTemplate) -> list[Json]:
+    return [entry.wire() for entry in user.env if entry.name.upper() in OUTWARD]
 
 
 def _merged_env(ours: Sequence[Json], user: PodTemplate) -> tuple[Json, ...]:

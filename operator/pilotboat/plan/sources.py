@@ -197,15 +197,22 @@ def _needs(
     pinned = dict(digests)
     if sha256:
         pinned[_only_file(chosen)] = sha256
-    common: dict[str, Any] = {"name": name, "destination": destination, "digests": pinned, "files_sha256": whole}
+    common: dict[str, Any] = {
+        "name": name,
+        "destination": destination,
+        "repo_type": repo_type,
+        "digests": pinned,
+        "files_sha256": whole,
+    }
     if isinstance(chosen, HuggingFace):
-        return _hub(common | {"repo_type": repo_type}, chosen)
+        return _hub(common, chosen)
     if kind == "http":
         return Needs(items=(FetchItem(**common, http=chosen),))
     volume, path = _mounted(name, chosen)
     link = isinstance(chosen, Pvc) and not copy
-    mount = {"name": f"source-{name}", "mountPath": str(SOURCES_DIR / name), "readOnly": True}
-    item = FetchItem(**common, local=Local(path=path), copy_files=not link)
+    root = str(SOURCES_DIR / name)
+    mount = {"name": f"source-{name}", "mountPath": root, "readOnly": True}
+    item = FetchItem(**common, local=Local(path=path, root=root), copy_files=not link)
     return Needs(items=(item,), volumes=(volume,), mounts=(mount,), in_place=link)
 
 

@@ -3,12 +3,21 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from pilotboat.api.runtime import files_digest
 from pilotboat_fetch import report
 from pilotboat_fetch.cli import main
+
+
+class Usage(NamedTuple):
+    """As shutil.disk_usage has it."""
+
+    total: int
+    used: int
+    free: int
 
 
 class Fetched:
@@ -18,8 +27,9 @@ class Fetched:
         self.root, self.target, self.log = root, root / "target", root / "log"
         monkeypatch.setenv(report.LOG_VARIABLE, str(self.log))
 
-    def run(self, path: Path, **item: object) -> int:
-        body = {"items": [{"name": "data", "destination": str(self.target), "local": {"path": str(path)}, **item}]}
+    def run(self, path: Path, root: Path | None = None, **item: object) -> int:
+        local = {"path": str(path)} | ({"root": str(root)} if root else {})
+        body = {"items": [{"name": "data", "destination": str(self.target), "local": local, **item}]}
         (self.root / "fetch.json").write_text(json.dumps(body))
         return main(["--config", str(self.root / "fetch.json")])
 
@@ -101,13 +111,73 @@ def test_a_path_that_is_not_there(fetch: Fetched, tmp_path: Path) -> None:
     assert fetch.said["reason"] == "SourceNotFound"
 
 
-def test_a_link_out_of_the_volume_is_refused(fetch: Fetched, tmp_path: Path) -> None:
+def snapshot(volume: Path) -> Path:
+    """A folder as huggingface_hub's cache has them: links to files that lie beside it, on the same volume."""
+    blobs, folder = volume / "models--demo--tiny" / "blobs", volume / "models--demo--tiny" / "snapshots" / "abc"
+    blobs.mkdir(parents=True)
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (blobs / name[:3]).write_text(name)
+        (folder / name).symlink_to(Path("../../blobs", name[:3]))
+    return folder
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_links_may_lead_anywhere_on_the_volume(fetch: Fetched, tmp_path: Path, copy: bool) -> None:
+    volume = tmp_path / "volume"
+    assert fetch.run(snapshot(volume), root=volume, copyFiles=copy) == 0
+    assert (fetch.target / "model.safetensors").read_text() == "model.safetensors"
+
+
+@pytest.mark.parametrize("path", ["", "config.json", "inner", "inner/config.json", "away", "away/config.json"])
+@pytest.mark.parametrize("copy", [True, False])
+def test_a_link_out_of_the_volume_is_refused(fetch: Fetched, tmp_path: Path, path: str, copy: bool) -> None:
+    volume, outside = tmp_path / "volume", tmp_path / "outside"
+    (volume / "inner").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "config.json").write_text("{}")
+    (volume / "config.json").symlink_to(outside / "config.json")
+    (volume / "inner" / "config.json").symlink_to(outside / "config.json")
+    (volume / "away").symlink_to(outside)
+    assert fetch.run(volume / path, root=volume, repoType="dataset", copyFiles=copy) == 64
+    assert fetch.said["reason"] == "UnsafeFile"
+    assert not (fetch.target / "config.json").exists()
+
+
+def test_without_a_root_a_folder_is_its_own(fetch: Fetched, tmp_path: Path) -> None:
+    assert fetch.run(snapshot(tmp_path / "volume")) == 64
+    assert fetch.said["reason"] == "UnsafeFile"
+
+
+@pytest.mark.parametrize(("copy", "code"), [(True, 1), (False, 0)])
+def test_only_copies_need_room(
+    fetch: Fetched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copy: bool, code: int
+) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    (tmp_path / "secret.json").write_text("{}")
-    (source / "config.json").symlink_to(tmp_path / "secret.json")
-    assert fetch.run(source, repoType="dataset") == 64
-    assert fetch.said["reason"] == "UnsafeFile"
+    (source / "model.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(total=1 << 40, used=1 << 40, free=0))
+    assert fetch.run(source, copyFiles=copy) == code
+    assert fetch.said["reason"] == ("DiskFull" if copy else "Fetched")
+
+
+def test_what_lies_beside_a_data_set_is_left_out(fetch: Fetched, tmp_path: Path) -> None:
+    for name in ("train.jsonl", "prepare.py", "raw.csv", "_SUCCESS"):
+        (tmp_path / "source").mkdir(exist_ok=True)
+        (tmp_path / "source" / name).write_text("{}")
+    assert fetch.run(tmp_path / "source", repoType="dataset") == 0
+    assert sorted(p.name for p in fetch.target.iterdir()) == ["MANIFEST.json", "READY", "train.jsonl"]
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("model", "InvalidModel"), ("dataset", "InvalidDataset")])
+@pytest.mark.parametrize("path", ["", "README.md"])
+def test_a_source_without_anything_is_no_model_or_no_data_set(
+    fetch: Fetched, tmp_path: Path, kind: str, reason: str, path: str
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "README.md").write_text("words")
+    assert fetch.run(tmp_path / "source" / path, repoType=kind) == 64
+    assert fetch.said["reason"] == reason
 
 
 def test_what_another_fetch_wrote_is_a_source_without_its_markers(fetch: Fetched, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from pilotboat.api.reasons import Reason
 from pilotboat_fetch.errors import NothingUsable, SourceNotFound, UnsafeFile
 from pilotboat_fetch.safety import choose, inside
+from pilotboat_trainer.dataset import SUFFIXES
 
 
 def test_only_allowed_types_are_chosen() -> None:
@@ -25,6 +26,17 @@ def test_a_glob_that_names_only_a_pickle_is_unsafe() -> None:
 
 def test_a_python_file_beside_a_dataset_is_left_out() -> None:
     assert choose(["train.jsonl", "load.py"], None, "dataset", "r") == ["train.jsonl"]
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "train.csv", "train", "load.py"])
+def test_a_data_set_of_other_types_is_told_so_and_not_accused(name: str) -> None:
+    with pytest.raises(UnsafeFile, match=rf"may execute code or is of no known type: {name}\. Fetched are \.safe"):
+        choose([name], None, "dataset", "r")
+
+
+@pytest.mark.parametrize("name", SUFFIXES)
+def test_what_a_trainer_reads_is_fetched(name: str) -> None:
+    assert choose([f"train{name}"], None, "dataset", "r") == [f"train{name}"]
 
 
 def test_a_repository_with_nothing_usable_says_so() -> None:

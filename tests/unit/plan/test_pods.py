@@ -1,0 +1,38 @@
+"""What of the user's pod template reaches which container."""
+
+from __future__ import annotations
+
+import pytest
+
+from pilotboat.api.pods import PodTemplate
+from pilotboat.plan.pods import Main, template
+from pilotboat.plan.sources import Needs
+from unit.plan.world import SETTINGS, Raw
+
+MAIN = Main("server", "registry.example/server:1", "server.json")
+TOKEN = {"name": "HF_TOKEN_MODEL", "value": "x"}
+
+
+def env(container: Raw) -> list[str]:
+    return [entry["name"] for entry in container.get("env", [])]
+
+
+@pytest.mark.parametrize(
+    ("name", "fetched"),
+    [
+        *((name, True) for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE")),
+        *((name, True) for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy")),
+        *((name, False) for name in ("HF_TOKEN", "HF_ENDPOINT", "OMP_NUM_THREADS", "MY_HTTP_PROXY")),
+    ],
+)
+def test_fetch_gets_out_of_the_cluster_as_the_main_container_does(name: str, fetched: bool) -> None:
+    user = PodTemplate.model_validate({"env": [{"name": name, "value": "x"}]})
+    spec = template(MAIN, Needs(env=(TOKEN,)), "config", user, None, SETTINGS)
+    assert env(spec["containers"][0]) == [name]
+    assert env(spec["initContainers"][0]) == ["HF_TOKEN_MODEL", *([name] if fetched else [])]
+
+
+def test_a_proxy_may_come_from_a_secret() -> None:
+    entry = {"name": "HTTPS_PROXY", "valueFrom": {"secretKeyRef": {"name": "proxy", "key": "url"}}}
+    spec = template(MAIN, Needs(), "config", PodTemplate.model_validate({"env": [entry]}), None, SETTINGS)
+    assert spec["initContainers"][0]["env"] == [entry]
