@@ -18,7 +18,7 @@ from pilotboat.api.runtime import ServerConfig
 from . import agentcheck, log
 from .backend import ServerInfo
 from .engines.base import Engine
-from .errors import EngineFailed, ServerError, Unavailable
+from .errors import NOT_FINITE, EngineFailed, InvalidModel, ServerError, Unavailable
 from .metrics import Metrics
 from .phases import Health, Life, Phase
 from .scheduler import Limits, Scheduler
@@ -63,10 +63,18 @@ class EngineHost:
         await _in_daemon_thread(self._engine.load)
         self._loaded = True
         self._enter("warming")
-        async for _ in self.scheduler.generate(WARMUP, internal=True):
-            pass
+        await self._warm_up()
         self._enter("serving")
         self.scheduler.open()
+
+    async def _warm_up(self) -> None:
+        try:
+            async for _ in self.scheduler.generate(WARMUP, internal=True):
+                pass
+        except EngineFailed as error:
+            if error.code != NOT_FINITE:
+                raise
+            raise InvalidModel(error.message) from None  # it would be no other after a restart
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
         """Events of one request."""

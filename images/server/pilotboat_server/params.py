@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 MAX_CHOICES = 128
 MAX_STOPS = 16
+COLDEST = 1e-5
+"""A temperature below it is 0: logits divided by it leave the range of numbers, and nothing but the likeliest is left."""
 MAX_DEPTH = 64
 """Of a JSON schema: llama.cpp reads it recursively, and a deeper one could exhaust its stack."""
 
@@ -154,8 +156,9 @@ def _sampling(fields: Fields, info: ServerInfo) -> Sampling:
     _check_limit("top_p", top_p, info.limits.top_p)
     if top_p == 0:
         raise fields.wrong("top_p", "must be above 0.")
+    temperature = info.defaults.temperature if temperature is None else temperature
     return Sampling(
-        temperature=info.defaults.temperature if temperature is None else temperature,
+        temperature=temperature if temperature >= COLDEST else 0.0,
         top_p=info.defaults.top_p if top_p is None else top_p,
         top_k=_offered(info, "top_k", fields.integer("top_k", 0)) or 0,
         min_p=_offered(info, "min_p", fields.number("min_p", 0, 1)) or 0.0,

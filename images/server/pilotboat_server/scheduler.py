@@ -116,11 +116,14 @@ class Scheduler:
             self._end(ticket, error)
 
     async def generate(self, request: GenerateRequest, internal: bool = False) -> AsyncGenerator[Event, None]:
-        """Events of one request, up to Done. `internal`: the warm-up, which runs while callers are still refused."""
+        """Events of one request, up to Done. `internal`: the warm-up, which runs while callers are refused.
+
+        It has no deadline: a cold model may need longer for its first token than any caller would wait.
+        """
         if not internal:
             self._admit()
         ticket = _Ticket(request, asyncio.get_running_loop(), self, measured=not internal)
-        deadline = ticket.loop.call_later(self._limits.timeout, self._expire, ticket)
+        deadline = None if internal else ticket.loop.call_later(self._limits.timeout, self._expire, ticket)
         self._enqueue(ticket)
         try:
             while True:
@@ -131,7 +134,8 @@ class Scheduler:
                 if isinstance(event, Done):
                     return
         finally:
-            deadline.cancel()
+            if deadline is not None:
+                deadline.cancel()
             self._abandon(ticket)
 
     def on_event(self, ticket: _Ticket, event: Event) -> None:

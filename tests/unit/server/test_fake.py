@@ -60,6 +60,13 @@ async def test_it_knows_its_own_words_and_finds_others_strange() -> None:
     assert (body["usage"]["prompt_tokens"], body["usage"]["completion_tokens"]) == (5, 0)
 
 
+async def test_a_given_answer_of_blanks_is_400() -> None:
+    given = [*HELLO, {"role": "assistant", "content": " "}]
+    async with serving() as running:
+        reply = await running.http.post(CHAT, json={"messages": given, "echo": True, "logprobs": True, "max_tokens": 0})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "messages")
+
+
 @given(st.integers(0, 3000), st.floats(0, 1), st.floats(0, 1))
 def test_shares_are_exact_for_any_number_of_requests(count: int, one: float, other: float) -> None:
     fail, hang = round(one, 3), round(min(other, 1 - round(one, 3)), 3)

@@ -240,6 +240,12 @@ async def test_a_request_beyond_its_time_is_504_and_leaves_nothing() -> None:
         await until(lambda: running.host.scheduler.running == 0)
 
 
+async def test_a_start_that_takes_longer_than_any_request_may_is_no_failure() -> None:
+    settings = config(service={"requestTimeout": "0s"}, fake={"first": 0.05})
+    async with serving(settings) as running:
+        assert (await running.http.get("/readyz")).status_code == 200
+
+
 async def test_drain_cuts_no_stream_and_takes_nothing_new() -> None:
     async with serving(config({"batchSize": 4}, {"maxQueuedRequests": 8})) as running:
         body: dict[str, Any] = {"messages": ask("fake:delay=0.002 fake:tokens=100"), "max_tokens": 100}

@@ -215,6 +215,11 @@ def test_limits_name_field_and_range(field: str, value: float) -> None:
     assert f"{limit.min:g} to {limit.max:g}" in caught.value.message
 
 
+@pytest.mark.parametrize(("asked", "taken"), [(1e-40, 0), (5e-324, 0), (9e-6, 0), (0, 0), (1e-5, 1e-5), (2, 2)])
+def test_a_temperature_that_no_number_can_be_divided_by_is_greedy(asked: float, taken: float) -> None:
+    assert chat(temperature=asked).requests[0].sampling.temperature == taken
+
+
 def test_text_parts_are_joined_and_developers_are_system() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     work = params.chat({"messages": [{"role": "developer", "content": parts}]}, info(), "id", 0.0)

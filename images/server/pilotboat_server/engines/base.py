@@ -103,6 +103,11 @@ def too_long(request: GenerateRequest, prompt_tokens: int, max_length: int) -> B
     )
 
 
+def no_reference(request: GenerateRequest) -> BadRequest:
+    """The given answer is nothing that a model could have said."""
+    return BadRequest("The given answer has no tokens.", prompt_field(request))
+
+
 def room(request: GenerateRequest, prompt_tokens: int, max_length: int) -> int:
     """Tokens the answer may have: what was asked for, within what the context still holds."""
     left = max_length - prompt_tokens

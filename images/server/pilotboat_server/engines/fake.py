@@ -22,7 +22,7 @@ from pilotboat.api.model_deployment import FakeBehaviour
 from ..errors import EngineFailed
 from ..stops import StopMatcher
 from ..types import Capabilities, Delta, Done, GenerateRequest, Prefill, TokenLogprob, TopToken
-from .base import Cancel, Emit, EngineSettings, failed, room, too_long
+from .base import Cancel, Emit, EngineSettings, failed, no_reference, room, too_long
 
 TEXT = "the pilot boat meets every ship beyond the bar and brings it safely into port before the tide turns"
 PARAMETERS = frozenset({"seed", "logprobs", "echo"})
@@ -115,6 +115,8 @@ class FakeEngine:
 
     def _recite(self, reference: str, request: GenerateRequest, length: int, emit: Emit) -> None:
         words = re.findall(r"\s*\S+", reference)
+        if not words:
+            return emit(failed(no_reference(request)))
         whole = length + len(words)
         if whole >= self._max_length:
             return emit(failed(too_long(request, whole, self._max_length)))

@@ -18,7 +18,7 @@ from pilotboat.api.model_deployment import Precision
 
 from ..errors import ApiError, BadRequest, EngineFailed, InvalidModel, UnsupportedSetting
 from ..types import Capabilities, Delta, Done, FinishReason, GenerateRequest, Prefill, TokenLogprob, TopToken
-from .base import Cancel, Emit, EngineSettings, failed, on_gpu, prompt_field, room, too_long
+from .base import Cancel, Emit, EngineSettings, failed, no_reference, on_gpu, prompt_field, room, too_long
 from .recital import Listener, exactly
 
 PARAMETERS = frozenset(
@@ -93,10 +93,14 @@ class LlamaCppEngine:
             wish = body(request, self._settings.inference.max_length)
             if request.reference is not None:
                 given = self._listener.tokens(request.reference)
+                if not given:
+                    raise no_reference(request)
                 wish |= {"grammar": exactly(given), "max_tokens": len(given)}
                 call.given = len(given)
             handle(wish, call.on_chunk)
             call.finish()
+        except ApiError as error:
+            call.emit(failed(error))
         except ValueError as error:  # llama.cpp refuses what it parses before it starts: a schema, a template's wish
             field = "response_format" if request.sampling.response_format else prompt_field(request)
             call.emit(failed(BadRequest(str(error), field)))

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import BadRequest, InvalidModel
 from ..types import GenerateRequest, TokenLogprob, TopToken
-from .base import prompt_field
+from .base import no_reference, prompt_field
 from .sampling import Drawn
 
 CHATML = (
@@ -55,10 +55,13 @@ class Tokenizer:
         return list(ids)
 
     def encode_reference(self, request: GenerateRequest) -> list[int]:
-        """The given answer's tokens, where there is one; what looks like a special token is text."""
+        """The given answer's tokens, where there is one; what looks like a special token is text. Raises BadRequest."""
         if request.reference is None:
             return []
-        return list(self._inner(request.reference, add_special_tokens=False, split_special_tokens=True).input_ids)
+        ids = self._inner(request.reference, add_special_tokens=False, split_special_tokens=True).input_ids
+        if not ids:  # a tokenizer may strip blanks
+            raise no_reference(request)
+        return list(ids)
 
     def _render(self, request: GenerateRequest) -> str:
         from jinja2 import TemplateError

@@ -1,0 +1,139 @@
+"""The Transformers engine over a tiny model: what goes wrong with one request, or with the model, and who is told."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from pilotboat.api.model_deployment import Inference
+from pilotboat.api.runtime import ServerConfig
+from pilotboat_server.engines.base import EngineSettings
+from pilotboat_server.engines.sampling import UNLIKELIEST, Recital, Sampler
+from pilotboat_server.engines.transformers import TransformersEngine
+from pilotboat_server.errors import NOT_FINITE, ApiError, EngineFailed, InvalidModel
+from pilotboat_server.host import EngineHost
+from pilotboat_server.params import COLDEST
+from pilotboat_server.types import Delta, Done, Event, Failed, GenerateRequest, Sampling
+from standins import tiny
+
+GREEDY = Sampling(temperature=0, top_p=1, max_tokens=4, ignore_eos=True)
+INFERENCE = {"precision": "fp32", "device": "cpu", "maxLength": 256, "batchSize": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make(tmp_path_factory.mktemp("tiny"))
+
+
+def engine_for(path: Path) -> TransformersEngine:
+    """Not loaded yet; one that breaks ends no process here."""
+    return TransformersEngine(EngineSettings(path, Inference.model_validate(INFERENCE), 1, lambda error: None))
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Iterator[TransformersEngine]:
+    loaded = engine_for(folder)
+    loaded.load()
+    yield loaded
+    loaded.close()
+
+
+class Asked:
+    """One request under way."""
+
+    def __init__(self, engine: TransformersEngine, sampling: Sampling = GREEDY, **request: Any) -> None:
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        given = GenerateRequest("r", 0.0, sampling, **{"text": "hello", **request})
+        self.cancel = engine.submit(given, self._events.put)
+
+    def next(self) -> Event:
+        return self._events.get(timeout=60)
+
+    def end(self) -> Done | Failed:
+        while not isinstance(event := self.next(), Done | Failed):
+            pass
+        return event
+
+
+def error(event: Event) -> ApiError:
+    assert isinstance(event, Failed), event
+    return ApiError.from_wire(list(event.error))
+
+
+def test_what_one_row_cannot_draw_ends_that_row_alone(engine: TransformersEngine) -> None:
+    """A temperature this low is 0 at the front; whatever else a draw may stumble over is met here like it."""
+    beside = Asked(engine, Sampling(0, 1, max_tokens=200, ignore_eos=True))
+    while not isinstance(beside.next(), Delta):
+        pass
+    bad = Asked(engine, Sampling(temperature=1e-40, top_p=1, max_tokens=4)).end()
+    assert isinstance(error(bad), EngineFailed)
+    assert beside.end() == Done("length", 5, 200)
+    assert isinstance(Asked(engine).end(), Done), "and the engine goes on"
+
+
+def test_a_given_answer_without_tokens_is_the_callers_error(folder: Path, tmp_path: Path) -> None:
+    from tokenizers import normalizers
+    from transformers import AutoTokenizer
+
+    shutil.copytree(folder, tmp_path / "strips")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Strip()
+    tokenizer.save_pretrained(tmp_path / "strips")
+    engine = engine_for(tmp_path / "strips")
+    engine.load()
+    try:
+        refused = error(Asked(engine, Sampling(0, 1, logprobs=0), reference="  ").end())
+        assert (refused.status, refused.param) == (400, "prompt")
+        assert isinstance(Asked(engine).end(), Done)
+    finally:
+        engine.close()
+
+
+async def test_a_model_that_computes_no_numbers_never_becomes_ready(folder: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(folder, tmp_path / "nan")
+    weights = load_file(broken / "model.safetensors")
+    norm = next(name for name in weights if name.endswith("model.norm.weight"))
+    weights[norm] = weights[norm] * float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    config = ServerConfig.model_validate({"model": {"path": str(broken)}, "inference": INFERENCE})
+    host = EngineHost(config, engine_for(broken), time.monotonic(), 300)
+    with pytest.raises(InvalidModel, match="no numbers"):
+        await host.start()
+    assert not (await host.health()).passes("readyz")
+    host.close()
+
+
+ROWS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=40)
+
+
+@given(ROWS, st.floats(COLDEST, 2), st.floats(0, 1, exclude_min=True), st.floats(0, 1), st.integers(0, 50))
+def test_any_wish_that_the_front_lets_through_draws_a_token(
+    row: list[float], temperature: float, top_p: float, min_p: float, top_k: int
+) -> None:
+    wish = Sampling(temperature, top_p, top_k=top_k, min_p=min_p, logprobs=1)
+    drawn = Sampler(wish, [], len(row)).draw(torch.tensor(row))
+    assert 0 <= drawn.token < len(row)
+
+
+@given(ROWS, st.data(), st.sampled_from([float("nan"), float("inf")]))
+def test_a_row_that_is_no_numbers_is_never_drawn_from(row: list[float], data: st.DataObject, bad: float) -> None:
+    row[data.draw(st.integers(0, len(row) - 1))] = bad
+    for drawer in (Sampler(GREEDY, [], len(row)), Recital([0], 1)):
+        with pytest.raises(EngineFailed) as caught:
+            drawer.draw(torch.tensor(row))
+        assert caught.value.code == NOT_FINITE
+
+
+def test_a_token_that_the_model_rules_out_has_a_probability_that_json_can_say() -> None:
+    drawn = Recital([1], 2).draw(torch.tensor([0.0, float("-inf")]))
+    assert (drawn.logprob, drawn.top) == (UNLIKELIEST, ((0, 0.0), (1, UNLIKELIEST)))
