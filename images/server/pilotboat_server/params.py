@@ -22,7 +22,7 @@ T = TypeVar("T")
 MAX_CHOICES = 128
 MAX_STOPS = 16
 COLDEST = 1e-5
-"""A temperature below it is 0: logits divided by it leave the range of numbers, and nothing but the likeliest is left."""
+"""A temperature below it is 0: logits divided by it leave the range of numbers, and the likeliest alone is left."""
 MAX_DEPTH = 64
 """Of a JSON schema: llama.cpp reads it recursively, and a deeper one could exhaust its stack."""
 
