@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from pilotboat.api.runtime import ServerConfig
 from pilotboat_server.engines.base import EngineSettings
 from pilotboat_server.engines.sampling import UNLIKELIEST, Recital, Sampler
 from pilotboat_server.engines.transformers import TransformersEngine
-from pilotboat_server.errors import NOT_FINITE, ApiError, EngineFailed, InvalidModel
+from pilotboat_server.errors import NOT_FINITE, ApiError, EngineFailed, InvalidModel, Unavailable
 from pilotboat_server.host import EngineHost
 from pilotboat_server.params import COLDEST
 from pilotboat_server.types import Delta, Done, Event, Failed, GenerateRequest, Sampling
@@ -111,6 +113,37 @@ async def test_a_model_that_computes_no_numbers_never_becomes_ready(folder: Path
         await host.start()
     assert not (await host.health()).passes("readyz")
     host.close()
+
+
+async def test_an_engine_that_breaks_ends_what_ran_and_sends_elsewhere_what_waited(folder: Path) -> None:
+    breaks, loop = threading.Event(), asyncio.get_running_loop()
+
+    def at_each_step(*_: Any) -> None:
+        if breaks.is_set():
+            raise RuntimeError("the device is lost")
+
+    def on_fatal(error: BaseException) -> None:
+        loop.call_soon_threadsafe(host.broken, error)
+
+    settings = Inference.model_validate(INFERENCE | {"batchSize": 1})
+    config = ServerConfig.model_validate({"model": {"path": str(folder)}, "inference": settings.wire()})
+    host = EngineHost(config, TransformersEngine(EngineSettings(folder, settings, 1, on_fatal)), time.monotonic(), 300)
+    endless = GenerateRequest("r", 0.0, Sampling(0, 1, ignore_eos=True), text="hello")
+    await host.start()
+    with torch.nn.modules.module.register_module_forward_pre_hook(at_each_step):
+        ran, waited = (asyncio.create_task(drained(host.generate(endless))) for _ in range(2))
+        while not host.scheduler.waiting:  # noqa: ASYNC110 - it has no event for it
+            await asyncio.sleep(0)
+        breaks.set()
+        with pytest.raises(EngineFailed):
+            await ran
+        with pytest.raises(Unavailable):
+            await waited
+
+
+async def drained(events: AsyncIterator[Event]) -> None:
+    async for _ in events:
+        pass
 
 
 ROWS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=40)

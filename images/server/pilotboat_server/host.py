@@ -101,7 +101,8 @@ class EngineHost:
         self.scheduler.refuse("The server is shutting down.")
         if not await self._came_to_rest(time.monotonic() + grace):
             log.event("drain_deadline", running=self.scheduler.running, waiting=self.scheduler.waiting)
-            self.scheduler.abort_all(Unavailable("The server shut down before the answer was whole."))
+            late = Unavailable("The server shut down before the answer was whole.")
+            self.scheduler.abort_all(late, late)
 
     async def _came_to_rest(self, deadline: float) -> bool:
         """Whether all that was in has finished. What hangs will not: its pod is restarted for that very reason."""
@@ -118,10 +119,10 @@ class EngineHost:
         return self.scheduler.quiet_seconds(now) > self._stall
 
     def broken(self, error: BaseException) -> None:
-        """The engine is beyond repair: nobody waits for it any longer."""
+        """The engine is beyond repair: nobody waits for it any longer. What it never began may be asked elsewhere."""
         self.scheduler.refuse("The engine has failed.")
         cause = str(error) if isinstance(error, ServerError) else type(error).__name__
-        self.scheduler.abort_all(EngineFailed(f"The engine has failed: {cause}"))
+        self.scheduler.abort_all(EngineFailed(f"The engine has failed: {cause}"), Unavailable("The engine has failed."))
 
     def close(self) -> bool:
         """Give the engine back; False where it is still being loaded, which nothing can interrupt."""

@@ -110,10 +110,12 @@ class Scheduler:
         """Until nothing runs and nothing waits."""
         await self._idle.wait()
 
-    def abort_all(self, error: ApiError) -> None:
+    def abort_all(self, running: ApiError, waiting: ApiError) -> None:
         """End every request with an error: the grace period is over, or the engine is broken."""
-        for ticket in [*self._waiting, *self._running]:
-            self._end(ticket, error)
+        for ticket in [*self._waiting]:  # these first: none of them shall begin in the place of one that ends
+            self._end(ticket, waiting)
+        for ticket in [*self._running]:
+            self._end(ticket, running)
 
     async def generate(self, request: GenerateRequest, internal: bool = False) -> AsyncGenerator[Event, None]:
         """Events of one request, up to Done. `internal`: the warm-up, which runs while callers are refused.

@@ -272,6 +272,17 @@ async def test_drain_ends_what_outlives_its_grace() -> None:
         assert (await held).status_code == 503
 
 
+async def test_what_a_broken_engine_never_began_may_be_asked_elsewhere() -> None:
+    async with serving(config({"batchSize": 1})) as running:
+        begun = asyncio.create_task(running.http.post(CHAT, json={"messages": ask(SLOW)}))
+        await until(lambda: running.host.scheduler.running == 1)
+        waiting = asyncio.create_task(running.http.post(CHAT, json={"messages": ask(SLOW)}))
+        await until(lambda: running.host.scheduler.waiting == 1)
+        running.host.broken(RuntimeError("no more"))
+        assert ((await begun).status_code, (await waiting).status_code) == (500, 503)
+        assert (await running.http.post(CHAT, json={"messages": HELLO})).status_code == 503
+
+
 async def test_probes_tell_the_phase() -> None:
     async with serving(load=False) as running:
         before = {probe: await running.http.get(f"/{probe}") for probe in ("startupz", "readyz", "livez")}

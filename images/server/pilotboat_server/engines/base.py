@@ -34,7 +34,8 @@ class EngineSettings:
     threads: int
     """Threads to compute with on the CPU."""
     on_fatal: OnFatal
-    """Called when the engine is broken beyond one request: the process ends, and kubelet restarts it."""
+    """Called when the engine is broken beyond one request, before their last events, or those that wait would be given
+    to it: the process ends, and kubelet restarts it."""
     adapter: Path | None = None
     fake: FakeBehaviour | None = None
     """What the fake engine is told; no other reads it."""

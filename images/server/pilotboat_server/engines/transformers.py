@@ -119,9 +119,9 @@ class TransformersEngine:
                 self._prefill()
                 self._decode()
         except BaseException as error:  # nobody else sees this thread's errors: whoever waits must hear of it
+            self._settings.on_fatal(error)
             for sequence in [*self._prefilling, *self._rows]:
                 sequence.emit(failed(EngineFailed(f"the engine broke: {type(error).__name__}")))
-            self._settings.on_fatal(error)
 
     def _take_in(self) -> bool:
         """New requests; waits for one where there is nothing else to do. False: the loop is over."""
