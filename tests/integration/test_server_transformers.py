@@ -131,7 +131,7 @@ async def test_an_engine_that_breaks_ends_what_ran_and_sends_elsewhere_what_wait
     endless = GenerateRequest("r", 0.0, Sampling(0, 1, ignore_eos=True), text="hello")
     await host.start()
     with torch.nn.modules.module.register_module_forward_pre_hook(at_each_step):
-        ran, waited = (asyncio.create_task(drained(host.generate(endless))) for _ in range(2))
+        ran, waited = (asyncio.create_task(drained(host.generate((endless,)))) for _ in range(2))
         while not host.scheduler.waiting:  # noqa: ASYNC110 - it has no event for it
             await asyncio.sleep(0)
         breaks.set()
@@ -141,7 +141,7 @@ async def test_an_engine_that_breaks_ends_what_ran_and_sends_elsewhere_what_wait
             await waited
 
 
-async def drained(events: AsyncIterator[Event]) -> None:
+async def drained(events: AsyncIterator[tuple[int, Event]]) -> None:
     async for _ in events:
         pass
 

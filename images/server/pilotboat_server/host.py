@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable
 from pilotboat.api.base import seconds
 from pilotboat.api.runtime import ServerConfig
 
-from . import agentcheck, log
+from . import agentcheck, fanout, log
 from .backend import ServerInfo
 from .engines.base import Engine
 from .errors import NOT_FINITE, EngineFailed, InvalidModel, ServerError, Unavailable
@@ -51,6 +51,7 @@ class EngineHost:
             engine.capabilities,
             inference.defaults,
             inference.limits,
+            self.scheduler.room,
         )
 
     @property
@@ -76,9 +77,9 @@ class EngineHost:
                 raise
             raise InvalidModel(error.message) from None  # it would be no other after a restart
 
-    def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        """Events of one request."""
-        return self.scheduler.generate(request)
+    def generate(self, requests: tuple[GenerateRequest, ...]) -> AsyncGenerator[tuple[int, Event], None]:
+        """Events of each request, with its place."""
+        return fanout.events(self.scheduler.generate, requests)
 
     async def health(self) -> Health:
         """For the probes."""

@@ -85,7 +85,7 @@ def chat(data: Any, info: ServerInfo, request_id: str, arrived: float) -> Work:
     if reference is not None:
         messages, sampling = messages[:-1], Sampling(temperature=0, top_p=1, logprobs=sampling.logprobs)
     request = GenerateRequest(f"chatcmpl-{request_id}", arrived, sampling, messages=messages, reference=reference)
-    return _work(fields, [request], CHAT_NEUTRAL, chat=True)
+    return _work(fields, info, [request], CHAT_NEUTRAL, chat=True)
 
 
 def completion(data: Any, info: ServerInfo, request_id: str, arrived: float) -> Work:
@@ -100,11 +100,19 @@ def completion(data: Any, info: ServerInfo, request_id: str, arrived: float) -> 
     requests = [
         replace(base, text=prompt) if isinstance(prompt, str) else replace(base, tokens=prompt) for prompt in prompts
     ]
-    return _work(fields, requests, COMPLETION_NEUTRAL, chat=False)
+    return _work(fields, info, requests, COMPLETION_NEUTRAL, chat=False)
 
 
-def _work(fields: Fields, prompts: list[GenerateRequest], neutral: dict[str, tuple[Any, ...]], *, chat: bool) -> Work:
+def _work(
+    fields: Fields,
+    info: ServerInfo,
+    prompts: list[GenerateRequest],
+    neutral: dict[str, tuple[Any, ...]],
+    *,
+    chat: bool,
+) -> Work:
     count = fields.integer("n", 1, MAX_CHOICES) or 1
+    _check_room(fields, info, len(prompts), count)
     stream = bool(fields.boolean("stream"))
     include_usage = _stream_options(fields, stream)
     _check_ignored(fields)
@@ -113,6 +121,16 @@ def _work(fields: Fields, prompts: list[GenerateRequest], neutral: dict[str, tup
     requests = [_choice(prompt, choice) for prompt in prompts for choice in range(count)]
     numbered = [replace(request, id=f"{request.id}/{index}") for index, request in enumerate(requests)]
     return Work(tuple(numbered), stream, include_usage, chat)
+
+
+def _check_room(fields: Fields, info: ServerInfo, prompts: int, count: int) -> None:
+    """What not even an idle server has the places for: 429 would have it tried again for ever."""
+    if prompts * count > info.room:
+        raise fields.wrong(
+            "n" if count > 1 else "prompt",
+            f"asks for {prompts * count} answers at a time; this server has places for {info.room} "
+            "(inference.batchSize + service.maxQueuedRequests).",
+        )
 
 
 def _choice(request: GenerateRequest, number: int) -> GenerateRequest:

@@ -19,7 +19,6 @@ from . import log, requestid
 from .answers import Answer
 from .backend import Backend
 from .errors import ApiError, EngineFailed
-from .fanout import events
 from .params import Work
 from .types import Delta, Done, Event
 
@@ -66,7 +65,7 @@ class Generation(Response):
 
     async def _respond(self, send: Send, request_id: str) -> None:
         try:
-            async with aclosing(events(self._backend, self._work.requests)) as stream:
+            async with aclosing(self._backend.generate(self._work.requests)) as stream:
                 await (self._stream(stream, send) if self._work.stream else self._whole(stream, send))
         except ApiError as error:
             if error.status >= 500:  # what it says may quote the prompt: the log has its kind alone

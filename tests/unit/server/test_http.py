@@ -228,6 +228,8 @@ async def test_a_full_queue_is_429_with_retry_after() -> None:
         assert (reply.status_code, reply.headers["retry-after"]) == (429, "1")
         assert reply.json()["error"]["code"] == "queue_full"
         assert await running.metric("vllm:num_requests_waiting") == 1
+        never = await running.http.post(CHAT, json={"messages": HELLO, "n": 3})
+        assert (never.status_code, never.json()["error"]["param"]) == (400, "n"), "no wait would help"
         assert await running.metric('vllm:admission_rejections_total{model_name="m",reason="queue_full"') == 1
         for task in held:
             task.cancel()

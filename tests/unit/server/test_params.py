@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pilotboat.api.model_deployment import Range, SamplingDefaults, SamplingLimits
 from pilotboat_server import params
@@ -23,6 +26,8 @@ from pilotboat_server.types import (
     TopToken,
     event_from_wire,
     event_to_wire,
+    requests_from_wire,
+    requests_to_wire,
 )
 
 LLAMA = Capabilities("llamacpp", llamacpp.PARAMETERS, llamacpp.FORMATS)
@@ -38,7 +43,7 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type":
 
 
 def info(capabilities: Capabilities = LLAMA, limits: SamplingLimits | None = None) -> ServerInfo:
-    return ServerInfo("m", 0, 100, capabilities, SamplingDefaults(), limits or SamplingLimits())
+    return ServerInfo("m", 0, 100, capabilities, SamplingDefaults(), limits or SamplingLimits(), 120)
 
 
 def chat(capabilities: Capabilities = LLAMA, limits: SamplingLimits | None = None, **fields: Any) -> params.Work:
@@ -72,6 +77,7 @@ def nested(depth: int) -> dict[str, Any]:
         ({"max_completion_tokens": 1000}, "max_completion_tokens"),
         ({"n": 0}, "n"),
         ({"n": 1000}, "n"),
+        ({"n": 121}, "n"),
         ({"stop": ""}, "stop"),
         ({"stop": 5}, "stop"),
         ({"stop": ["a"] * 17}, "stop"),
@@ -127,6 +133,8 @@ def test_what_is_wrong_or_not_offered_is_named(fields: dict[str, Any], param: st
         ({"prompt": [1, -1]}, "prompt"),
         ({"prompt": ["a", ""]}, "prompt"),
         ({"prompt": {"a": 1}}, "prompt"),
+        ({"prompt": ["a"] * 121}, "prompt"),
+        ({"prompt": ["a"] * 41, "n": 3}, "n"),
         ({"echo": True}, "echo"),
         ({"suffix": "end"}, "suffix"),
         ({"best_of": 2}, "best_of"),
@@ -236,6 +244,22 @@ def test_a_request_survives_the_wire() -> None:
     assert GenerateRequest.from_wire(request.to_wire()) == request
     tokens = replace(completion(prompt=[1, 2]).requests[0])
     assert GenerateRequest.from_wire(tokens.to_wire()) == tokens
+
+
+PROMPTS = st.one_of(st.text(min_size=1), st.lists(st.integers(0, 9), min_size=1))
+
+
+@given(st.lists(PROMPTS, min_size=1, max_size=6), st.integers(1, 20), st.none() | st.integers(0, 9))
+def test_many_requests_survive_the_wire(prompts: list[Any], count: int, seed: int | None) -> None:
+    requests = completion(prompt=prompts, n=count, seed=seed).requests
+    sent = json.loads(json.dumps(requests_to_wire(requests)))
+    assert len(sent) <= len(prompts), "a prompt is sent once, however many answers it gets"
+    assert requests_from_wire(sent) == requests
+
+
+def test_choices_share_their_prompt_on_the_other_side() -> None:
+    one, *others = requests_from_wire(requests_to_wire(completion(prompt="a long one", n=3).requests))
+    assert all(other.text is one.text for other in others)
 
 
 @pytest.mark.parametrize(
