@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
+from . import log
 from .backend import Backend
-from .errors import ApiError
+from .errors import ApiError, EngineFailed
 from .types import event_to_wire, requests_from_wire
 from .wire import Channel, Frame
 
@@ -69,6 +70,9 @@ class Bridge:
                     await self._channel.drain()
         except ApiError as error:
             self._channel.send({"id": number, "error": error.to_wire()})
+        except Exception as error:  # a bug of ours: the worker must not wait for ever
+            log.event("bridge_error", error=type(error).__name__)
+            self._channel.send({"id": number, "error": EngineFailed("Internal error.").to_wire()})
 
     async def _call(self, number: int, method: str) -> None:
         result = (

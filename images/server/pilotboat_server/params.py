@@ -14,7 +14,7 @@ from pilotboat.api.model_deployment import Range
 from . import reading
 from .backend import ServerInfo
 from .errors import BadRequest, NotFound
-from .fields import Fields
+from .fields import MAX_INTEGER, Fields
 from .types import GenerateRequest, Sampling
 
 T = TypeVar("T")
@@ -232,7 +232,7 @@ def _logit_bias(fields: Fields) -> dict[int, float]:
     inner = Fields(value, "logit_bias")
     biases: dict[int, float] = {}
     for key in value:
-        if not key.isdecimal():
+        if not key.isdecimal() or len(key) > len(str(MAX_INTEGER)) or int(key) > MAX_INTEGER:
             raise inner.wrong(key, "is not a token id.")
         biases[int(key)] = inner.number(key, -100, 100) or 0.0
     return biases
@@ -247,11 +247,15 @@ def _response_format(fields: Fields, info: ServerInfo) -> dict[str, Any] | None:
         raise fields.wrong("response_format", "must have the type text, json_object or json_schema.")
     if kind not in info.capabilities.response_formats:
         raise fields.wrong("response_format", f"{kind} is not supported by the {info.capabilities.engine} engine.")
-    if kind == "json_schema" and not isinstance((value.get("json_schema") or {}).get("schema"), dict):
+    if kind == "json_schema" and not isinstance(_inner(value.get("json_schema"), "schema"), dict):
         raise fields.wrong("response_format", "needs json_schema.schema, an object.")
     if _depth(value) > MAX_DEPTH:
         raise fields.wrong("response_format", f"is nested more than {MAX_DEPTH} deep.")
     return None if kind == "text" else dict(value)
+
+
+def _inner(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, dict) else None
 
 
 def _depth(value: Any) -> int:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from starlette.types import Receive, Scope, Send
 
+from pilotboat_server.lastresort import LastResort
+from pilotboat_server.requestid import RequestIds
+from pilotboat_server.responses import dump
 from tests.unit.server.harness import HELLO, Running, ask, config, serving, until
 
 CHAT = "/v1/chat/completions"
@@ -127,13 +132,58 @@ async def test_an_unknown_model_is_404_in_openais_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"[]", b'{"messages": [{"role": "user", "content": "\\ud800"}]}', b"[" * 100_000]
+    "body",
+    [
+        b"{",
+        b"[]",
+        b"[" * 100_000,
+        b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
+        b'{"messages": [{"role": "user", "content": "\xed\xa0\x80"}]}',
+        b'{"messages": [{"role": "user", "content": "x"}], "stop": "\xed\xb0\x80"}',
+        json.dumps({"messages": HELLO}).encode("utf-16"),
+        b'{"messages": [{"role": "user", "content": "x"}], "temperature": 1' + b"0" * 5000 + b"}",
+    ],
 )
 async def test_a_body_that_is_no_text_or_no_object_is_400(body: bytes) -> None:
     async with serving() as running:
         response = await running.http.post(CHAT, content=body)
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+async def test_a_bug_is_answered_in_openais_shape_with_the_requests_id(capsys: pytest.CaptureFixture[str]) -> None:
+    async def buggy(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("a private prompt")
+
+    transport = httpx.ASGITransport(RequestIds(LastResort(buggy)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://m") as http:
+        reply = await http.get("/", headers={"x-request-id": "r-1"})
+    assert (reply.status_code, reply.json()["error"]["message"]) == (500, "Internal error.")
+    assert reply.headers["x-request-id"] == "r-1"
+    log = json.loads(capsys.readouterr().err)
+    assert (log["event"], log["request_id"], log["error"]) == ("request_error", "r-1", "ValueError")
+    assert log["where"].startswith("test_http.py:")
+    assert "private" not in str(log)
+
+
+async def test_hanging_up_in_the_middle_of_a_body_is_no_error(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as running:
+        address = httpx.URL(running.url)
+        _, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(f"POST {CHAT} HTTP/1.1\r\nhost: m\r\ncontent-length: 100\r\n\r\n{{".encode())
+        await until(lambda: bool(running.http_tasks()))
+        writer.close()
+        await until(lambda: not running.http_tasks())
+    assert "request_error" not in capsys.readouterr().err
+    assert not caplog.records, caplog.text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_json_is_not_sent(value: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        dump({"logprob": value})
 
 
 async def test_a_body_beyond_any_context_is_413() -> None:
@@ -147,6 +197,8 @@ async def test_an_unknown_route_and_a_wrong_method_have_openais_shape() -> None:
         replies = [await running.http.get("/v1/nothing"), await running.http.get(CHAT)]
     assert [reply.status_code for reply in replies] == [404, 405]
     assert all(reply.json()["error"]["message"] for reply in replies)
+    assert {reply.headers["content-type"] for reply in replies} == {"application/json"}
+    assert replies[1].headers["allow"] == "POST"
 
 
 async def test_a_prompt_that_is_too_long_says_both_counts() -> None:

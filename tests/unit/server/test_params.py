@@ -39,6 +39,7 @@ GIVEN: dict[str, Any] = {
     "logprobs": True,
     "max_tokens": 0,
 }
+NUMBERS = ["temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "seed", "top_k", "max_tokens", "n"]
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
 
 
@@ -68,6 +69,8 @@ def nested(depth: int) -> dict[str, Any]:
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": True}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
+        *[({name: sign * 10**400}, name) for name in NUMBERS for sign in (1, -1)],
+        *[({name: 2**31}, name) for name in ("top_k", "max_tokens")],
         ({"top_p": 0}, "top_p"),
         ({"top_p": 1.5}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),
@@ -88,10 +91,14 @@ def nested(depth: int) -> dict[str, Any]:
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"logit_bias": {"a": 1}}, "logit_bias.a"),
+        ({"logit_bias": {str(2**31): 1}}, f"logit_bias.{2**31}"),
+        ({"logit_bias": {"1" * 5000: 1}}, "logit_bias." + "1" * 5000),
+        ({"logit_bias": {"5": 10**400}}, "logit_bias.5"),
         ({"logit_bias": {"5": 101}}, "logit_bias.5"),
         ({"logit_bias": [1]}, "logit_bias"),
         ({"response_format": {"type": "xml"}}, "response_format"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
+        *[({"response_format": {"type": "json_schema", "json_schema": x}}, "response_format") for x in ("x", ["x"], 5)],
         ({"response_format": nested(100)}, "response_format"),
         ({"stream": "yes"}, "stream"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
@@ -131,6 +138,9 @@ def test_what_is_wrong_or_not_offered_is_named(fields: dict[str, Any], param: st
         ({"prompt": ""}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": [1, -1]}, "prompt"),
+        ({"prompt": [2**31]}, "prompt"),
+        ({"prompt": [10**400]}, "prompt"),
+        ({"logprobs": 10**400}, "logprobs"),
         ({"prompt": ["a", ""]}, "prompt"),
         ({"prompt": {"a": 1}}, "prompt"),
         ({"prompt": ["a"] * 121}, "prompt"),

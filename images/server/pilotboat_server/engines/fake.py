@@ -73,9 +73,15 @@ class FakeEngine:
         cancelled, number = threading.Event(), next(self._numbers)
         if self._told.exit_after is not None and number > self._told.exit_after:
             _crash()
-        run = threading.Thread(target=self._run, args=(request, emit, cancelled, number), daemon=True)
+        run = threading.Thread(target=self._run_safely, args=(request, emit, cancelled, number), daemon=True)
         run.start()
         return cancelled.set
+
+    def _run_safely(self, request: GenerateRequest, emit: Emit, cancelled: threading.Event, number: int) -> None:
+        try:
+            self._run(request, emit, cancelled, number)
+        except Exception as error:  # nobody sees this thread end, and its slot would never be free
+            emit(failed(EngineFailed(f"the fake engine broke: {type(error).__name__}")))
 
     def _run(self, request: GenerateRequest, emit: Emit, cancelled: threading.Event, number: int) -> None:
         prompt = _prompt(request)
