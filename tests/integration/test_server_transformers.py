@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from pilotboat.api.model_deployment import Inference
 from pilotboat.api.runtime import ServerConfig
 from pilotboat_server.engines.base import EngineSettings
-from pilotboat_server.engines.sampling import UNLIKELIEST, Recital, Sampler
+from pilotboat_server.engines.sampling import UNLIKELIEST, Drawn, Recital, Sampler
+from pilotboat_server.engines.text import Tokenizer
 from pilotboat_server.engines.transformers import TransformersEngine
 from pilotboat_server.errors import NOT_FINITE, ApiError, EngineFailed, InvalidModel, Unavailable
 from pilotboat_server.host import EngineHost
@@ -84,7 +87,6 @@ def test_what_one_row_cannot_draw_ends_that_row_alone(engine: TransformersEngine
 
 
 def test_a_given_answer_without_tokens_is_the_callers_error(folder: Path, tmp_path: Path) -> None:
-    from tokenizers import normalizers
     from transformers import AutoTokenizer
 
     shutil.copytree(folder, tmp_path / "strips")
@@ -144,6 +146,57 @@ async def test_an_engine_that_breaks_ends_what_ran_and_sends_elsewhere_what_wait
 async def drained(events: AsyncIterator[tuple[int, Event]]) -> None:
     async for _ in events:
         pass
+
+
+def saved(folder: Path, inner: Any) -> Tokenizer:
+    from transformers import PreTrainedTokenizerFast
+
+    PreTrainedTokenizerFast(tokenizer_object=inner).save_pretrained(folder)
+    return Tokenizer(folder, 2**31)
+
+
+def of_bytes() -> Any:
+    """As GPT-2's, Llama 3's and Qwen's."""
+    words = trainers.BpeTrainer(vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    inner = tokenizers.Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    inner.train_from_iterator(["hello world the pilot boat"] * 5, words)
+    return inner
+
+
+def of_blanks() -> Any:
+    """As Llama 2's, Mistral's and Gemma's: bytes of what is in no word, and `decode` drops a blank at the start."""
+    names = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "h", "e", "l", "o", "▁h", "el", "lo", "▁hel"]
+    vocabulary = {name: number for number, name in enumerate([*names, "▁hello"])}
+    merges = [("▁", "h"), ("e", "l"), ("l", "o"), ("▁h", "el"), ("▁hel", "lo")]
+    inner = tokenizers.Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True))
+    inner.normalizer = normalizers.Replace(" ", "▁")
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    inner.decoder = decoders.Sequence(steps)
+    return inner
+
+
+@pytest.fixture(scope="module", params=[of_bytes, of_blanks])
+def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return saved(tmp_path_factory.mktemp("tokenizer"), request.param())
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"), min_size=1))
+@example(" hello hello")
+@example("h€llo 🙂")
+def test_the_bytes_of_an_answers_tokens_are_the_answers(tokenizer: Tokenizer, text: str) -> None:
+    tokens = tokenizer.encode(GenerateRequest("r", 0.0, GREEDY, text=text))
+    said = [entry.chosen for token in tokens for entry in tokenizer.logprobs(Drawn(token, -1.0))]
+    assert b"".join(bytes(token.bytes) for token in said) == text.encode()
+    assert all(token.token == bytes(token.bytes).decode("utf-8", "replace") for token in said)
+
+
+def test_where_the_names_say_nothing_the_text_has_to_do(tmp_path: Path) -> None:
+    inner = tokenizers.Tokenizer(models.WordPiece({"[UNK]": 0, "say": 1, "##ing": 2}, unk_token="[UNK]"))
+    inner.decoder = decoders.WordPiece()
+    (entry,) = saved(tmp_path, inner).logprobs(Drawn(1, -1.0))
+    assert (entry.chosen.token, bytes(entry.chosen.bytes)) == ("say", b"say")
 
 
 ROWS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=40)

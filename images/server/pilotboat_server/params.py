@@ -57,6 +57,8 @@ class Work:
     """What one HTTP request asks for: an answer to each of `requests`, in this order."""
 
     requests: tuple[GenerateRequest, ...]
+    count: int
+    """Answers to each prompt; those of one prompt stand together."""
     stream: bool
     include_usage: bool
     chat: bool
@@ -120,7 +122,7 @@ def _work(
     fields.nothing_else()
     requests = [_choice(prompt, choice) for prompt in prompts for choice in range(count)]
     numbered = [replace(request, id=f"{request.id}/{index}") for index, request in enumerate(requests)]
-    return Work(tuple(numbered), stream, include_usage, chat)
+    return Work(tuple(numbered), count, stream, include_usage, chat)
 
 
 def _check_room(fields: Fields, info: ServerInfo, prompts: int, count: int) -> None:

@@ -37,6 +37,7 @@ async def test_a_chat_is_answered_with_text_reason_and_usage() -> None:
         answer = await running.client.chat.completions.create(model="m", messages=HELLO, max_tokens=5)
     choice = answer.choices[0]
     assert len((choice.message.content or "").split()) == 5
+    assert choice.message.to_dict()["refusal"] is None
     assert (choice.finish_reason, choice.message.role, answer.object) == ("length", "assistant", "chat.completion")
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (2, 5, 7)
@@ -85,6 +86,25 @@ async def test_completions_take_many_prompts_and_many_choices() -> None:
     logprobs = answer.choices[0].logprobs
     assert logprobs is not None
     assert len(logprobs.tokens or ()) == 4
+
+
+async def test_two_equal_prompts_are_two() -> None:
+    async with serving() as running:
+        answer = await running.client.completions.create(model="m", prompt=["one two"] * 2, n=2, max_tokens=1)
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (4, 4)
+
+
+async def test_offsets_of_a_streamed_completion_run_on() -> None:
+    async with serving() as running:
+        body: dict[str, Any] = {"prompt": "one", "n": 2, "max_tokens": 4, "logprobs": 1, "temperature": 0}
+        whole = await running.client.completions.create(model="m", **body)
+        parts = [part async for part in await running.client.completions.create(model="m", **body, stream=True)]
+    for index in range(2):
+        chunks = [c.logprobs for part in parts for c in part.choices if c.index == index and c.logprobs]
+        offsets = [offset for chunk in chunks for offset in chunk.text_offset]
+        assert offsets == whole.choices[index].logprobs.text_offset
+        assert len(set(offsets)) == 4
 
 
 async def test_choices_of_one_stream_are_told_apart() -> None:
