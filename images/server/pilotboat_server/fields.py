@@ -60,7 +60,9 @@ class Fields:
     def _within(self, key: str, value: N, low: float, high: float) -> N:
         """Before anything is done with it: an integer of JSON may have thousands of digits, and a number be NaN."""
         if not low <= value <= high:
-            raise self.wrong(key, f"is {str(value)[:SHOWN]}; it must be between {low} and {high}.")
+            shown = str(value)
+            shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
+            raise self.wrong(key, f"is {shown}; it must be between {low} and {high}.")
         return value
 
     def boolean(self, key: str) -> bool | None:
