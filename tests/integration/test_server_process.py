@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -102,6 +103,33 @@ async def test_sigterm_cuts_no_stream_and_ends_with_zero(tmp_path: Path, workers
 
 async def read(stream: Any) -> str:
     return "".join([part.choices[0].delta.content or "" async for part in stream])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("sent", [slice(0, -5), slice(0, None)], ids=["half an upload", "a stream that nobody reads"])
+async def test_callers_that_stall_do_not_keep_the_process_alive(tmp_path: Path, workers: int, sent: slice) -> None:
+    """The answer is of 16 MB: more than the sockets between them hold."""
+    config = FAKE | {"engine": {"type": "Fake", "fake": {"text": "x" * 4000}}, "inference": {"maxLength": 8192}}
+    question = {"messages": ask("fake:tokens=4000"), "stream": True}
+    async with server_process(tmp_path, config | {"service": {"workers": workers}}) as server:
+        address, body = httpx.URL(server.url), json.dumps(question).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: m\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+        with socket.create_connection((address.host, address.port)) as caller:
+            caller.sendall(head + body[sent])
+            if body[sent] == body:
+                await asyncio.to_thread(caller.recv, 1)
+            assert (await chat(server, "others are served")).choices
+            server.terminate()
+            assert await server.exit_code() == 0, "".join(server.lines)
+
+
+async def test_a_worker_that_hangs_does_not_keep_the_process_alive(tmp_path: Path) -> None:
+    async with server_process(tmp_path, FAKE | {"service": {"workers": 2}}) as server:
+        hung = server.workers()[0]
+        os.kill(hung, signal.SIGSTOP)
+        server.terminate()
+        await server.seen("worker_left", worker_pid=hung)
+        assert await server.exit_code() == 0
 
 
 async def test_a_load_balancer_is_told_of_the_drain_until_the_end(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ class Answer:
         self._created = int(time.time())
         self.choices = [Choice() for _ in work.requests]
         self._introduced: set[int] = set()
+        self._offsets = [0] * len(self.choices)
+        """Characters of each choice's tokens that were sent."""
 
     def whole(self) -> Json:
         """The body of a response that is not streamed."""
@@ -53,7 +55,7 @@ class Answer:
         if isinstance(event, Delta):
             text: Json = {"delta": {"content": event.text}} if self._work.chat else {"text": event.text}
             if event.logprobs:
-                text["logprobs"] = self._logprobs(list(event.logprobs))
+                text["logprobs"] = self._logprobs(index, list(event.logprobs))
             yield self._chunk(index, text)
         else:
             end: Json = {"delta": {}} if self._work.chat else {"text": ""}
@@ -66,7 +68,7 @@ class Answer:
     def usage(self) -> Json:
         """Tokens of all choices; a prompt counts once, however many answers it got."""
         ends = [choice.done for choice in self.choices if choice.done]
-        first = {self._prompt_key(index): end for index, end in reversed(list(enumerate(ends)))}
+        first = {index // self._work.count: end for index, end in reversed(list(enumerate(ends)))}
         prompt = sum(end.prompt_tokens for end in first.values())
         completion = sum(end.completion_tokens for end in ends)
         cached = sum(end.cached_tokens for end in first.values())
@@ -76,10 +78,6 @@ class Answer:
             "total_tokens": prompt + completion,
             "prompt_tokens_details": {"cached_tokens": cached},
         }
-
-    def _prompt_key(self, index: int) -> object:
-        request = self._work.requests[index]
-        return (request.text, request.tokens)
 
     @property
     def _chunk_kind(self) -> str:
@@ -98,11 +96,17 @@ class Answer:
         text = "".join(choice.parts)
         wanted = self._work.requests[index].sampling.logprobs is not None
         body: Json = {"index": index, "finish_reason": choice.done.finish_reason if choice.done else None}
-        body["logprobs"] = self._logprobs(choice.logprobs) if wanted else None
-        return body | ({"message": {"role": "assistant", "content": text}} if self._work.chat else {"text": text})
+        body["logprobs"] = self._logprobs(index, choice.logprobs) if wanted else None
+        if not self._work.chat:
+            return body | {"text": text}
+        return body | {"message": {"role": "assistant", "content": text, "refusal": None}}
 
-    def _logprobs(self, entries: list[TokenLogprob]) -> Json:
-        return chat_logprobs(entries) if self._work.chat else completion_logprobs(entries)
+    def _logprobs(self, index: int, entries: list[TokenLogprob]) -> Json:
+        if self._work.chat:
+            return chat_logprobs(entries)
+        start = self._offsets[index]
+        self._offsets[index] += sum(len(entry.chosen.token) for entry in entries)
+        return completion_logprobs(entries, start)
 
 
 def chat_logprobs(entries: list[TokenLogprob]) -> Json:
@@ -111,9 +115,9 @@ def chat_logprobs(entries: list[TokenLogprob]) -> Json:
     return {"content": content, "refusal": None}
 
 
-def completion_logprobs(entries: list[TokenLogprob]) -> Json:
-    """The older form: parallel lists. `text_offset` counts from the start of the chunk or answer."""
-    offsets, at = [], 0
+def completion_logprobs(entries: list[TokenLogprob], start: int = 0) -> Json:
+    """The older form: parallel lists. `text_offset` counts from the start of the answer, of which `start` was sent."""
+    offsets, at = [], start
     for entry in entries:
         offsets.append(at)
         at += len(entry.chosen.token)

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from . import params, requestid
 from .backend import Backend, ServerInfo
 from .errors import ApiError, BadRequest, NotFound, TooLarge, Unauthorized
+from .lastresort import LastResort
 from .params import Work
 from .phases import Probe
 from .responses import Generation, dump, error_response
@@ -33,6 +34,7 @@ Parse = Callable[[Any, ServerInfo, str, float], Work]
 def create_app(backend: Backend, api_keys: Sequence[str] = ()) -> FastAPI:
     """The application. With keys, /v1/* needs one of them."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.add_middleware(LastResort)
     app.add_middleware(requestid.RequestIds)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -104,7 +106,7 @@ async def _json(request: Request) -> Any:
         if len(body) > MAX_BODY:
             raise TooLarge(f"The body is larger than {MAX_BODY} bytes.")
     try:
-        data = json.loads(bytes(body))
+        data = json.loads(body.decode("utf-8-sig"))  # of bytes it would take what is no UTF-8 too
         if b"\\ud" in body.lower():  # half a surrogate pair is valid JSON and no text: no tokenizer takes it
             json.dumps(data, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -138,4 +140,5 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     """Starlette's own 404 and 405, in the same shape."""
     assert isinstance(error, HTTPException)
     body = {"message": f"{request.method} {request.url.path}: {error.detail}", "type": "invalid_request_error"}
-    return Response(dump({"error": {**body, "param": None, "code": None}}), error.status_code, error.headers)
+    content = dump({"error": {**body, "param": None, "code": None}})
+    return Response(content, error.status_code, error.headers, media_type="application/json")

@@ -23,6 +23,8 @@ class ServerInfo:
     capabilities: Capabilities
     defaults: SamplingDefaults
     limits: SamplingLimits
+    room: int
+    """Answers it can have under way and waiting at a time."""
 
     def to_wire(self) -> dict[str, Any]:
         """For the socket between processes."""
@@ -35,6 +37,7 @@ class ServerInfo:
             "capabilities": capabilities,
             "defaults": self.defaults.wire(),
             "limits": self.limits.wire(),
+            "room": self.room,
         }
 
     @classmethod
@@ -50,6 +53,7 @@ class ServerInfo:
             Capabilities(**capabilities),
             SamplingDefaults.model_validate(data["defaults"]),
             SamplingLimits.model_validate(data["limits"]),
+            data["room"],
         )
 
 
@@ -61,8 +65,11 @@ class Backend(Protocol):
         """What never changes."""
         ...
 
-    def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        """Events up to Done; raises ApiError. Closing the generator cancels the request."""
+    def generate(self, requests: tuple[GenerateRequest, ...]) -> AsyncGenerator[tuple[int, Event], None]:
+        """Events, each with its request's place, up to each one's Done; raises ApiError, which ends all of them.
+
+        Closing the generator cancels what still runs.
+        """
         ...
 
     async def health(self) -> Health:

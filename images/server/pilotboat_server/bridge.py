@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 
+from . import log
 from .backend import Backend
-from .errors import ApiError
-from .types import GenerateRequest, event_to_wire
+from .errors import ApiError, EngineFailed
+from .types import event_to_wire, requests_from_wire
 from .wire import Channel, Frame
 
 
@@ -61,14 +62,17 @@ class Bridge:
         task.add_done_callback(lambda _: self._tasks.pop(number, None))
 
     async def _generate(self, number: int, frame: Frame) -> None:
-        request = GenerateRequest.from_wire(frame["generate"])
         try:
-            async with aclosing(self._backend.generate(request)) as events:
-                async for event in events:
-                    self._channel.send({"id": number, "event": event_to_wire(event)})
+            requests = requests_from_wire(frame["generate"])
+            async with aclosing(self._backend.generate(requests)) as events:
+                async for place, event in events:
+                    self._channel.send({"id": number, "of": place, "event": event_to_wire(event)})
                     await self._channel.drain()
         except ApiError as error:
             self._channel.send({"id": number, "error": error.to_wire()})
+        except Exception as error:  # a bug of ours: the worker must not wait for ever
+            log.event("bridge_error", error=type(error).__name__)
+            self._channel.send({"id": number, "error": EngineFailed("Internal error.").to_wire()})
 
     async def _call(self, number: int, method: str) -> None:
         result = (

@@ -92,6 +92,10 @@ class QueueFull(ApiError):
     status, kind, default_code, retry_after = 429, "rate_limit_error", "queue_full", 1
 
 
+NOT_FINITE = "model_not_finite"
+"""Code of an EngineFailed that is the model's own fault: what it computes is no number."""
+
+
 class EngineFailed(ApiError):
     """The engine broke while it worked on this request."""
 

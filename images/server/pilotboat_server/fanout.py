@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
-from .backend import Backend
 from .types import Event, GenerateRequest
 
+Generate = Callable[[GenerateRequest], AsyncGenerator[Event, None]]
 
-async def events(backend: Backend, requests: tuple[GenerateRequest, ...]) -> AsyncGenerator[tuple[int, Event], None]:
+
+async def events(generate: Generate, requests: tuple[GenerateRequest, ...]) -> AsyncGenerator[tuple[int, Event], None]:
     """(index, event) as they come; the first error ends all."""
     if len(requests) == 1:
-        async with aclosing(backend.generate(requests[0])) as single:
+        async with aclosing(generate(requests[0])) as single:
             async for event in single:
                 yield 0, event
         return
-    async with aclosing(_merged(backend, requests)) as merged:
+    async with aclosing(_merged(generate, requests)) as merged:
         async for pair in merged:
             yield pair
 
 
-async def _merged(backend: Backend, requests: tuple[GenerateRequest, ...]) -> AsyncGenerator[tuple[int, Event], None]:
+async def _merged(generate: Generate, requests: tuple[GenerateRequest, ...]) -> AsyncGenerator[tuple[int, Event], None]:
     queue: asyncio.Queue[tuple[int, Event] | Exception | None] = asyncio.Queue()
-    tasks = [asyncio.create_task(_pump(backend, index, request, queue)) for index, request in enumerate(requests)]
+    tasks = [asyncio.create_task(_pump(generate, index, request, queue)) for index, request in enumerate(requests)]
     try:
         async for pair in _until(queue, len(tasks)):
             yield pair
@@ -48,13 +49,13 @@ async def _until(
 
 
 async def _pump(
-    backend: Backend,
+    generate: Generate,
     index: int,
     request: GenerateRequest,
     queue: asyncio.Queue[tuple[int, Event] | Exception | None],
 ) -> None:
     try:
-        async with aclosing(backend.generate(request)) as stream:
+        async with aclosing(generate(request)) as stream:
             async for event in stream:
                 queue.put_nowait((index, event))
     except Exception as error:  # carried to the reader, which raises it there

@@ -5,11 +5,17 @@ Owns type checks and their 400s. Must not know: which fields there are.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import BadRequest
+
+MAX_INTEGER = 2**31 - 1
+"""Of whole numbers, where nothing else is said: more than there are tokens, and what engines written in C can hold."""
+SHOWN = 24
+"""Characters of a wrong value that its 400 repeats."""
+
+N = TypeVar("N", int, float)
 
 
 class Fields:
@@ -33,26 +39,30 @@ class Fields:
         """A 400 that names this field."""
         return BadRequest(f"{self.name(key)} {message}", self.name(key))
 
-    def number(self, key: str, low: float = -math.inf, high: float = math.inf) -> float | None:
+    def number(self, key: str, low: float, high: float) -> float | None:
         """A number within a range, both ends included."""
         value = self.take(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(key, "must be a number.")
-        if not low <= value <= high:
-            raise self.wrong(key, f"is {value:g}; it must be {_range(low, high)}.")
-        return float(value)
+        return float(self._within(key, value, low, high))
 
-    def integer(self, key: str, low: int, high: int | float = math.inf) -> int | None:
+    def integer(self, key: str, low: int, high: int = MAX_INTEGER) -> int | None:
         """A whole number within a range, both ends included."""
         value = self.take(key)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.wrong(key, "must be an integer.")
+        return self._within(key, value, low, high)
+
+    def _within(self, key: str, value: N, low: float, high: float) -> N:
+        """Before anything is done with it: an integer of JSON may have thousands of digits, and a number be NaN."""
         if not low <= value <= high:
-            raise self.wrong(key, f"is {value}; it must be {_range(low, high)}.")
+            shown = str(value)
+            shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
+            raise self.wrong(key, f"is {shown}; it must be between {low} and {high}.")
         return value
 
     def boolean(self, key: str) -> bool | None:
@@ -80,9 +90,3 @@ class Fields:
         """Refuse what nobody took."""
         for key in self._data:
             raise BadRequest(f"Unrecognized request argument supplied: {self.name(key)}", self.name(key))
-
-
-def _range(low: float, high: float) -> str:
-    if high == math.inf:
-        return f"at least {low:g}"
-    return f"between {low:g} and {high:g}"

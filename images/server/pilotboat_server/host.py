@@ -15,10 +15,10 @@ from collections.abc import AsyncGenerator, Callable
 from pilotboat.api.base import seconds
 from pilotboat.api.runtime import ServerConfig
 
-from . import agentcheck, log
+from . import agentcheck, fanout, log
 from .backend import ServerInfo
 from .engines.base import Engine
-from .errors import EngineFailed, ServerError, Unavailable
+from .errors import NOT_FINITE, EngineFailed, InvalidModel, ServerError, Unavailable
 from .metrics import Metrics
 from .phases import Health, Life, Phase
 from .scheduler import Limits, Scheduler
@@ -51,6 +51,7 @@ class EngineHost:
             engine.capabilities,
             inference.defaults,
             inference.limits,
+            self.scheduler.room,
         )
 
     @property
@@ -63,14 +64,22 @@ class EngineHost:
         await _in_daemon_thread(self._engine.load)
         self._loaded = True
         self._enter("warming")
-        async for _ in self.scheduler.generate(WARMUP, internal=True):
-            pass
+        await self._warm_up()
         self._enter("serving")
         self.scheduler.open()
 
-    def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        """Events of one request."""
-        return self.scheduler.generate(request)
+    async def _warm_up(self) -> None:
+        try:
+            async for _ in self.scheduler.generate(WARMUP, internal=True):
+                pass
+        except EngineFailed as error:
+            if error.code != NOT_FINITE:
+                raise
+            raise InvalidModel(error.message) from None  # it would be no other after a restart
+
+    def generate(self, requests: tuple[GenerateRequest, ...]) -> AsyncGenerator[tuple[int, Event], None]:
+        """Events of each request, with its place."""
+        return fanout.events(self.scheduler.generate, requests)
 
     async def health(self) -> Health:
         """For the probes."""
@@ -93,7 +102,8 @@ class EngineHost:
         self.scheduler.refuse("The server is shutting down.")
         if not await self._came_to_rest(time.monotonic() + grace):
             log.event("drain_deadline", running=self.scheduler.running, waiting=self.scheduler.waiting)
-            self.scheduler.abort_all(Unavailable("The server shut down before the answer was whole."))
+            late = Unavailable("The server shut down before the answer was whole.")
+            self.scheduler.abort_all(late, late)
 
     async def _came_to_rest(self, deadline: float) -> bool:
         """Whether all that was in has finished. What hangs will not: its pod is restarted for that very reason."""
@@ -110,10 +120,10 @@ class EngineHost:
         return self.scheduler.quiet_seconds(now) > self._stall
 
     def broken(self, error: BaseException) -> None:
-        """The engine is beyond repair: nobody waits for it any longer."""
+        """The engine is beyond repair: nobody waits for it any longer. What it never began may be asked elsewhere."""
         self.scheduler.refuse("The engine has failed.")
         cause = str(error) if isinstance(error, ServerError) else type(error).__name__
-        self.scheduler.abort_all(EngineFailed(f"The engine has failed: {cause}"))
+        self.scheduler.abort_all(EngineFailed(f"The engine has failed: {cause}"), Unavailable("The engine has failed."))
 
     def close(self) -> bool:
         """Give the engine back; False where it is still being loaded, which nothing can interrupt."""

@@ -28,8 +28,12 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+LAST_ANSWERS = 5
+"""Seconds after `stop` in which answers are sent: nothing computes any more, and a caller may never read or finish."""
+
+
 class HttpServer(uvicorn.Server):
-    """Ends when `stop` is called: then it accepts no more, and returns when every answer is sent."""
+    """Ends when `stop` is called: it accepts no more, and returns when every answer is sent, or LAST_ANSWERS later."""
 
     def __init__(self, app: FastAPI) -> None:
         config = uvicorn.Config(
@@ -41,6 +45,7 @@ class HttpServer(uvicorn.Server):
             backlog=BACKLOG,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=LAST_ANSWERS,
         )
         super().__init__(config)
 
@@ -50,5 +55,5 @@ class HttpServer(uvicorn.Server):
         yield
 
     def stop(self) -> None:
-        """Finish what is being answered, then end."""
+        """Send the answers that are there, then end; callers that stall are cut off."""
         self.should_exit = True

@@ -14,13 +14,15 @@ from pilotboat.api.model_deployment import Range
 from . import reading
 from .backend import ServerInfo
 from .errors import BadRequest, NotFound
-from .fields import Fields
+from .fields import MAX_INTEGER, Fields
 from .types import GenerateRequest, Sampling
 
 T = TypeVar("T")
 
 MAX_CHOICES = 128
 MAX_STOPS = 16
+COLDEST = 1e-5
+"""A temperature below it is 0: logits divided by it leave the range of numbers, and the likeliest alone is left."""
 MAX_DEPTH = 64
 """Of a JSON schema: llama.cpp reads it recursively, and a deeper one could exhaust its stack."""
 
@@ -55,6 +57,8 @@ class Work:
     """What one HTTP request asks for: an answer to each of `requests`, in this order."""
 
     requests: tuple[GenerateRequest, ...]
+    count: int
+    """Answers to each prompt; those of one prompt stand together."""
     stream: bool
     include_usage: bool
     chat: bool
@@ -83,7 +87,7 @@ def chat(data: Any, info: ServerInfo, request_id: str, arrived: float) -> Work:
     if reference is not None:
         messages, sampling = messages[:-1], Sampling(temperature=0, top_p=1, logprobs=sampling.logprobs)
     request = GenerateRequest(f"chatcmpl-{request_id}", arrived, sampling, messages=messages, reference=reference)
-    return _work(fields, [request], CHAT_NEUTRAL, chat=True)
+    return _work(fields, info, [request], CHAT_NEUTRAL, chat=True)
 
 
 def completion(data: Any, info: ServerInfo, request_id: str, arrived: float) -> Work:
@@ -98,11 +102,19 @@ def completion(data: Any, info: ServerInfo, request_id: str, arrived: float) -> 
     requests = [
         replace(base, text=prompt) if isinstance(prompt, str) else replace(base, tokens=prompt) for prompt in prompts
     ]
-    return _work(fields, requests, COMPLETION_NEUTRAL, chat=False)
+    return _work(fields, info, requests, COMPLETION_NEUTRAL, chat=False)
 
 
-def _work(fields: Fields, prompts: list[GenerateRequest], neutral: dict[str, tuple[Any, ...]], *, chat: bool) -> Work:
+def _work(
+    fields: Fields,
+    info: ServerInfo,
+    prompts: list[GenerateRequest],
+    neutral: dict[str, tuple[Any, ...]],
+    *,
+    chat: bool,
+) -> Work:
     count = fields.integer("n", 1, MAX_CHOICES) or 1
+    _check_room(fields, info, len(prompts), count)
     stream = bool(fields.boolean("stream"))
     include_usage = _stream_options(fields, stream)
     _check_ignored(fields)
@@ -110,7 +122,17 @@ def _work(fields: Fields, prompts: list[GenerateRequest], neutral: dict[str, tup
     fields.nothing_else()
     requests = [_choice(prompt, choice) for prompt in prompts for choice in range(count)]
     numbered = [replace(request, id=f"{request.id}/{index}") for index, request in enumerate(requests)]
-    return Work(tuple(numbered), stream, include_usage, chat)
+    return Work(tuple(numbered), count, stream, include_usage, chat)
+
+
+def _check_room(fields: Fields, info: ServerInfo, prompts: int, count: int) -> None:
+    """What not even an idle server has the places for: 429 would have it tried again for ever."""
+    if prompts * count > info.room:
+        raise fields.wrong(
+            "n" if count > 1 else "prompt",
+            f"asks for {prompts * count} answers at a time; this server has places for {info.room} "
+            "(inference.batchSize + service.maxQueuedRequests).",
+        )
 
 
 def _choice(request: GenerateRequest, number: int) -> GenerateRequest:
@@ -154,8 +176,9 @@ def _sampling(fields: Fields, info: ServerInfo) -> Sampling:
     _check_limit("top_p", top_p, info.limits.top_p)
     if top_p == 0:
         raise fields.wrong("top_p", "must be above 0.")
+    temperature = info.defaults.temperature if temperature is None else temperature
     return Sampling(
-        temperature=info.defaults.temperature if temperature is None else temperature,
+        temperature=temperature if temperature >= COLDEST else 0.0,
         top_p=info.defaults.top_p if top_p is None else top_p,
         top_k=_offered(info, "top_k", fields.integer("top_k", 0)) or 0,
         min_p=_offered(info, "min_p", fields.number("min_p", 0, 1)) or 0.0,
@@ -211,7 +234,7 @@ def _logit_bias(fields: Fields) -> dict[int, float]:
     inner = Fields(value, "logit_bias")
     biases: dict[int, float] = {}
     for key in value:
-        if not key.isdecimal():
+        if not key.isdecimal() or len(key) > len(str(MAX_INTEGER)) or int(key) > MAX_INTEGER:
             raise inner.wrong(key, "is not a token id.")
         biases[int(key)] = inner.number(key, -100, 100) or 0.0
     return biases
@@ -226,11 +249,15 @@ def _response_format(fields: Fields, info: ServerInfo) -> dict[str, Any] | None:
         raise fields.wrong("response_format", "must have the type text, json_object or json_schema.")
     if kind not in info.capabilities.response_formats:
         raise fields.wrong("response_format", f"{kind} is not supported by the {info.capabilities.engine} engine.")
-    if kind == "json_schema" and not isinstance((value.get("json_schema") or {}).get("schema"), dict):
+    if kind == "json_schema" and not isinstance(_inner(value.get("json_schema"), "schema"), dict):
         raise fields.wrong("response_format", "needs json_schema.schema, an object.")
     if _depth(value) > MAX_DEPTH:
         raise fields.wrong("response_format", f"is nested more than {MAX_DEPTH} deep.")
     return None if kind == "text" else dict(value)
+
+
+def _inner(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, dict) else None
 
 
 def _depth(value: Any) -> int:

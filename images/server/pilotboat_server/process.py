@@ -29,7 +29,7 @@ class Front(Protocol):
         ...
 
     def stop(self) -> None:
-        """Finish what is being answered, then end."""
+        """Send the answers that are there, then end within seconds, whatever callers do."""
         ...
 
 
@@ -48,7 +48,7 @@ class LocalFront:
         await self._server.serve(sockets=[self._listener])
 
     def stop(self) -> None:
-        """Finish what is being answered, then end."""
+        """As Front says."""
         self._server.stop()
 
 
@@ -95,7 +95,7 @@ class Server:
         if answering.done():
             answering.result()
         if self._fatal is not None:
-            return host.broken(self._fatal)
+            return  # whoever waited was told when it broke
         await host.drain(self._environment.drain_seconds)
 
     def _host(self) -> EngineHost:
@@ -106,15 +106,18 @@ class Server:
         loop = asyncio.get_running_loop()
 
         def on_fatal(error: BaseException) -> None:
-            loop.call_soon_threadsafe(self._on_fatal, error)
+            loop.call_soon_threadsafe(self._on_fatal, host, error)
 
         gpus = config.gpu.count if config.gpu else 0
         settings = EngineSettings(found.path, config.inference, threads, on_fatal, adapter, config.engine.fake, gpus)
         log.event("settings", engine=found.engine.value, threads=threads, model=config.model.name, **_shown(config))
         engine = engines.create(found.engine, settings)
-        return EngineHost(config, engine, self._began, self._environment.stall_seconds)
+        host = EngineHost(config, engine, self._began, self._environment.stall_seconds)
+        return host
 
-    def _on_fatal(self, error: BaseException) -> None:
+    def _on_fatal(self, host: EngineHost, error: BaseException) -> None:
+        """At once: what waits must not be given to an engine that is no more."""
+        host.broken(error)
         log.event("engine_broken", error=type(error).__name__, message=str(error)[:500])
         self._fatal = self._fatal or error
         self._stop.set()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .fields import Fields
+from .fields import MAX_INTEGER, Fields
 from .types import Message
 
 MAX_PROMPTS = 128
@@ -76,4 +76,4 @@ def _part(part: Any, path: str) -> str:
 
 
 def _is_tokens(prompt: Any) -> bool:
-    return isinstance(prompt, tuple) and all(type(token) is int and token >= 0 for token in prompt)
+    return isinstance(prompt, tuple) and all(type(token) is int and 0 <= token <= MAX_INTEGER for token in prompt)

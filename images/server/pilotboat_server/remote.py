@@ -13,7 +13,7 @@ from typing import Any
 from .backend import ServerInfo
 from .errors import ApiError, Unavailable
 from .phases import Health
-from .types import Done, Event, GenerateRequest, event_from_wire
+from .types import Done, Event, GenerateRequest, event_from_wire, requests_to_wire
 from .wire import Channel, Frame
 
 GONE: Frame = {"error": Unavailable("The engine has stopped.").to_wire()}
@@ -42,6 +42,11 @@ class RemoteBackend:
         """What never changes."""
         return self._info
 
+    @property
+    def waiting(self) -> int:
+        """Questions that have no answer yet."""
+        return len(self._replies)
+
     async def run(self) -> None:
         """Hand out what arrives until the engine's process is gone; `told` is set when we are to stop.
 
@@ -57,22 +62,22 @@ class RemoteBackend:
         for replies in self._replies.values():
             replies.put_nowait(GONE)
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Event, None]:
-        """Events of one request; leaving early cancels it over there."""
-        number, replies = self._ask({"generate": request.to_wire()})
-        ended = False
+    async def generate(self, requests: tuple[GenerateRequest, ...]) -> AsyncGenerator[tuple[int, Event], None]:
+        """Events of each request, with its place; leaving early cancels all of them over there."""
+        number, replies = self._ask({"generate": requests_to_wire(requests)})
+        under_way = len(requests)
         try:
-            while not ended:
+            while under_way:
                 frame = await replies.get()
-                ended = "error" in frame
-                if ended:
+                if "error" in frame:
+                    under_way = 0
                     raise ApiError.from_wire(frame["error"])
                 event = event_from_wire(frame["event"])
-                ended = isinstance(event, Done)
-                yield event
+                under_way -= isinstance(event, Done)
+                yield frame["of"], event
         finally:
             del self._replies[number]
-            if not ended:
+            if under_way:
                 self._channel.send({"id": number, "cancel": True})
 
     async def health(self) -> Health:
@@ -95,7 +100,7 @@ class RemoteBackend:
         return frame["result"]
 
     def _ask(self, what: Frame) -> tuple[int, asyncio.Queue[Frame]]:
-        number = next(self._numbers)
-        replies = self._replies[number] = asyncio.Queue()
+        number, replies = next(self._numbers), asyncio.Queue[Frame]()
         self._channel.send({"id": number, **what})
+        self._replies[number] = replies  # after what may raise: nobody would take it out again
         return number, replies

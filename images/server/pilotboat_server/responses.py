@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import traceback
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 from starlette.responses import Response
@@ -19,7 +21,6 @@ from . import log, requestid
 from .answers import Answer
 from .backend import Backend
 from .errors import ApiError, EngineFailed
-from .fanout import events
 from .params import Work
 from .types import Delta, Done, Event
 
@@ -32,13 +33,20 @@ JSON_HEADERS = {"content-type": "application/json"}
 
 
 def dump(data: Any) -> bytes:
-    """Compact JSON."""
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    """Compact JSON. Raises ValueError for NaN and infinity, which are none."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
 
 
 def error_response(error: ApiError) -> Response:
     """OpenAI's error shape."""
     return Response(dump(error.body()), error.status, {**JSON_HEADERS, **error.headers()})
+
+
+def report(error: Exception, request_id: str) -> None:
+    """A bug of ours, by its kind and place in the log: what it says may quote the prompt."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    log.event("request_error", request_id=request_id, error=type(error).__name__, where=where)
 
 
 class Generation(Response):
@@ -66,7 +74,7 @@ class Generation(Response):
 
     async def _respond(self, send: Send, request_id: str) -> None:
         try:
-            async with aclosing(events(self._backend, self._work.requests)) as stream:
+            async with aclosing(self._backend.generate(self._work.requests)) as stream:
                 await (self._stream(stream, send) if self._work.stream else self._whole(stream, send))
         except ApiError as error:
             if error.status >= 500:  # what it says may quote the prompt: the log has its kind alone
@@ -74,7 +82,7 @@ class Generation(Response):
                 log.event("request_failed", **fields, begun=self._started)
             await self._fail(error, send)
         except Exception as error:  # a bug of ours: the caller still gets an answer in the promised shape
-            log.event("request_error", request_id=request_id, error=type(error).__name__, where=str(error)[:200])
+            report(error, request_id)
             await self._fail(EngineFailed("Internal error."), send)
 
     async def _whole(self, stream: AsyncGenerator[tuple[int, Event], None], send: Send) -> None:

@@ -110,17 +110,22 @@ class Scheduler:
         """Until nothing runs and nothing waits."""
         await self._idle.wait()
 
-    def abort_all(self, error: ApiError) -> None:
+    def abort_all(self, running: ApiError, waiting: ApiError) -> None:
         """End every request with an error: the grace period is over, or the engine is broken."""
-        for ticket in [*self._waiting, *self._running]:
-            self._end(ticket, error)
+        for ticket in [*self._waiting]:  # these first: none of them shall begin in the place of one that ends
+            self._end(ticket, waiting)
+        for ticket in [*self._running]:
+            self._end(ticket, running)
 
     async def generate(self, request: GenerateRequest, internal: bool = False) -> AsyncGenerator[Event, None]:
-        """Events of one request, up to Done. `internal`: the warm-up, which runs while callers are still refused."""
+        """Events of one request, up to Done. `internal`: the warm-up, which runs while callers are refused.
+
+        It has no deadline: a cold model may need longer for its first token than any caller would wait.
+        """
         if not internal:
             self._admit()
         ticket = _Ticket(request, asyncio.get_running_loop(), self, measured=not internal)
-        deadline = ticket.loop.call_later(self._limits.timeout, self._expire, ticket)
+        deadline = None if internal else ticket.loop.call_later(self._limits.timeout, self._expire, ticket)
         self._enqueue(ticket)
         try:
             while True:
@@ -131,7 +136,8 @@ class Scheduler:
                 if isinstance(event, Done):
                     return
         finally:
-            deadline.cancel()
+            if deadline is not None:
+                deadline.cancel()
             self._abandon(ticket)
 
     def on_event(self, ticket: _Ticket, event: Event) -> None:

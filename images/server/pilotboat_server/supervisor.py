@@ -15,11 +15,14 @@ import time
 from . import log
 from .backend import Backend
 from .bridge import Bridge
+from .httpserver import LAST_ANSWERS
 from .wire import Channel
 
 SHORT_LIFE = 5.0
 """Seconds: a worker that dies sooner counts as one that cannot start."""
 MAX_SHORT_LIVES = 5
+LAST_WORDS = 2.0
+"""Seconds more than a worker's own limit in which it may end after it was told to: one that hangs never would."""
 SIGNS = 6
 """Signs of life that a worker is asked for in vain before it is killed: counted, for the whole pod may have slept."""
 
@@ -36,7 +39,7 @@ class Supervisor:
         self._listener = listener
         self._count = count
         self._pause = patience / SIGNS
-        self._bridges: set[Bridge] = set()
+        self._workers: dict[Bridge, asyncio.subprocess.Process] = {}
         self._stopping = False
         self.restarts = 0
 
@@ -47,10 +50,16 @@ class Supervisor:
                 group.create_task(self._keep(number))
 
     def stop(self) -> None:
-        """Workers finish their answers and end; nobody replaces them."""
+        """Workers send their answers and end, or are killed; nobody replaces them."""
         self._stopping = True
-        for bridge in self._bridges:
+        for bridge in self._workers:
             bridge.stop()
+        asyncio.get_running_loop().call_later(LAST_ANSWERS + LAST_WORDS, self._kill_what_is_left)
+
+    def _kill_what_is_left(self) -> None:
+        for process in self._workers.values():
+            log.event("worker_left", worker_pid=process.pid)
+            process.kill()
 
     async def _keep(self, number: int) -> None:
         short_lives = 0
@@ -78,7 +87,7 @@ class Supervisor:
         log.event("worker_started", worker=number, worker_pid=process.pid)
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         bridge = Bridge(self._backend, Channel(reader, writer))
-        self._bridges.add(bridge)
+        self._workers[bridge] = process
         if self._stopping:
             bridge.stop()
         watching = asyncio.create_task(self._watch(bridge, process))
@@ -87,7 +96,7 @@ class Supervisor:
             return await process.wait()
         finally:
             watching.cancel()
-            self._bridges.discard(bridge)
+            del self._workers[bridge]
             if process.returncode is None:
                 process.kill()
 

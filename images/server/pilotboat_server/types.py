@@ -6,7 +6,8 @@ Owns the dataclasses and their form on the wire. Must not know: OpenAI's JSON, H
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -70,6 +71,24 @@ class GenerateRequest:
             reference=data["reference"],
             **rest,
         )
+
+
+def requests_to_wire(requests: tuple[GenerateRequest, ...]) -> list[Any]:
+    """Choices of one prompt differ in id and seed alone, and the prompt, which may be megabytes, stands there once."""
+    return [
+        [common.to_wire(), [[request.id, request.sampling.seed] for request in choices]]
+        for common, choices in groupby(requests, lambda request: _chosen(request, "", None))
+    ]
+
+
+def requests_from_wire(data: list[Any]) -> tuple[GenerateRequest, ...]:
+    """The requests that `requests_to_wire` described; choices of one prompt share it here too."""
+    read = ((GenerateRequest.from_wire(common), choices) for common, choices in data)
+    return tuple(_chosen(common, *choice) for common, choices in read for choice in choices)
+
+
+def _chosen(request: GenerateRequest, number: str, seed: int | None) -> GenerateRequest:
+    return replace(request, id=number, sampling=replace(request.sampling, seed=seed))
 
 
 @dataclass(frozen=True)

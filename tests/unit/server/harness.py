@@ -55,6 +55,11 @@ class Running:
     http: httpx.AsyncClient
     client: Any
     """The official client; untyped, because tests also send what its types forbid."""
+    server: HttpServer
+
+    def http_tasks(self) -> set[asyncio.Task[None]]:
+        """Requests that the HTTP front has begun and not ended."""
+        return self.server.server_state.tasks
 
     async def metric(self, series: str) -> float:
         """The value of one series of /metrics; 0 where it is not there yet."""
@@ -84,7 +89,7 @@ async def serving(
         client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=60)
         await stack.enter_async_context(client)
         try:
-            yield Running(host, url, http, client)
+            yield Running(host, url, http, client, server)
         finally:
             server.stop()
             await task

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -10,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pilotboat.api.model_deployment import Engine
-from pilotboat_server.engines.fake import fate
+from pilotboat.api.model_deployment import Engine, Inference
+from pilotboat_server.engines.base import EngineSettings
+from pilotboat_server.engines.fake import FakeEngine, fate
+from pilotboat_server.types import Event, Failed, GenerateRequest, Prefill, Sampling
 from tests.unit.server.harness import HELLO, Running, ask, config, serving, until
 
 CHAT = "/v1/chat/completions"
@@ -60,6 +64,13 @@ async def test_it_knows_its_own_words_and_finds_others_strange() -> None:
     assert (body["usage"]["prompt_tokens"], body["usage"]["completion_tokens"]) == (5, 0)
 
 
+async def test_a_given_answer_of_blanks_is_400() -> None:
+    given = [*HELLO, {"role": "assistant", "content": " "}]
+    async with serving() as running:
+        reply = await running.http.post(CHAT, json={"messages": given, "echo": True, "logprobs": True, "max_tokens": 0})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "messages")
+
+
 @given(st.integers(0, 3000), st.floats(0, 1), st.floats(0, 1))
 def test_shares_are_exact_for_any_number_of_requests(count: int, one: float, other: float) -> None:
     fail, hang = round(one, 3), round(min(other, 1 - round(one, 3)), 3)
@@ -67,6 +78,15 @@ def test_shares_are_exact_for_any_number_of_requests(count: int, one: float, oth
     assert fates[0] == "answer"
     assert abs(fates.count("fail") - count * fail) < 2
     assert abs(fates.count("hang") - count * hang) < 2
+
+
+def test_whatever_it_stumbles_over_frees_its_slot() -> None:
+    """The front lets no half of a surrogate pair through; its digest is one of the things that fail."""
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    engine = FakeEngine(EngineSettings(Path("/none"), Inference(), 1, lambda error: None))
+    engine.submit(GenerateRequest("r", 0.0, Sampling(0, 1), text="\ud800"), events.put)
+    assert events.get(timeout=60) == Prefill(1)
+    assert isinstance(events.get(timeout=60), Failed)
 
 
 @pytest.mark.parametrize(

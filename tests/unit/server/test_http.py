@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from starlette.types import Receive, Scope, Send
 
+from pilotboat_server.lastresort import LastResort
+from pilotboat_server.requestid import RequestIds
+from pilotboat_server.responses import dump
 from tests.unit.server.harness import HELLO, Running, ask, config, serving, until
 
 CHAT = "/v1/chat/completions"
@@ -32,6 +37,7 @@ async def test_a_chat_is_answered_with_text_reason_and_usage() -> None:
         answer = await running.client.chat.completions.create(model="m", messages=HELLO, max_tokens=5)
     choice = answer.choices[0]
     assert len((choice.message.content or "").split()) == 5
+    assert choice.message.to_dict()["refusal"] is None
     assert (choice.finish_reason, choice.message.role, answer.object) == ("length", "assistant", "chat.completion")
     assert answer.usage is not None
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (2, 5, 7)
@@ -82,6 +88,25 @@ async def test_completions_take_many_prompts_and_many_choices() -> None:
     assert len(logprobs.tokens or ()) == 4
 
 
+async def test_two_equal_prompts_are_two() -> None:
+    async with serving() as running:
+        answer = await running.client.completions.create(model="m", prompt=["one two"] * 2, n=2, max_tokens=1)
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (4, 4)
+
+
+async def test_offsets_of_a_streamed_completion_run_on() -> None:
+    async with serving() as running:
+        body: dict[str, Any] = {"prompt": "one", "n": 2, "max_tokens": 4, "logprobs": 1, "temperature": 0}
+        whole = await running.client.completions.create(model="m", **body)
+        parts = [part async for part in await running.client.completions.create(model="m", **body, stream=True)]
+    for index in range(2):
+        chunks = [c.logprobs for part in parts for c in part.choices if c.index == index and c.logprobs]
+        offsets = [offset for chunk in chunks for offset in chunk.text_offset]
+        assert offsets == whole.choices[index].logprobs.text_offset
+        assert len(set(offsets)) == 4
+
+
 async def test_choices_of_one_stream_are_told_apart() -> None:
     async with serving() as running:
         events = await stream(running, messages=HELLO, n=3, max_tokens=2)
@@ -127,13 +152,58 @@ async def test_an_unknown_model_is_404_in_openais_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b"[]", b'{"messages": [{"role": "user", "content": "\\ud800"}]}', b"[" * 100_000]
+    "body",
+    [
+        b"{",
+        b"[]",
+        b"[" * 100_000,
+        b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
+        b'{"messages": [{"role": "user", "content": "\xed\xa0\x80"}]}',
+        b'{"messages": [{"role": "user", "content": "x"}], "stop": "\xed\xb0\x80"}',
+        json.dumps({"messages": HELLO}).encode("utf-16"),
+        b'{"messages": [{"role": "user", "content": "x"}], "temperature": 1' + b"0" * 5000 + b"}",
+    ],
 )
 async def test_a_body_that_is_no_text_or_no_object_is_400(body: bytes) -> None:
     async with serving() as running:
         response = await running.http.post(CHAT, content=body)
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+async def test_a_bug_is_answered_in_openais_shape_with_the_requests_id(capsys: pytest.CaptureFixture[str]) -> None:
+    async def buggy(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("a private prompt")
+
+    transport = httpx.ASGITransport(RequestIds(LastResort(buggy)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://m") as http:
+        reply = await http.get("/", headers={"x-request-id": "r-1"})
+    assert (reply.status_code, reply.json()["error"]["message"]) == (500, "Internal error.")
+    assert reply.headers["x-request-id"] == "r-1"
+    log = json.loads(capsys.readouterr().err)
+    assert (log["event"], log["request_id"], log["error"]) == ("request_error", "r-1", "ValueError")
+    assert log["where"].startswith("test_http.py:")
+    assert "private" not in str(log)
+
+
+async def test_hanging_up_in_the_middle_of_a_body_is_no_error(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving() as running:
+        address = httpx.URL(running.url)
+        _, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(f"POST {CHAT} HTTP/1.1\r\nhost: m\r\ncontent-length: 100\r\n\r\n{{".encode())
+        await until(lambda: bool(running.http_tasks()))
+        writer.close()
+        await until(lambda: not running.http_tasks())
+    assert "request_error" not in capsys.readouterr().err
+    assert not caplog.records, caplog.text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_json_is_not_sent(value: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        dump({"logprob": value})
 
 
 async def test_a_body_beyond_any_context_is_413() -> None:
@@ -147,6 +217,8 @@ async def test_an_unknown_route_and_a_wrong_method_have_openais_shape() -> None:
         replies = [await running.http.get("/v1/nothing"), await running.http.get(CHAT)]
     assert [reply.status_code for reply in replies] == [404, 405]
     assert all(reply.json()["error"]["message"] for reply in replies)
+    assert {reply.headers["content-type"] for reply in replies} == {"application/json"}
+    assert replies[1].headers["allow"] == "POST"
 
 
 async def test_a_prompt_that_is_too_long_says_both_counts() -> None:
@@ -228,6 +300,8 @@ async def test_a_full_queue_is_429_with_retry_after() -> None:
         assert (reply.status_code, reply.headers["retry-after"]) == (429, "1")
         assert reply.json()["error"]["code"] == "queue_full"
         assert await running.metric("vllm:num_requests_waiting") == 1
+        never = await running.http.post(CHAT, json={"messages": HELLO, "n": 3})
+        assert (never.status_code, never.json()["error"]["param"]) == (400, "n"), "no wait would help"
         assert await running.metric('vllm:admission_rejections_total{model_name="m",reason="queue_full"') == 1
         for task in held:
             task.cancel()
@@ -238,6 +312,12 @@ async def test_a_request_beyond_its_time_is_504_and_leaves_nothing() -> None:
         reply = await running.http.post(CHAT, json={"messages": ask(SLOW)})
         assert (reply.status_code, reply.json()["error"]["code"]) == (504, "deadline_exceeded")
         await until(lambda: running.host.scheduler.running == 0)
+
+
+async def test_a_start_that_takes_longer_than_any_request_may_is_no_failure() -> None:
+    settings = config(service={"requestTimeout": "0s"}, fake={"first": 0.05})
+    async with serving(settings) as running:
+        assert (await running.http.get("/readyz")).status_code == 200
 
 
 async def test_drain_cuts_no_stream_and_takes_nothing_new() -> None:
@@ -264,6 +344,17 @@ async def test_drain_ends_what_outlives_its_grace() -> None:
         await until(lambda: running.host.scheduler.running == 1)
         await running.host.drain(0.01)
         assert (await held).status_code == 503
+
+
+async def test_what_a_broken_engine_never_began_may_be_asked_elsewhere() -> None:
+    async with serving(config({"batchSize": 1})) as running:
+        begun = asyncio.create_task(running.http.post(CHAT, json={"messages": ask(SLOW)}))
+        await until(lambda: running.host.scheduler.running == 1)
+        waiting = asyncio.create_task(running.http.post(CHAT, json={"messages": ask(SLOW)}))
+        await until(lambda: running.host.scheduler.waiting == 1)
+        running.host.broken(RuntimeError("no more"))
+        assert ((await begun).status_code, (await waiting).status_code) == (500, 503)
+        assert (await running.http.post(CHAT, json={"messages": HELLO})).status_code == 503
 
 
 async def test_probes_tell_the_phase() -> None:

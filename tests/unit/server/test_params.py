@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pilotboat.api.model_deployment import Range, SamplingDefaults, SamplingLimits
 from pilotboat_server import params
@@ -23,6 +26,8 @@ from pilotboat_server.types import (
     TopToken,
     event_from_wire,
     event_to_wire,
+    requests_from_wire,
+    requests_to_wire,
 )
 
 LLAMA = Capabilities("llamacpp", llamacpp.PARAMETERS, llamacpp.FORMATS)
@@ -34,11 +39,12 @@ GIVEN: dict[str, Any] = {
     "logprobs": True,
     "max_tokens": 0,
 }
+NUMBERS = ["temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "seed", "top_k", "max_tokens", "n"]
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
 
 
 def info(capabilities: Capabilities = LLAMA, limits: SamplingLimits | None = None) -> ServerInfo:
-    return ServerInfo("m", 0, 100, capabilities, SamplingDefaults(), limits or SamplingLimits())
+    return ServerInfo("m", 0, 100, capabilities, SamplingDefaults(), limits or SamplingLimits(), 120)
 
 
 def chat(capabilities: Capabilities = LLAMA, limits: SamplingLimits | None = None, **fields: Any) -> params.Work:
@@ -63,6 +69,8 @@ def nested(depth: int) -> dict[str, Any]:
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": True}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
+        *[({name: sign * 10**400}, name) for name in NUMBERS for sign in (1, -1)],
+        *[({name: 2**31}, name) for name in ("top_k", "max_tokens")],
         ({"top_p": 0}, "top_p"),
         ({"top_p": 1.5}, "top_p"),
         ({"max_tokens": 0}, "max_tokens"),
@@ -72,6 +80,7 @@ def nested(depth: int) -> dict[str, Any]:
         ({"max_completion_tokens": 1000}, "max_completion_tokens"),
         ({"n": 0}, "n"),
         ({"n": 1000}, "n"),
+        ({"n": 121}, "n"),
         ({"stop": ""}, "stop"),
         ({"stop": 5}, "stop"),
         ({"stop": ["a"] * 17}, "stop"),
@@ -82,10 +91,14 @@ def nested(depth: int) -> dict[str, Any]:
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"logit_bias": {"a": 1}}, "logit_bias.a"),
+        ({"logit_bias": {str(2**31): 1}}, f"logit_bias.{2**31}"),
+        ({"logit_bias": {"1" * 5000: 1}}, "logit_bias." + "1" * 5000),
+        ({"logit_bias": {"5": 10**400}}, "logit_bias.5"),
         ({"logit_bias": {"5": 101}}, "logit_bias.5"),
         ({"logit_bias": [1]}, "logit_bias"),
         ({"response_format": {"type": "xml"}}, "response_format"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
+        *[({"response_format": {"type": "json_schema", "json_schema": x}}, "response_format") for x in ("x", ["x"], 5)],
         ({"response_format": nested(100)}, "response_format"),
         ({"stream": "yes"}, "stream"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
@@ -125,8 +138,13 @@ def test_what_is_wrong_or_not_offered_is_named(fields: dict[str, Any], param: st
         ({"prompt": ""}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": [1, -1]}, "prompt"),
+        ({"prompt": [2**31]}, "prompt"),
+        ({"prompt": [10**400]}, "prompt"),
+        ({"logprobs": 10**400}, "logprobs"),
         ({"prompt": ["a", ""]}, "prompt"),
         ({"prompt": {"a": 1}}, "prompt"),
+        ({"prompt": ["a"] * 121}, "prompt"),
+        ({"prompt": ["a"] * 41, "n": 3}, "n"),
         ({"echo": True}, "echo"),
         ({"suffix": "end"}, "suffix"),
         ({"best_of": 2}, "best_of"),
@@ -215,6 +233,11 @@ def test_limits_name_field_and_range(field: str, value: float) -> None:
     assert f"{limit.min:g} to {limit.max:g}" in caught.value.message
 
 
+@pytest.mark.parametrize(("asked", "taken"), [(1e-40, 0), (5e-324, 0), (9e-6, 0), (0, 0), (1e-5, 1e-5), (2, 2)])
+def test_a_temperature_that_no_number_can_be_divided_by_is_greedy(asked: float, taken: float) -> None:
+    assert chat(temperature=asked).requests[0].sampling.temperature == taken
+
+
 def test_text_parts_are_joined_and_developers_are_system() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     work = params.chat({"messages": [{"role": "developer", "content": parts}]}, info(), "id", 0.0)
@@ -231,6 +254,22 @@ def test_a_request_survives_the_wire() -> None:
     assert GenerateRequest.from_wire(request.to_wire()) == request
     tokens = replace(completion(prompt=[1, 2]).requests[0])
     assert GenerateRequest.from_wire(tokens.to_wire()) == tokens
+
+
+PROMPTS = st.one_of(st.text(min_size=1), st.lists(st.integers(0, 9), min_size=1))
+
+
+@given(st.lists(PROMPTS, min_size=1, max_size=6), st.integers(1, 20), st.none() | st.integers(0, 9))
+def test_many_requests_survive_the_wire(prompts: list[Any], count: int, seed: int | None) -> None:
+    requests = completion(prompt=prompts, n=count, seed=seed).requests
+    sent = json.loads(json.dumps(requests_to_wire(requests)))
+    assert len(sent) <= len(prompts), "a prompt is sent once, however many answers it gets"
+    assert requests_from_wire(sent) == requests
+
+
+def test_choices_share_their_prompt_on_the_other_side() -> None:
+    one, *others = requests_from_wire(requests_to_wire(completion(prompt="a long one", n=3).requests))
+    assert all(other.text is one.text for other in others)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from pilotboat_server.wire import Channel
 from tests.unit.server.harness import config, make_host, until
 
 
-def request(text: str) -> GenerateRequest:
-    return GenerateRequest("r", 0.0, Sampling(0.0, 1.0, max_tokens=5), text=text)
+def request(text: str) -> tuple[GenerateRequest]:
+    return (GenerateRequest("r", 0.0, Sampling(0.0, 1.0, max_tokens=5), text=text),)
 
 
 async def channel(end: socket.socket) -> Channel:
@@ -45,7 +45,7 @@ async def connected() -> AsyncIterator[tuple[EngineHost, RemoteBackend, Channel,
 
 async def test_events_arrive_in_order_and_end_with_done() -> None:
     async with connected() as (_, remote, _, _):
-        events = [event async for event in remote.generate(request("one two"))]
+        events = [event async for _, event in remote.generate(request("one two"))]
     assert [type(event) for event in events] == [Delta] * 5 + [Done]
     assert events[-1] == Done("length", 2, 5)
 
@@ -54,12 +54,30 @@ async def test_many_at_a_time_are_not_mixed_up() -> None:
     async with connected() as (host, remote, _, _):
 
         async def text(prompt: str) -> str:
-            return "".join([e.text async for e in remote.generate(request(prompt)) if isinstance(e, Delta)])
+            return "".join([e.text async for _, e in remote.generate(request(prompt)) if isinstance(e, Delta)])
 
         prompts = [f"prompt {number}" for number in range(20)]
         together = await asyncio.gather(*map(text, prompts))
         assert together == [await text(prompt) for prompt in prompts]
         assert host.scheduler.running == 0
+
+
+async def test_choices_are_told_apart_and_an_error_ends_all() -> None:
+    choices = request("one two") * 3
+    async with connected() as (host, remote, _, _):
+        events = [pair async for pair in remote.generate(choices)]
+        with pytest.raises(BadRequest):
+            async for _ in remote.generate(request("fake:delay=60") + request("word " * 40)):
+                pass
+        await until(lambda: host.scheduler.running == 0)
+    assert [[type(e) for of, e in events if of == place] for place in range(3)] == [[Delta] * 5 + [Done]] * 3
+
+
+async def test_what_cannot_be_sent_leaves_nothing_behind() -> None:
+    async with connected() as (_, remote, _, _):
+        with pytest.raises(UnicodeEncodeError):
+            await anext(remote.generate(request("\ud800")))
+        assert not remote.waiting
 
 
 async def test_an_error_of_the_engine_is_raised_here() -> None:

@@ -34,7 +34,8 @@ class EngineSettings:
     threads: int
     """Threads to compute with on the CPU."""
     on_fatal: OnFatal
-    """Called when the engine is broken beyond one request: the process ends, and kubelet restarts it."""
+    """Called when the engine is broken beyond one request, before their last events, or those that wait would be given
+    to it: the process ends, and kubelet restarts it."""
     adapter: Path | None = None
     fake: FakeBehaviour | None = None
     """What the fake engine is told; no other reads it."""
@@ -101,6 +102,11 @@ def too_long(request: GenerateRequest, prompt_tokens: int, max_length: int) -> B
         prompt_field(request),
         "context_length_exceeded",
     )
+
+
+def no_reference(request: GenerateRequest) -> BadRequest:
+    """The given answer is nothing that a model could have said."""
+    return BadRequest("The given answer has no tokens.", prompt_field(request))
 
 
 def room(request: GenerateRequest, prompt_tokens: int, max_length: int) -> int:

@@ -22,7 +22,7 @@ from pilotboat.api.model_deployment import FakeBehaviour
 from ..errors import EngineFailed
 from ..stops import StopMatcher
 from ..types import Capabilities, Delta, Done, GenerateRequest, Prefill, TokenLogprob, TopToken
-from .base import Cancel, Emit, EngineSettings, failed, room, too_long
+from .base import Cancel, Emit, EngineSettings, failed, no_reference, room, too_long
 
 TEXT = "the pilot boat meets every ship beyond the bar and brings it safely into port before the tide turns"
 PARAMETERS = frozenset({"seed", "logprobs", "echo"})
@@ -73,9 +73,15 @@ class FakeEngine:
         cancelled, number = threading.Event(), next(self._numbers)
         if self._told.exit_after is not None and number > self._told.exit_after:
             _crash()
-        run = threading.Thread(target=self._run, args=(request, emit, cancelled, number), daemon=True)
+        run = threading.Thread(target=self._run_safely, args=(request, emit, cancelled, number), daemon=True)
         run.start()
         return cancelled.set
+
+    def _run_safely(self, request: GenerateRequest, emit: Emit, cancelled: threading.Event, number: int) -> None:
+        try:
+            self._run(request, emit, cancelled, number)
+        except Exception as error:  # nobody sees this thread end, and its slot would never be free
+            emit(failed(EngineFailed(f"the fake engine broke: {type(error).__name__}")))
 
     def _run(self, request: GenerateRequest, emit: Emit, cancelled: threading.Event, number: int) -> None:
         prompt = _prompt(request)
@@ -115,6 +121,8 @@ class FakeEngine:
 
     def _recite(self, reference: str, request: GenerateRequest, length: int, emit: Emit) -> None:
         words = re.findall(r"\s*\S+", reference)
+        if not words:
+            return emit(failed(no_reference(request)))
         whole = length + len(words)
         if whole >= self._max_length:
             return emit(failed(too_long(request, whole, self._max_length)))

@@ -16,9 +16,9 @@ from typing import Any
 
 from pilotboat.api.model_deployment import Precision
 
-from ..errors import ApiError, BadRequest, EngineFailed, InvalidModel, UnsupportedSetting
+from ..errors import NOT_FINITE, ApiError, BadRequest, EngineFailed, InvalidModel, UnsupportedSetting
 from ..types import Capabilities, Delta, Done, FinishReason, GenerateRequest, Prefill, TokenLogprob, TopToken
-from .base import Cancel, Emit, EngineSettings, failed, on_gpu, prompt_field, room, too_long
+from .base import Cancel, Emit, EngineSettings, failed, no_reference, on_gpu, prompt_field, room, too_long
 from .recital import Listener, exactly
 
 PARAMETERS = frozenset(
@@ -82,24 +82,27 @@ class LlamaCppEngine:
 
     def submit(self, request: GenerateRequest, emit: Emit) -> Cancel:
         """llama.cpp calls back from the thread that waits; it is told to stop by the callback's answer."""
-        call = _Call(request, emit, self._settings.inference.max_length)
+        call = Call(request, emit, self._settings.inference.max_length)
         self._threads.submit(self._run, call)
         return call.cancelled.set
 
-    def _run(self, call: _Call) -> None:
+    def _run(self, call: Call) -> None:
         request = call.request
         handle = self._server.handle_completions if request.messages is None else self._server.handle_chat_completions
         try:
             wish = body(request, self._settings.inference.max_length)
             if request.reference is not None:
                 given = self._listener.tokens(request.reference)
+                if not given:
+                    raise no_reference(request)
                 wish |= {"grammar": exactly(given), "max_tokens": len(given)}
                 call.given = len(given)
             handle(wish, call.on_chunk)
             call.finish()
+        except ApiError as error:
+            call.emit(failed(error))
         except ValueError as error:  # llama.cpp refuses what it parses before it starts: a schema, a template's wish
-            field = "response_format" if request.sampling.response_format else prompt_field(request)
-            call.emit(failed(BadRequest(str(error), field)))
+            call.emit(failed(BadRequest(str(error), _refused_field(request))))
         except Exception as error:  # whatever else the C++ side throws must not leave the caller waiting
             call.emit(failed(EngineFailed(f"llama.cpp: {error}")))
 
@@ -179,7 +182,7 @@ def _logprobs_wish(request: GenerateRequest) -> dict[str, Any]:
     return {"logprobs": True, "top_logprobs": max(1, wanted)}
 
 
-class _Call:
+class Call:
     """One running request: turns llama.cpp's chunks into events."""
 
     def __init__(self, request: GenerateRequest, emit: Emit, max_length: int) -> None:
@@ -234,6 +237,8 @@ class _Call:
         for choice in chunk.get("choices", ()):
             text = choice.get("text") or choice.get("delta", {}).get("content") or ""
             entries = _logprobs(choice, self.request)
+            if any(entry.chosen.logprob is None for entry in entries):  # null is C++'s JSON for NaN
+                return self._fail(EngineFailed("llama.cpp: the model computes no numbers", code=NOT_FINITE))
             if text or entries:
                 self.emit(Delta(text, self._unsent if self.given is None else 0, entries))
                 self._unsent = 0
@@ -255,8 +260,13 @@ class _Call:
         if error.get("type") == "exceed_context_size_error":
             return too_long(self.request, int(error.get("n_prompt_tokens", 0)), self._max_length)
         if int(error.get("code", 500)) == 400:
-            return BadRequest(message, prompt_field(self.request))
+            return BadRequest(message, _refused_field(self.request))
         return EngineFailed(f"llama.cpp: {message}")
+
+
+def _refused_field(request: GenerateRequest) -> str:
+    """What llama.cpp's word of a bad request is about: a schema where there is one, for it says no more."""
+    return "response_format" if request.sampling.response_format else prompt_field(request)
 
 
 def _logprobs(choice: dict[str, Any], request: GenerateRequest) -> tuple[TokenLogprob, ...]:

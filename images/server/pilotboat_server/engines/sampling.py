@@ -14,10 +14,14 @@ from typing import Any
 
 import torch
 
+from ..errors import NOT_FINITE, EngineFailed
 from ..types import Sampling
 
 NUCLEUS = 1024
 """Candidates looked at first for top_p: sorting a vocabulary of 262,144 costs more than the small model's own step."""
+
+UNLIKELIEST = -9999.0
+"""In place of minus infinity, which is no JSON: what OpenAI and vLLM say of a token that cannot be."""
 
 Tensor = Any
 
@@ -48,7 +52,8 @@ class Sampler:
         self._bias = bias
 
     def draw(self, logits: Tensor) -> Drawn:
-        """The next token; `logits` is one row, which is not changed."""
+        """The next token; `logits` is one row, which is not changed. Raises EngineFailed where they are no numbers."""
+        check(logits)
         scores = self._penalised(logits.float())
         token = int(scores.argmax()) if self._sampling.temperature == 0 else self._random(scores)
         self._counts[token] += 1
@@ -85,8 +90,19 @@ class Recital:
         self._tokens, self._logprobs = iter(tokens), logprobs
 
     def draw(self, logits: Tensor) -> Drawn:
-        """The answer's next token."""
+        """The answer's next token. Raises EngineFailed where the logits are no numbers."""
+        check(logits)
         return _with_logprobs(next(self._tokens), logits, self._logprobs)
+
+
+def check(logits: Tensor) -> None:
+    """Raises EngineFailed for NaN and infinity. Minus infinity is a token that the model rules out, and fine."""
+    if not math.isfinite(float(logits.max())):  # the largest is NaN where any is
+        raise EngineFailed(
+            "The model computes no numbers (NaN or infinity): its weights are damaged, "
+            "or inference.precision is too narrow for them.",
+            code=NOT_FINITE,
+        )
 
 
 def _with_logprobs(token: int, logits: Tensor, wanted: int | None) -> Drawn:
@@ -95,7 +111,8 @@ def _with_logprobs(token: int, logits: Tensor, wanted: int | None) -> Drawn:
     raw = torch.log_softmax(logits.float(), -1)
     top = raw.topk(wanted) if wanted else None
     pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True) if top else ()
-    return Drawn(token, float(raw[token]), tuple(pairs))
+    likeliest = tuple((other, max(logprob, UNLIKELIEST)) for other, logprob in pairs)
+    return Drawn(token, max(float(raw[token]), UNLIKELIEST), likeliest)
 
 
 def candidates(scores: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:

@@ -5,13 +5,13 @@ Owns chat templates' use and incremental decoding. Must not know: models, batche
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadRequest, InvalidModel
 from ..types import GenerateRequest, TokenLogprob, TopToken
-from .base import prompt_field
+from . import pieces
+from .base import no_reference, prompt_field
 from .sampling import Drawn
 
 CHATML = (
@@ -19,7 +19,6 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 """For models without a template of their own: what llama.cpp does, so that both engines ask alike."""
-BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 INCOMPLETE = "�"
 
 
@@ -33,6 +32,8 @@ class Tokenizer:
             self._inner: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise InvalidModel(f"the tokenizer in {path} cannot be loaded: {error}") from error
+        decoder = getattr(getattr(self._inner, "backend_tokenizer", None), "decoder", None)
+        self._read = pieces.reader(decoder.__getstate__()) if decoder is not None else None
         self._template = self._inner.chat_template or CHATML
         self._vocabulary = vocabulary
 
@@ -55,10 +56,13 @@ class Tokenizer:
         return list(ids)
 
     def encode_reference(self, request: GenerateRequest) -> list[int]:
-        """The given answer's tokens, where there is one; what looks like a special token is text."""
+        """The given answer's tokens, where there is one; what looks like a special token is text. Raises BadRequest."""
         if request.reference is None:
             return []
-        return list(self._inner(request.reference, add_special_tokens=False, split_special_tokens=True).input_ids)
+        ids = self._inner(request.reference, add_special_tokens=False, split_special_tokens=True).input_ids
+        if not ids:  # a tokenizer may strip blanks
+            raise no_reference(request)
+        return list(ids)
 
     def _render(self, request: GenerateRequest) -> str:
         from jinja2 import TemplateError
@@ -72,9 +76,9 @@ class Tokenizer:
             raise BadRequest(f"The model's chat template refuses these messages: {error}", "messages") from error
         return text
 
-    def decode(self, tokens: list[int]) -> str:
-        """Their text, without special tokens."""
-        text: str = self._inner.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    def decode(self, tokens: list[int], special: bool = False) -> str:
+        """Their text, without special tokens unless these are asked for."""
+        text: str = self._inner.decode(tokens, skip_special_tokens=not special, clean_up_tokenization_spaces=False)
         return text
 
     def logprobs(self, drawn: Drawn) -> tuple[TokenLogprob, ...]:
@@ -85,10 +89,13 @@ class Tokenizer:
         return (TokenLogprob(self._top(drawn.token, drawn.logprob), top),)
 
     def _top(self, token: int, logprob: float) -> TopToken:
+        """Its text is made of its bytes, not the other way round: those of a whole answer are the answer."""
         name = self._inner.convert_ids_to_tokens(token)
-        text: str = self._inner.decode([token], clean_up_tokenization_spaces=False)
-        match = BYTE_TOKEN.fullmatch(name or "")
-        return TopToken(text, logprob, (int(match[1], 16),) if match else tuple(text.encode("utf-8", "replace")))
+        if self._read is None or name is None:
+            raw = self.decode([token], special=True).encode("utf-8", "replace")
+        else:
+            raw = self._read(name)
+        return TopToken(raw.decode("utf-8", "replace"), logprob, tuple(raw))
 
 
 class Detokenizer:

@@ -119,9 +119,9 @@ class TransformersEngine:
                 self._prefill()
                 self._decode()
         except BaseException as error:  # nobody else sees this thread's errors: whoever waits must hear of it
+            self._settings.on_fatal(error)
             for sequence in [*self._prefilling, *self._rows]:
                 sequence.emit(failed(EngineFailed(f"the engine broke: {type(error).__name__}")))
-            self._settings.on_fatal(error)
 
     def _take_in(self) -> bool:
         """New requests; waits for one where there is nothing else to do. False: the loop is over."""
@@ -200,7 +200,16 @@ class TransformersEngine:
         return False
 
     def _draw(self, sequence: _Sequence, logits: Any) -> bool:
-        """The next token of one row, sent as text; True where it was the last."""
+        """The next token of one row; True where it was the last. What goes wrong here is this row's alone."""
+        try:
+            return self._next(sequence, logits)
+        except ApiError as error:
+            sequence.emit(failed(error))
+        except Exception as error:  # the rows beside it are well
+            sequence.emit(failed(EngineFailed(f"no token could be drawn: {type(error).__name__}")))
+        return True
+
+    def _next(self, sequence: _Sequence, logits: Any) -> bool:
         drawn = sequence.sampler.draw(logits)
         sequence.last = drawn.token
         sequence.drawn += 1
