@@ -292,7 +292,7 @@ def test_an_adapter_is_merged_into_the_weights(tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from pilotboat.api.model_deployment import Inference
+    from pilotboat.api.engines import Inference
     from pilotboat_server.engines.base import EngineSettings
     from pilotboat_server.engines.loading import load_model
 

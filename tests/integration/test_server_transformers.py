@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from pilotboat.api.model_deployment import Inference
+from pilotboat.api.engines import Inference
 from pilotboat.api.runtime import ServerConfig
 from pilotboat_server.engines.base import EngineSettings
 from pilotboat_server.engines.sampling import UNLIKELIEST, Drawn, Recital, Sampler

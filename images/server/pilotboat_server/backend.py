@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from pilotboat.api.model_deployment import SamplingDefaults, SamplingLimits
+from pilotboat.api.engines import SamplingDefaults, SamplingLimits
 
 from .phases import Health
 from .types import Capabilities, Event, GenerateRequest

@@ -11,7 +11,7 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pilotboat.api.model_deployment import Inference
+from pilotboat.api.engines import Inference
 
 from .modelfiles import ModelFiles
 

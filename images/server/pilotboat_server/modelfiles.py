@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pilotboat.api.model_deployment import EngineType
+from pilotboat.api.engines import EngineType
 
 from .errors import InvalidModel
 

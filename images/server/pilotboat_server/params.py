@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from pilotboat.api.model_deployment import Range
+from pilotboat.api.engines import Range
 
 from . import reading
 from .backend import ServerInfo

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from .base import ConfigFile, Duration, Model, Sha256, Status, Url
+from .engines import EngineType, FakeBehaviour, Inference
 from .finetune_job import Checkpoints, DatasetFormat, Method, Progress, TrainerStatus, Training
-from .model_deployment import EngineType, FakeBehaviour, Inference
 from .sources import Digests, Http, HuggingFace
 
 CONFIG_DIR = PurePosixPath("/etc/pilotboat")

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from ..api.model_deployment import Device, EngineType, ModelDeploymentSpec
+from ..api.engines import Device, EngineType
+from ..api.model_deployment import ModelDeploymentSpec
 from . import sources
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotboat.api.model_deployment import EngineType, Inference
+from pilotboat.api.engines import EngineType, Inference
 from pilotboat_server import context
 from pilotboat_server.modelfiles import ModelFiles
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pilotboat.api.model_deployment import Engine, Inference
+from pilotboat.api.engines import Engine, Inference
 from pilotboat_server.engines.base import EngineSettings
 from pilotboat_server.engines.fake import FakeEngine, fate
 from pilotboat_server.types import Event, Failed, GenerateRequest, Prefill, Sampling

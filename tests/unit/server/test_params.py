@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotboat.api.model_deployment import Range, SamplingDefaults, SamplingLimits
+from pilotboat.api.engines import Range, SamplingDefaults, SamplingLimits
 from pilotboat_server import params
 from pilotboat_server.backend import ServerInfo
 from pilotboat_server.engines import llamacpp, transformers

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotboat.api.model_deployment import EngineType
+from pilotboat.api.engines import EngineType
 from pilotboat_server import config, cpu, modelfiles
 from pilotboat_server.errors import InvalidConfig, InvalidModel
 from pilotboat_server.phases import Life

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pilotboat.api.model_deployment import EngineType, FakeBehaviour, Inference
+from pilotboat.api.engines import EngineType, FakeBehaviour, Inference
 from pilotboat_server import engines
 from pilotboat_server.engines.base import EngineSettings, on_gpu
 from pilotboat_server.errors import UnsupportedSetting

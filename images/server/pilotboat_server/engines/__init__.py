@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pilotboat.api.model_deployment import EngineType
+from pilotboat.api.engines import EngineType
 
 from .base import Engine, EngineSettings
 

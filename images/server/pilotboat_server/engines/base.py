@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pilotboat.api.model_deployment import Device, FakeBehaviour, Inference
+from pilotboat.api.engines import Device, FakeBehaviour, Inference
 
 from ..errors import ApiError, BadRequest, UnsupportedSetting
 from ..types import Capabilities, Event, Failed, GenerateRequest

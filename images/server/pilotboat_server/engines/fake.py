@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator
 from typing import Literal, NoReturn
 
-from pilotboat.api.model_deployment import FakeBehaviour
+from pilotboat.api.engines import FakeBehaviour
 
 from ..errors import EngineFailed
 from ..stops import StopMatcher

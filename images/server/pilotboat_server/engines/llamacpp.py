@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pilotboat.api.model_deployment import Precision
+from pilotboat.api.engines import Precision
 
 from ..errors import NOT_FINITE, ApiError, BadRequest, EngineFailed, InvalidModel, UnsupportedSetting
 from ..types import Capabilities, Delta, Done, FinishReason, GenerateRequest, Prefill, TokenLogprob, TopToken

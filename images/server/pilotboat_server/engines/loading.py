@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pilotboat.api.model_deployment import Inference, Precision
+from pilotboat.api.engines import Inference, Precision
 
 from ..errors import InvalidModel, UnsupportedSetting
 from .base import EngineSettings, on_gpu

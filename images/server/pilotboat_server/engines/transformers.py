@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from pilotboat.api.model_deployment import Device
+from pilotboat.api.engines import Device
 
 from ..errors import ApiError, EngineFailed, UnsupportedSetting
 from ..stops import StopMatcher
