@@ -9,7 +9,7 @@ import asyncio
 import csv
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .table import Seat
@@ -146,11 +146,12 @@ async def reload(master: Path) -> None:
 
 
 def occupy(name: str, seat: Seat, there: Placed) -> list[str]:
-    """A pod takes a server's slot."""
+    """A pod takes a server's slot, with nothing left of what the one before said or was given."""
+    anew = replace(there, weight=None if there.weight is None else 100)
     return [
         f"set server {name} addr {seat.address} port {seat.port}",
         f"set server {name} weight 100%",
-        *weigh(name, seat.weight, there),
+        *weigh(name, seat.weight, anew),
         f"set server {name} state ready",
     ]
 
