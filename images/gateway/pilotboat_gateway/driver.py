@@ -58,7 +58,7 @@ class Saved:
             raw = json.loads(path.read_text())
             routes = {name: Route.model_validate(route) for name, route in raw["routes"].items()}
             return cls(routes, table.load(raw["table"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             if not isinstance(error, FileNotFoundError):
                 log.warning("%s cannot be read: %s", path, error)
             return cls({}, {})
