@@ -83,6 +83,25 @@ async def post(pod: Gateway, body: object) -> int:
         return response.status
 
 
+@pytest.mark.parametrize(
+    ("method", "body", "headers", "status"),
+    [
+        ("POST", b"[]", {}, 400),
+        ("POST", b"xxxx", {"content-encoding": "gzip"}, 415),
+        ("POST", b"x" * 100_000, {}, 413),
+        ("GET", b"", {}, 405),
+    ],
+)
+async def test_feedback_that_cannot_be_taken_is_refused_as_openai_would(
+    pod: Gateway, method: str, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    url = f"http://127.0.0.1:{pod.port}/v1/feedback"
+    async with pod.http.request(method, url, data=body, headers=headers) as response:
+        assert response.status == status
+        assert (await response.json())["error"]["type"] == "invalid_request_error"
+    assert "Traceback" not in pod.log()
+
+
 async def test_feedback_counts_once_and_a_flood_of_it_harms_nothing(pod: Gateway) -> None:
     async with pod.http.get(f"http://127.0.0.1:{pod.port}/v1/models") as response:
         revision, request = response.headers["x-pilotboat-revision"], response.headers["x-request-id"]

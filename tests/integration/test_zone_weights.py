@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from pilotboat_gateway.runtime import Placed, servers, stats
+from pilotboat_gateway.runtime import Placed, Unreachable, servers, stats, tell
 from tests.integration.cluster import Cluster
 from tests.integration.gatewayproc import Gateway, addresses, gateway, network, replicas, serving, until
 
@@ -115,6 +115,63 @@ async def test_a_weight_outlives_the_agent_and_haproxy(pod: Gateway) -> None:
         async with AsyncExitStack() as stack:
             assert await streams(pod, 4, stack) == {"1": 4}
         await until(lambda: idle(pod))
+
+
+async def test_haproxy_alone_begins_with_nothing_for_a_zone_that_gets_nothing(pod: Gateway, net: Replicas) -> None:
+    """As long as there is no agent to steer it, as where the API server is away."""
+    await weigh(pod, b=0)
+    for container in ("agent", "haproxy"):
+        pod.kill(container)
+    pod.start("haproxy")
+    await until(lambda: runs(pod))
+    assert await pod.active() >= {f"{net[0]}.1"}
+    assert f"{net[0]}.2" not in await pod.active()
+
+
+async def runs(pod: Gateway) -> bool:
+    try:
+        return bool(await servers(socket(pod)))
+    except Unreachable:
+        return False
+
+
+@pytest.mark.parametrize("weight", [0, 50])
+async def test_a_new_replica_gets_the_weight_of_its_zone(pod: Gateway, net: Replicas, weight: int) -> None:
+    """Also where the server's slot has that weight already, from the one that sat there before."""
+    await weigh(pod, b=weight)
+    await pod.endpoints(REVISION, f"{net[0]}.1", zones=dict(ZONES))
+    await until(lambda: gone(pod, f"{net[0]}.2"))
+    await pod.endpoints(REVISION, *(f"{net[0]}.{n}" for n in ZONES), zones=dict(ZONES))
+    await pod.uses(f"{net[0]}.2")
+    assert await weights(pod) == {f"{net[0]}.1": None, f"{net[0]}.2": weight}
+
+
+async def gone(pod: Gateway, address: str) -> bool:
+    """Its slot is free again, not only drained."""
+    return address not in await weights(pod)
+
+
+async def weights(pod: Gateway) -> dict[str, int | None]:
+    return {each.address: each.weight for each in (await servers(socket(pod))).values() if here(each)}
+
+
+@pytest.mark.parametrize("zones", [{}, {"b": 0}])
+async def test_a_weight_that_is_another_than_it_should_be_is_noticed(pod: Gateway, zones: dict[str, int]) -> None:
+    """Nothing else changes, so nobody tells the agent to look."""
+    await weigh(pod, **zones)
+    before = await weights(pod)
+    await tell(socket(pod), [f"disable agent {slot}" for slot in await slots(pod)])
+    await tell(socket(pod), [f"set server {slot} weight 70%" for slot in await slots(pod)])
+    assert await weights(pod) != before
+
+    async def mended() -> bool:
+        return await weights(pod) == before
+
+    await until(mended)
+
+
+async def slots(pod: Gateway) -> list[str]:
+    return ["/".join(name) for name, each in (await servers(socket(pod))).items() if here(each)]
 
 
 async def test_no_weight_anywhere_is_no_service(pod: Gateway) -> None:

@@ -168,6 +168,9 @@ class Agent:
                     self._wake()
             except Unreachable:
                 self._wake()
+            except Rejected as error:  # what was there when it was asked has gone before it was told
+                log.warning("HAProxy refused what a look told it: %s", error)
+                self._wake()
 
     async def _scrape(self) -> None:
         while True:

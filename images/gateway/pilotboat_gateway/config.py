@@ -243,14 +243,15 @@ def _backend(route: Route, board: Board, lane: int, settings: Settings) -> str:
 
 
 def _server(at: int, seat: Seat | None, limit: int) -> str:
-    """Who drains is left out: after a start there are no streams of his.
+    """Who drains is left out: after a start there are no streams of his. Whose zone gets nothing gets nothing from a
+    start on either, until the agent steers. Here a weight could not say so: a replica's own word is a part of it.
 
     `tcp-ut`: a request that a dead node never acknowledged fails after so long and is asked elsewhere, as keep-alive
     probes see to where it was acknowledged. HAProxy ignores it in a `default-server`."""
-    sits = seat is not None and not seat.draining
-    place = place_of(seat) if seat and sits else VACANT
+    sits = seat if seat and not seat.draining else None
+    place = place_of(sits) if sits else VACANT
     line = f"  server {server(at)} {place} check agent-check maxconn {limit} tcp-ut {SILENT}"
-    return line + ("" if sits else " disabled")
+    return line + ("" if sits and sits.weight else " disabled")
 
 
 def place_of(seat: Seat) -> str:

@@ -58,7 +58,7 @@ class Saved:
             raw = json.loads(path.read_text())
             routes = {name: Route.model_validate(route) for name, route in raw["routes"].items()}
             return cls(routes, table.load(raw["table"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             if not isinstance(error, FileNotFoundError):
                 log.warning("%s cannot be read: %s", path, error)
             return cls({}, {})
@@ -108,15 +108,28 @@ class Driver:
         self.matches = True
 
     async def still_matches(self) -> bool:
-        """Whether HAProxy, which may have been started anew, runs with what is on disk; True before anything is."""
+        """Whether HAProxy, which may have been started anew, runs with what is on disk and gives everybody the weight
+        that he is to have; True before anything is.
+
+        Raises Unreachable where it ends meanwhile."""
         if not self.matches:
             return True
         wanted = signature(self.saved.routes, self.saved.boards, self._settings)
         found = await self._found()
+        same = found is not None and found == self._running and found.signature == wanted and await self._weighs()
         if not self.matches:  # a change began meanwhile, and says itself when it is done
             return True
-        self.matches = found is not None and found == self._running and found.signature == wanted
+        self.matches = same
         return self.matches
+
+    async def _weighs(self) -> bool:
+        """Whether nobody who takes requests has another weight than his zone's."""
+        placed = await runtime.servers(self._settings.runtime)
+        return not any(
+            runtime.weigh(server(at), seat.weight, there)
+            for lane, at, seat in table.sitting(self.saved.boards)
+            if (there := placed.get((backend(*lane), server(at)))) and not there.maintenance
+        )
 
     def pods(self, weight: int | None = None) -> list[Pod]:
         """Everybody who takes requests; or those whose zone has that weight."""

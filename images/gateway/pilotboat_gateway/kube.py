@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +30,8 @@ SILENCE = 70.0
 """Seconds without a sign, bookmarks included (one a minute), after which a watch is begun anew."""
 AGAIN = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds until the next try, the last of them for ever."""
+WORKED = 1.0
+"""Seconds that a watch has lasted which was one: every watch ends after a while."""
 
 
 class Lost(Exception):
@@ -75,14 +79,19 @@ class Kube:
     async def follow(self, kind: Kind, tell: Callable[[Objects], None]) -> None:
         """Never returns. `tell` gets all objects by name after the first LIST and after each change; never none for
         want of an answer."""
-        tries = 0
+        tries, clock = 0, asyncio.get_running_loop().time
         while True:
+            began = math.inf
             try:
                 objects, version = await self._list(kind)
                 tell(objects)
-                tries = 0
+                began = clock()
                 await self._watch(kind, objects, version, tell)
+                if clock() - began < WORKED:
+                    raise Lost("it ended at once")
+                tries = 0
             except (Lost, aiohttp.ClientError, TimeoutError, OSError, ValueError) as failure:
+                tries = 0 if clock() - began >= WORKED else tries
                 if tries == 0:
                     log.warning("the watch of %s is lost: %s %s", kind.path, type(failure).__name__, failure)
                 await asyncio.sleep(AGAIN[min(tries, len(AGAIN) - 1)])
@@ -90,24 +99,21 @@ class Kube:
 
     async def _list(self, kind: Kind) -> tuple[dict[str, Raw], str]:
         response = await self._get(kind, {}, aiohttp.ClientTimeout(total=30))
-        answer = json.loads(await response.read())
-        return {raw["metadata"]["name"]: raw for raw in answer["items"]}, answer["metadata"]["resourceVersion"]
+        answer = await response.read()
+        with _readable():
+            told = json.loads(answer)
+            return {_name(raw): raw for raw in told["items"] or ()}, told["metadata"]["resourceVersion"]
 
     async def _watch(self, kind: Kind, objects: dict[str, Raw], version: str, tell: Callable[[Objects], None]) -> None:
         query = {"watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
         response = await self._get(kind, query, aiohttp.ClientTimeout(sock_connect=5, sock_read=SILENCE))
         try:
             async for line in response.response.content:
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    return
-                if event["type"] == "BOOKMARK":
-                    continue
-                name = event["object"]["metadata"]["name"]
-                objects.pop(name, None)
-                if event["type"] != "DELETED":
-                    objects[name] = event["object"]
-                tell(objects)
+                with _readable():
+                    event = json.loads(line)
+                    changed = _change(objects, event["type"], event["object"])
+                if changed:
+                    tell(objects)
         finally:
             response.response.close()
 
@@ -123,3 +129,28 @@ class Kube:
             text = (await response.read())[:200].decode(errors="replace")
             raise Lost(f"{response.status}: {text}")
         return response
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """What is read here and is not as the API has it is no answer."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise Lost(f"what it answered cannot be read: {type(error).__name__} {error}") from None
+
+
+def _name(raw: Raw) -> str:
+    return str(raw["metadata"]["name"])
+
+
+def _change(objects: dict[str, Raw], kind: str, raw: Raw) -> bool:
+    """Do what an event says; whether it says that anything is another. Raises Lost where it is the watch's end."""
+    if kind == "ERROR":
+        raise Lost(f"{raw.get('code')}: {raw.get('message')}")
+    if kind == "BOOKMARK":
+        return False
+    objects.pop(_name(raw), None)
+    if kind != "DELETED":
+        objects[_name(raw)] = raw
+    return True

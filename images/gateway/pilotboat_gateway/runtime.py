@@ -9,7 +9,7 @@ import asyncio
 import csv
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .table import Seat
@@ -24,7 +24,7 @@ MAINTENANCE, DRAIN = 0x01, 0x08
 
 
 class Unreachable(Exception):
-    """No HAProxy answers."""
+    """No HAProxy answers, or not to the end."""
 
 
 class Rejected(Exception):
@@ -55,18 +55,22 @@ class Running:
 
 
 async def ask(path: Path, command: str) -> str:
-    """One line of commands, all that is answered."""
+    """One line of commands, all that is answered. Raises Unreachable also where the answer was cut: an empty line ends
+    it, and half of one must not be taken for all there is."""
     try:
         async with asyncio.timeout(PATIENCE):
             reader, writer = await asyncio.open_unix_connection(str(path))
             try:
                 writer.write(f"{command}\n".encode())
                 writer.write_eof()  # the master would wait for more
-                return (await reader.read()).decode(errors="replace")
+                answer = (await reader.read()).decode(errors="replace")
             finally:
                 writer.close()
     except (OSError, TimeoutError) as error:
         raise Unreachable(f"{path.name}: {type(error).__name__}") from error
+    if answer != "\n" and not answer.endswith("\n\n"):
+        raise Unreachable(f"{path.name}: an answer without its end")
+    return answer
 
 
 async def running(path: Path) -> Running:
@@ -124,9 +128,12 @@ async def show_map(path: Path, name: Path, prefix: str = "") -> dict[str, str]:
 
 
 async def stats(path: Path, prefix: str = "") -> list[dict[str, str]]:
-    """`show stat` of backends and servers."""
+    """`show stat` of backends and servers. Raises Unreachable where a row has not every field."""
     text = await ask(path, f"{prefix}show stat -1 6 -1")
-    return list(csv.DictReader(io.StringIO(text.removeprefix("# "))))
+    rows = list(csv.DictReader(io.StringIO(text.removeprefix("# "))))
+    if not rows or any(None in row.values() for row in rows):
+        raise Unreachable(f"{path.name}: no statistics")
+    return rows
 
 
 async def old_workers(master: Path) -> list[str]:
@@ -146,11 +153,12 @@ async def reload(master: Path) -> None:
 
 
 def occupy(name: str, seat: Seat, there: Placed) -> list[str]:
-    """A pod takes a server's slot."""
+    """A pod takes a server's slot, with nothing left of what the one before said or was given."""
+    anew = replace(there, weight=None if there.weight is None else 100)
     return [
         f"set server {name} addr {seat.address} port {seat.port}",
         f"set server {name} weight 100%",
-        *weigh(name, seat.weight, there),
+        *weigh(name, seat.weight, anew),
         f"set server {name} state ready",
     ]
 

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,11 +45,15 @@ async def look(settings: Settings, table: Table) -> Told:
     told.floods = _floods(rows, table)
     told.replicas = _sightings(rows, table, time.time())
     for worker in await _old(settings.master):
-        prefix = f"@!{worker} "
-        lanes = await runtime.show_map(settings.master, settings.map, prefix)
-        revisions = {key.removeprefix("lane/"): value for key, value in lanes.items() if key.startswith("lane/")}
-        _add(told, await runtime.stats(settings.master, prefix), revisions, accepts=False)
+        with suppress(Unreachable):  # it has ended since
+            await _add_old(told, settings, f"@!{worker} ")
     return told
+
+
+async def _add_old(told: Told, settings: Settings, prefix: str) -> None:
+    lanes = await runtime.show_map(settings.master, settings.map, prefix)
+    revisions = {key.removeprefix("lane/"): value for key, value in lanes.items() if key.startswith("lane/")}
+    _add(told, await runtime.stats(settings.master, prefix), revisions, accepts=False)
 
 
 def unreached(rows: list[dict[str, str]], table: Table) -> frozenset[str]:
@@ -102,7 +107,7 @@ def _revisions(table: Table) -> dict[str, str]:
 
 def _add(told: Told, rows: list[dict[str, str]], revisions: Mapping[str, str], *, accepts: bool) -> None:
     for row in rows:
-        revision = revisions.get(row.get("pxname", ""))
+        revision = revisions.get(row["pxname"])
         if revision is None or row["svname"] == SPILL_SERVER:
             continue
         key = (row["pxname"].rpartition(":")[0], revision)

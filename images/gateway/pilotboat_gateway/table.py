@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from pilotboat.api.routing import MAX_LANES, Lane, Route
 
@@ -206,12 +207,8 @@ def dump(table: Table) -> str:
 
 
 def load(text: str) -> dict[str, Board]:
-    """What `dump` wrote."""
-    return {name: _read(raw) for name, raw in json.loads(text).items()}
+    """What `dump` wrote. Raises ValueError where it is nothing of the kind."""
+    return _BOARDS.validate_json(text)
 
 
-def _read(raw: dict[str, Any]) -> Board:
-    slots = tuple(
-        Slot(slot["revision"], tuple(Seat(**seat) if seat else None for seat in slot["seats"])) for slot in raw["slots"]
-    )
-    return Board(slots, raw["epoch"])
+_BOARDS = TypeAdapter(dict[str, Board])

@@ -64,26 +64,17 @@ def app(answers: Answers) -> web.Application:
             return web.Response(status=404, text="no such deployment\n")
         return web.Response(text=found.model_dump_json(by_alias=True), content_type="application/json")
 
-    async def feedback(request: web.Request) -> web.Response:
-        try:
-            posted = Feedback.model_validate_json(await request.read())
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            return _refusal(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-        if not answers.feedback(request.headers.get(DEPLOYMENT, ""), posted.request_id, posted.outcome):
-            return _refusal(404, "This gateway knows no revision that the id begins with.")
-        return web.Response(status=204)
-
     made.router.add_get("/metrics", metrics)
     made.router.add_get("/unreached", unreached)
     made.router.add_get("/evidence/{name}", evidence)
-    made.router.add_post("/v1/feedback", feedback)
+    made.router.add_route("*", "/v1/feedback", _feedback(answers.feedback))
     return made
 
 
 async def serve(application: web.Application, port: int) -> web.AppRunner:
     """Start; the runner's cleanup stops it."""
-    runner = web.AppRunner(application, access_log=None)
+    # What cannot be unpacked is thrown as an error at the handler, and once more at the connection.
+    runner = web.AppRunner(application, access_log=None, auto_decompress=False)
     await runner.setup()
     await web.TCPSite(runner, "0.0.0.0", port, reuse_address=True).start()
     return runner
@@ -96,10 +87,30 @@ def _probe(true: Callable[[], bool], otherwise: str) -> Callable[[web.Request], 
     return answer
 
 
+def _feedback(take: Callable[[str, str, str], bool]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(request: web.Request) -> web.Response:
+        if request.method != "POST":
+            return _refusal(405, "Feedback is posted.", allow="POST")
+        if "content-encoding" in request.headers:
+            return _refusal(415, "The body must not be compressed.")
+        try:
+            posted = Feedback.model_validate_json(await request.read())
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            return _refusal(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        except web.HTTPRequestEntityTooLarge:
+            return _refusal(413, f"Feedback has {MOST} bytes at most.")
+        if not take(request.headers.get(DEPLOYMENT, ""), posted.request_id, posted.outcome):
+            return _refusal(404, "This gateway knows no revision that the id begins with.")
+        return web.Response(status=204)
+
+    return answer
+
+
 async def _livez(_: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
 
-def _refusal(status: int, message: str) -> web.Response:
+def _refusal(status: int, message: str, **headers: str) -> web.Response:
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
-    return web.json_response({"error": error}, status=status)
+    return web.json_response({"error": error}, status=status, headers=headers)

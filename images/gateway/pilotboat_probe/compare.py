@@ -23,6 +23,8 @@ MAX_WORST = 80
 """Characters shown of a prompt."""
 IMPOSSIBLE = -50.0
 """The least that a logarithmic probability counts as."""
+BROKEN = Answer("", (), ())
+"""Of a version whose engine fails at the tokens that were given: it holds none of them likely."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class _Told:
     stable: float
     canary: float
     tokens: int
+    broken: bool
+    """The canary's engine failed at it."""
 
     @property
     def gap(self) -> float:
@@ -57,7 +61,8 @@ def agreement(pairs: Iterable[Pair]) -> Agreement:
 def likeness(references: Sequence[Reference], pairs: Sequence[Pair]) -> PerplexityResult:
     """How likely stable and canary hold given answers, of those that both were asked about.
 
-    Where their tokens are not the same, both are measured by the number of stable's.
+    Where their tokens are not the same, both are measured by the number of stable's, and an answer counts as no less
+    likely than were each of these impossible.
     """
     known = [told for reference, pair in zip(references, pairs, strict=True) if (told := _told(reference, pair))]
     tokens = sum(each.tokens for each in known)
@@ -66,6 +71,7 @@ def likeness(references: Sequence[Reference], pairs: Sequence[Pair]) -> Perplexi
         stable=_perplexity(sum(each.stable for each in known), tokens),
         canary=_perplexity(sum(each.canary for each in known), tokens),
         gaps=[each.gap for each in known],
+        canary_failed=sum(each.broken for each in known),
         worst=max(((each.gap, each.prompt) for each in known), default=(0.0, ""))[1][:MAX_WORST],
     )
 
@@ -121,14 +127,22 @@ def _scored(one: Answer, other: Answer) -> list[float]:
 
 def _told(reference: Reference, pair: Pair) -> _Told | None:
     stable, canary = pair
-    if stable is None or canary is None or not stable.logprobs or not canary.logprobs:
+    if stable is None or canary is None or not stable.logprobs or not (canary.logprobs or canary is BROKEN):
         return None
-    return _Told(reference.prompt, _sum(stable.logprobs), _sum(canary.logprobs), len(stable.logprobs))
+    tokens, broken = len(stable.logprobs), canary is BROKEN
+    worst = IMPOSSIBLE * tokens
+    scored = worst if broken else max(_sum(canary.logprobs or ()), worst)
+    return _Told(reference.prompt, _sum(stable.logprobs), scored, tokens, broken)
 
 
 def _sum(logprobs: Sequence[float]) -> float:
-    """A token that is called impossible is only very unlikely: one of them must not decide alone."""
-    return sum(max(value, IMPOSSIBLE) for value in logprobs)
+    return sum(map(_counted, logprobs))
+
+
+def _counted(logprob: float) -> float:
+    """A token that is called impossible is only very unlikely: one of them must not decide alone. So is one of which
+    no number is told, as by weights that were broken (NaN)."""
+    return min(logprob, 0.0) if IMPOSSIBLE < logprob < math.inf else IMPOSSIBLE
 
 
 def _perplexity(total: float, tokens: int) -> float | None:

@@ -11,9 +11,13 @@ from pilotboat.api.probing import PerplexityResult, PerplexityWork, Reference
 
 from . import compare
 from .client import Answer, Version
+from .errors import Unanswered
 from .faults import Faults, patiently
 from .progress import Progress
 from .together import together
+
+FAILED = "500"
+"""What a server answers whose engine fails at a request, as at tokens of which it has no probability (NaN)."""
 
 
 class PerplexityRun:
@@ -38,4 +42,12 @@ class PerplexityRun:
         return stable, canary
 
     async def _ask(self, reference: Reference, faults: Faults) -> Answer | None:
-        return await patiently(lambda: faults.version.given(reference.prompt, reference.answer), faults)
+        async def given() -> Answer:
+            try:
+                return await faults.version.given(reference.prompt, reference.answer)
+            except Unanswered as fault:
+                if fault.kind != FAILED:
+                    raise
+                return compare.BROKEN
+
+        return await patiently(given, faults)

@@ -189,6 +189,8 @@ class PerplexityResult(Status):
     canary: float | None = None
     gaps: Annotated[list[float], Field(max_length=MAX_REFERENCES)] = Field(default_factory=list)
     """By how much less likely the canary holds each, in nats a token of stable's."""
+    canary_failed: int = 0
+    """Of these, at how many its engine failed: it counts as holding them impossible."""
     worst: str = ""
     """The prompt of the largest of them."""
 

@@ -225,8 +225,9 @@ def _likely(asked: PerplexityGate, result: ProbeResult) -> gates.Passed:
     if found is None:
         return gates.Passed(None, 0.0, tolerance, "the probe measured no perplexity")
     said = gates.perplexity(found.gaps, tolerance)
+    failed = f", at {found.canary_failed} the canary's engine failed" if found.canary_failed else ""
     worst = f", worst at {found.worst!r}" if said.passed is False and found.worst else ""
-    return replace(said, message=said.message + worst)
+    return replace(said, message=said.message + failed + worst)
 
 
 def _load(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord | Cause:

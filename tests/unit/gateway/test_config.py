@@ -11,6 +11,7 @@ from pilotboat.api.routing import Lane, Route
 from pilotboat_gateway import config, table
 from pilotboat_gateway.settings import THREADS, Settings
 from pilotboat_gateway.table import Board
+from pilotboat_gateway.world import Endpoint
 from tests.unit.gateway.test_table import places
 
 LANES = [Lane(revision="a", service="a", share=950), Lane(revision="b", service="b", share=50)]
@@ -75,6 +76,19 @@ def test_who_has_copies_is_in_the_map_and_takes_no_reload() -> None:
 def test_copies_alone_need_their_lua(more: dict[str, Any]) -> None:
     text = config.render(made(**more), seats(made(**more)), SETTINGS)
     assert ("copy.lua" in text, "hold.lua" in text) == (bool(more), True)
+
+
+def test_who_gets_nothing_is_out_until_the_agent_steers() -> None:
+    """Under his own address, and without a reload when he gets something again."""
+    texts, signatures = {}, set()
+    for weight in (0, 50, 100):
+        routes = made(zones={"x": weight} if weight < 100 else {})
+        boards = table.arrange(routes, {"a": {"192.0.2.1:80": Endpoint("192.0.2.1", 80, "pod-1", True, "x")}}, {})
+        text = config.render(routes, boards, SETTINGS)
+        texts[weight] = next(line for line in text.splitlines() if "192.0.2.1:80" in line)
+        signatures.add(config.signature(routes, boards, SETTINGS))
+    assert {weight: line.endswith(" disabled") for weight, line in texts.items()} == {0: True, 50: False, 100: False}
+    assert len(signatures) == 1
 
 
 def test_every_table_has_room_for_threads_that_make_the_same_entry_at_once() -> None:

@@ -79,9 +79,9 @@ def quality(new: str, exact: int, itself: int = 20) -> ProbeResult:
     )
 
 
-def likely(new: str, gap: float, of: int = 20) -> ProbeResult:
+def likely(new: str, gap: float, of: int = 20, **more: Any) -> ProbeResult:
     gaps = [gap + 0.001 * (-1) ** number for number in range(of)]
-    found = PerplexityResult(references=20, stable=7.0, canary=7.0, gaps=gaps, worst="Which way?")
+    found = PerplexityResult(references=20, stable=7.0, canary=7.0, gaps=gaps, worst="Which way?", **more)
     return ProbeResult(canary=new, perplexity=found)
 
 
@@ -117,6 +117,12 @@ def test_gates_are_measured_one_after_the_other_and_before_any_user() -> None:
             lambda new: likely(new, 0.06),
             "surely at most +6.2%, and +5.0% is allowed, worst at 'Which",
         ),
+        (
+            LIKELY,
+            "quality",
+            lambda new: likely(new, 49.0, canary_failed=20),
+            "at 20 the canary's engine failed, worst at 'Which",
+        ),
         (LOAD, "load", lambda new: load(new, 900), "load gate: P95 900 ms of 500"),
         (LOAD, "load", lambda new: load(new, 100, ok=200), "100 of 300 failed"),
         (LOAD, "load", lambda new: load(new, 900, ok=200, **LATE), "100 of 300 failed"),
@@ -126,6 +132,7 @@ def test_gates_are_measured_one_after_the_other_and_before_any_user() -> None:
     ids=[
         "other answers",
         "less likely",
+        "broken",
         "slow",
         "failing",
         "failing though some came late",

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotboat.api.probing import Reference
+from pilotboat.api.probing import ProbeResult, Reference
+from pilotboat.plan.canary.gates import perplexity
 from pilotboat_probe.client import Answer
-from pilotboat_probe.compare import agreement, examples, likeness
+from pilotboat_probe.compare import BROKEN, IMPOSSIBLE, agreement, examples, likeness
+from pilotboat_probe.report import measured
 
 
 def words(text: str) -> Answer:
@@ -73,6 +75,43 @@ def test_perplexity_is_of_the_references_that_both_know() -> None:
 def test_an_impossible_token_does_not_decide_alone() -> None:
     found = likeness(referred("one"), [(scored("a b", -1.0, -1.0), scored("a b", -1.0, -math.inf))])
     assert found.gaps == [24.5]
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "gap"),
+    [
+        ((math.nan, math.nan), 49.0),
+        ((-1.0, math.nan), 24.5),
+        ((math.inf, -1.0), 24.5),
+        ((-3.4e38, -1.0), 24.5),
+        ((1e-7, -2.0), 0.0),
+        ((math.nan,) * 100, 49.0),
+        ((-0.5,) * 4, 0.0),
+    ],
+)
+def test_what_is_no_probability_counts_as_impossible(logprobs: tuple[float, ...], gap: float) -> None:
+    """No more than that, though the canary cut the same text into many more tokens."""
+    told = Answer("a b", tuple(map(str, logprobs)), logprobs)
+    assert likeness(referred("one"), [(scored("a b", -1.0, -1.0), told)]).gaps == [gap]
+
+
+def test_where_the_canarys_engine_fails_it_holds_nothing_likely() -> None:
+    stable = scored("a b", -1.0, -1.0)
+    pairs = [(stable, BROKEN), (stable, stable), (BROKEN, stable), (BROKEN, BROKEN), (None, BROKEN)]
+    found = likeness(referred("one", "two", "three", "four", "five"), pairs)
+    assert (found.gaps, found.canary_failed, found.worst) == ([49.0, 0.0], 1, "one")
+
+
+ANY = st.lists(st.floats(), min_size=1, max_size=8).map(lambda told: Answer("a", tuple(map(str, told)), tuple(told)))
+
+
+@given(st.lists(st.tuples(ANY, ANY), min_size=1, max_size=8))
+def test_whatever_is_told_there_is_a_report_and_a_verdict(pairs: list[tuple[Answer, Answer]]) -> None:
+    found = likeness(referred(*map(str, range(len(pairs)))), pairs)
+    assert all(abs(gap) <= -IMPOSSIBLE for gap in found.gaps)
+    told = measured(ProbeResult(canary="b", stable="a", perplexity=found))
+    assert ProbeResult.model_validate(told.result).perplexity == found
+    perplexity(found.gaps, 0.05)
 
 
 def test_without_any_there_is_no_perplexity() -> None:
