@@ -43,11 +43,12 @@ class PerplexityRun:
 
     async def _ask(self, reference: Reference, faults: Faults) -> Answer | None:
         async def given() -> Answer:
-            try:
-                return await faults.version.given(reference.prompt, reference.answer)
-            except Unanswered as fault:
-                if fault.kind != FAILED:
-                    raise
-                return compare.BROKEN
+            for _ in range(2):  # what fails at these tokens fails again; what does not says nothing of them
+                try:
+                    return await faults.version.given(reference.prompt, reference.answer)
+                except Unanswered as fault:
+                    if fault.kind != FAILED:
+                        raise
+            return compare.BROKEN
 
         return await patiently(given, faults)

@@ -200,7 +200,7 @@ def test_yaml_in_either_spelling_is_read(tmp_path: Path) -> None:
         ("model: {path: /m}\ninference: {batchSize: 0, wrong: 1}", ["inference.batchSize", "inference.wrong"]),
         ("{", ["neither JSON nor YAML"]),
         ("[]", ["file"]),
-        ("model: {path: /m}\ninference: {limits: {temperature: {min: 0.9, max: 1}}}", ["defaults.temperature is 0.7"]),
+        ("model: {path: /m}\ninference: {limits: {temperature: {min: 0.9, max: 1}}}", ["inference", "must be within"]),
     ],
 )
 def test_a_wrong_config_names_its_fields(tmp_path: Path, text: str, words: list[str]) -> None:
