@@ -166,10 +166,10 @@ def cause(seen: Recovery, observed: Observed, spare: int) -> Cause | None:
     if pending := _pending(seen, observed, spare):
         return pending
     for node in seen.losses.nodes:
-        if node.counted and node.well_since is None:
+        if gone := losses.failing(node):
             suspect = observed.nodes[node.name].suspect if node.name in observed.nodes else None
             words = suspect[1] if suspect else "the node is gone"
-            told = f"node {node.name}: {words}; {len(node.pods)} replicas there do not serve, others are being made"
+            told = f"node {node.name}: {words}; {len(gone)} replicas there do not serve, others are being made"
             return Cause(Reason(node.fault), told)
     return None
 
