@@ -166,6 +166,15 @@ async def test_a_name_server_that_is_down_or_silent_is_told_and_comes_back(serve
     assert (await one.look()).beats == ("v=1 region=east",)
 
 
+@pytest.mark.parametrize("name", ["ns1..example.org", f"{'a' * 70}.example.org"])
+async def test_a_server_of_a_name_that_is_none_is_told(server: Primary, name: str) -> None:
+    """As an older CRD let it through."""
+    one = client(server)
+    nowhere = replace(one, where=one.where.model_copy(update={"server": name}))
+    with pytest.raises(DnsUnreachable, match="name server"):
+        await nowhere.look()
+
+
 def test_a_secret_that_is_no_key_is_told_and_not_shown() -> None:
     where = Primary.where(_Nowhere(), port=53)  # type: ignore[arg-type]
     with pytest.raises(DnsRefused, match="key tsig of Secret dns-key is not a TSIG key in base64") as told:

@@ -135,7 +135,7 @@ class NameServer:
                     writer.close()
         except DnsFailure:
             raise
-        except (OSError, EOFError, TimeoutError) as failure:
+        except (OSError, EOFError, TimeoutError, UnicodeError) as failure:  # the last: no name that can be looked up
             why = str(failure) or f"no answer within {TIMEOUT:.0f} s"
             raise DnsUnreachable(f"{self._name}: {why}") from None
         except dns.exception.DNSException as failure:
