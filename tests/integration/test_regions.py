@@ -119,6 +119,12 @@ async def test_records_of_both_families_are_answered(server: Primary) -> None:
     writer.kill()
 
 
+async def test_a_name_that_is_another_name_is_seen_as_such(server: Primary) -> None:
+    seen = await server.client("alias.example.org").look()
+    assert (seen.alias, seen.addresses) == ("lb.elsewhere.net.", ())
+    assert (await server.client("ns.example.org").look()).alias is None
+
+
 def client(server: Primary, secret: str | None = None, **more: object) -> NameServer:
     where = server.where(**more)
     return NameServer(where, Names(f"chat.{where.zone}"), tsig(where, (secret or server.secret).encode()))

@@ -380,6 +380,11 @@ def test_a_name_server_has_a_name_or_an_address(server: str) -> None:
     Dns.model_validate(SHARED | {"rfc2136": RFC2136 | {"server": server}})
 
 
+def test_targets_are_told_once_however_they_are_written() -> None:
+    targets = ["2001:db8::1", "192.0.2.1", "2001:DB8:0::1", "192.0.2.1"]
+    assert Dns.model_validate(SHARED | {"targets": targets}).targets == ["2001:db8::1", "192.0.2.1"]
+
+
 NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
 NUMBERS = st.integers(0, 2**31)
 ADDRESSES = st.lists(st.ip_addresses().map(str), min_size=1, max_size=8).map(tuple)
