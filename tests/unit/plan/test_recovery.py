@@ -404,6 +404,25 @@ def test_a_node_that_is_only_unheard_of_loses_nothing() -> None:
     assert world.weights == {}
 
 
+def test_while_a_node_or_zone_is_not_well_it_is_looked_at_again_soon() -> None:
+    """What becomes of a zone's other nodes wakes nobody who has no pod there."""
+    world = World()
+    assert world.plan().requeue_after is None
+    world.lost.add("n2")
+    world.passes(60)
+    assert (world.plan().requeue_after or FAR) <= timedelta(seconds=5), "suspect"
+    world.lose("n2")
+    world.passes(60)
+    for name in [name for name in world.pods if world.node_of(name) == "n2"]:
+        world.kill(name)
+    world.passes(60)
+    assert world.weights == {"b": 0}
+    assert (world.plan().requeue_after or FAR) <= timedelta(seconds=5), "lost, and no pod is there"
+
+
+FAR = timedelta(days=1)
+
+
 def test_without_room_the_scheduler_has_the_word() -> None:
     world = World(room=3)
     world.lose("n2")
