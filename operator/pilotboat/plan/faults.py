@@ -14,12 +14,16 @@ from datetime import datetime, timedelta
 from ..api.reasons import Reason
 from ..api.recovery import Fault, LostNode, RecoveryStatus, ZoneState, ZoneStatus
 from . import ceased, diagnose
-from .build import Raw, dig, timestamp
+from .build import Raw, dig, elapsed, timestamp
 from .losses import Losses, failing
 from .types import Observed
 
 MOST = 8
 """Losses that are kept apart: of more than these the oldest are told together."""
+
+AT_ONCE = 60.0
+"""Seconds within which a node's replicas are lost with the node. Those that served on for longer are lost by themselves:
+a node may be silent, or have a device that is out of order, for days."""
 
 POD = "pod "
 """How the subject of the loss of one pod begins."""
@@ -91,7 +95,8 @@ def _of_nodes(lost: Losses, known: RecoveryStatus, observed: Observed, want: int
     for node in filter(failing, lost.nodes):
         old = before.get(node.name)
         if old is None or (short and failing(node) - failing(old)):
-            at = timestamp(now) if old and not old.well_since else node.since
+            late = elapsed(node.since, now) > AT_ONCE or (old is not None and old.well_since is None)
+            at = timestamp(now) if late else node.since
             subject = f"node {node.name}"
             yield Fault(fault=node.fault, subject=subject, replicas=len(node.pods), detected_at=at)
 

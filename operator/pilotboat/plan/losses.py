@@ -12,7 +12,7 @@ before the surplus goes: each further loss doubles that time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -140,7 +140,8 @@ def _suspected(
     held = set(before.pods) if before and before.counted else set()
     lost, serving = [], []
     for pod in pods:
-        name, served = _name(pod), _served_for(pod, seen, waits, now)
+        name = _name(pod)
+        served = _served_for(pod, seen.get(name), told.since, now, waits, stale=node.lost is not None)
         if name in held:
             stays = served is None or served < held_for(told, well_after)
         else:
@@ -183,17 +184,19 @@ def trusted_after(first: float, losses: int) -> float:
     return float(min(LONGEST, first * 2 ** max(0, losses - 1)))
 
 
-def _served_for(pod: Raw, seen: Mapping[str, Sight], waits: bool, now: datetime) -> float | None:
-    """Seconds for which it has served: 0 where it does not, None where gateways are still to tell."""
-    sight = seen.get(_name(pod))
+def _served_for(pod: Raw, sight: Sight | None, since: str, now: datetime, waits: bool, *, stale: bool) -> float | None:
+    """Seconds for which it has served, 0 where it does not; None where that is not told.
+
+    `waits`: gateways are still to tell. `stale`: nobody hears of the node, so what Kubernetes has said of it since
+    before the suspicion tells nothing."""
     if sight is not None:
         return max(sight.up_for, 1.0) if sight.up else 0.0
     if waits:
         return None
     if not diagnose.ready(pod):
         return 0.0
-    ready_at = dig(condition(pod, "Ready"), "lastTransitionTime")
-    return max(elapsed(ready_at, now), 1.0) if ready_at else 1.0
+    ready_at = dig(condition(pod, "Ready"), "lastTransitionTime") or ""
+    return None if stale and ready_at <= since else max(elapsed(max(ready_at, since), now), 1.0)
 
 
 def _name(pod: Raw) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pilotboat.api.recovery import LostNode
 from pilotboat.api.routing import Evidence, Sighting
 from pilotboat.plan import losses
+from pilotboat.plan.build import timestamp
 from pilotboat.plan.losses import Losses
 from pilotboat.plan.types import Node, Observed
 from tests.unit.plan.world import DIED, NOW, Pod, deployment_spec, parent
@@ -104,6 +105,28 @@ def test_one_that_serves_again_counts_at_once_and_is_trusted_by_and_by(node: Nod
     again = see(520, [Pod("p").unready()], node, trusted, told={"p": False}, asks=True)
     assert again.failing == {"p"}
     assert (again.nodes[0].losses, again.nodes[0].since) == (2, "2026-05-01T12:08:21Z"), "it is another loss"
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_of_a_silent_node_what_kubernetes_said_before_lets_nobody_go(asks: bool) -> None:
+    """It calls replicas there ready for most of a minute, and a new operator has not asked anybody yet."""
+    down = {"p": False}
+    lost = see(3, [Pod("p").serving()], DEAD, see(0, [Pod("p").serving()], DEAD, asks=True), told=down, asks=True)
+    assert lost.failing == {"p"}
+    assert see(20, [Pod("p").serving()], DEAD, lost, asks=asks).failing == {"p"}
+    again = Pod("p").serving().condition("Ready", "True", since=timestamp(at(30)))
+    assert see(40, [again], DEAD, lost, asks=asks) != lost
+    assert not see(40, [again], DEAD, lost, asks=asks).failing, "it has been heard of since"
+    assert see(30 + AFTER - 1, [again], DEAD, lost, asks=asks).pods == {"p"}
+    assert not see(30 + AFTER, [again], DEAD, lost, asks=asks).pods
+
+
+def test_of_a_node_with_a_sick_device_kubernetes_knows_and_the_time_counts_from_the_suspicion() -> None:
+    lost = see(0, [Pod("p").unready()], SICK)
+    again = see(20, [Pod("p").serving()], SICK, see(10, [Pod("p").serving()], WELL, lost))
+    assert (again.pods, again.failing) == ({"p"}, frozenset())
+    assert see(20 + 2 * AFTER - 1, [Pod("p").serving()], SICK, again).pods == {"p"}
+    assert not see(20 + 2 * AFTER, [Pod("p").serving()], SICK, again).pods
 
 
 def test_of_many_lost_nodes_each_counts_and_of_those_that_are_well_again_some_are_remembered() -> None:
