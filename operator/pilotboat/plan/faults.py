@@ -22,7 +22,7 @@ MOST = 8
 """Losses that are kept apart: of more than these the oldest are told together."""
 
 AT_ONCE = 60.0
-"""Seconds within which a node's replicas are lost with the node. Those that served on for longer are lost by themselves:
+"""Seconds within which a node's replicas are lost with it. Those that served on for longer are lost by themselves:
 a node may be silent, or have a device that is out of order, for days."""
 
 POD = "pod "
