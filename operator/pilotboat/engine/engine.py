@@ -103,12 +103,10 @@ class Engine:
 
     def _echo(self, kind: Kind, raw: Mapping[str, Any]) -> Key | None:
         """The custom resource, where nothing of it is new but what we write into its status."""
-        meta = raw["metadata"]
         if kind not in PARENTS:
             return None
-        known = self.store.find(kind, meta["namespace"], meta["name"])
-        ours = known is not None and only_status(known, trim(kind, raw), PROGRESS_FIELDS)
-        return Key(kind.plural, meta["namespace"], meta["name"]) if ours else None
+        key = Key(kind.plural, raw["metadata"]["namespace"], raw["metadata"]["name"])
+        return key if only_status(self.store.parent(key), trim(kind, raw), PROGRESS_FIELDS) else None
 
     def _emit(self, parent: Mapping[str, Any], plan: Plan) -> None:
         self._metrics.recoveries.see(parent.get("status") or {}, plan.status or {})
