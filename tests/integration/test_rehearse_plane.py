@@ -107,7 +107,9 @@ async def test_a_fault_from_beginning_to_end(cluster: Cluster, plane: Path, tmp_
     async with server_process(tmp_path, config) as server:
         load = {"url": server.url, "before": 2, "after": 0, "requestsPerSecond": 5, "streams": 1}
         code, output = await rehearse(cluster, plane, tmp_path, f"--json={record}", load=load)
-    (row,) = json.loads(record.read_text())
+    rows = json.loads(record.read_text())
+    assert len(rows) == 1, output
+    (row,) = rows
     # Nobody replaces a pod that no controller has made: so it is not whole again, and that is what is said.
     assert code == 2, output
     assert "not measured: it was not whole again within 2 s" in output
