@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from kubernetes.aio import client
 from kubernetes.aio.config import ConfigException
@@ -68,9 +68,9 @@ async def _run(arguments: argparse.Namespace, asked: Rehearsal, key: str | None)
                 print(f"{fault.name}: {fault.kind} for {fault.seconds:g} s would hit {hit}")
             return 0
         stopped = await _until_stopped(stage)
-    print("\n".join(table.table(stage.rows)))
     if arguments.json:
         arguments.json.write_text(json.dumps(table.record(stage.rows), indent=1) + "\n")
+    _say("\n".join(table.table(stage.rows)), sys.stdout)
     code = table.status(stage.rows, len(asked.faults))
     if stopped is not None:
         _complain(stopped)
@@ -104,8 +104,8 @@ def _signals(task: asyncio.Task[None]) -> Iterator[None]:
     loop, numbers = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def stop() -> None:
-        _say("stopping: what stands is undone first")
         task.cancel()
+        _say("stopping: what stands is undone first")
 
     for number in numbers:
         loop.add_signal_handler(number, stop)
@@ -134,10 +134,11 @@ def _inside(arguments: argparse.Namespace) -> bool:
     return arguments.kubeconfig is None and arguments.context is None and IN_CLUSTER.exists()
 
 
-def _say(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+def _say(words: str, where: TextIO | None = None) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be closed; that is no reason to leave anything undone
+        print(words, file=where or sys.stderr, flush=True)
 
 
 def _complain(error: BaseException) -> int:
-    print(f"pilotboat: {error.message if isinstance(error, ApiError) else error}", file=sys.stderr)
+    _say(f"pilotboat: {error.message if isinstance(error, ApiError) else error}")
     return REFUSED

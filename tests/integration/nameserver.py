@@ -67,7 +67,12 @@ log:
 - target: stderr
   any: info
 """
-BEGINNING = "$ORIGIN example.org.\n@ 60 SOA ns hostmaster 1 60 60 3600 1\n@ 60 NS ns\nns 60 A 127.0.0.1\n"
+BEGINNING = """$ORIGIN example.org.
+@ 60 SOA ns hostmaster 1 60 60 3600 1
+@ 60 NS ns
+ns 60 A 127.0.0.1
+alias 60 CNAME lb.elsewhere.net.
+"""
 
 
 class Primary:

@@ -119,6 +119,12 @@ async def test_records_of_both_families_are_answered(server: Primary) -> None:
     writer.kill()
 
 
+async def test_a_name_that_is_another_name_is_seen_as_such(server: Primary) -> None:
+    seen = await server.client("alias.example.org").look()
+    assert (seen.alias, seen.addresses) == ("lb.elsewhere.net.", ())
+    assert (await server.client("ns.example.org").look()).alias is None
+
+
 def client(server: Primary, secret: str | None = None, **more: object) -> NameServer:
     where = server.where(**more)
     return NameServer(where, Names(f"chat.{where.zone}"), tsig(where, (secret or server.secret).encode()))
@@ -164,6 +170,15 @@ async def test_a_name_server_that_is_down_or_silent_is_told_and_comes_back(serve
         await one.look()
     await server.start()
     assert (await one.look()).beats == ("v=1 region=east",)
+
+
+@pytest.mark.parametrize("name", ["ns1..example.org", f"{'a' * 70}.example.org"])
+async def test_a_server_of_a_name_that_is_none_is_told(server: Primary, name: str) -> None:
+    """As an older CRD let it through."""
+    one = client(server)
+    nowhere = replace(one, where=one.where.model_copy(update={"server": name}))
+    with pytest.raises(DnsUnreachable, match="name server"):
+        await nowhere.look()
 
 
 def test_a_secret_that_is_no_key_is_told_and_not_shown() -> None:

@@ -6,13 +6,17 @@ No kubelet runs here, so pods are objects whose status the test writes, and the 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from aiohttp import web
 
 from pilotboat.api import labels
 from pilotboat.engine.kinds import MODEL_DEPLOYMENT, POD, SERVICE_ACCOUNT
@@ -36,9 +40,16 @@ async def made(cluster: Cluster, replicas: int = 2) -> None:
         meta = {"name": f"{NAME}-{number}", "labels": labels.child_labels("server", NAME)}
         pod: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", "metadata": meta}
         container = {"name": "server", "image": "server:test"}
-        await cluster.apply({**pod, "spec": {"containers": [container], "automountServiceAccountToken": False}})
-        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-        await cluster.apply({**pod, "status": status}, subresource="status")
+        spec = {"containers": [container], "automountServiceAccountToken": False, "nodeName": f"node-of-{number}"}
+        await cluster.apply({**pod, "spec": spec})
+        await ready(cluster, number)
+
+
+async def ready(cluster: Cluster, number: int, status: str = "True") -> None:
+    """What is told of a pod."""
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"{NAME}-{number}"}}
+    told = {"phase": "Running", "conditions": [{"type": "Ready", "status": status}]}
+    await cluster.apply({**pod, "status": told}, subresource="status")
 
 
 async def rehearse(cluster: Cluster, plane: Path, folder: Path, *options: str, **more: Any) -> tuple[int, str]:
@@ -96,7 +107,9 @@ async def test_a_fault_from_beginning_to_end(cluster: Cluster, plane: Path, tmp_
     async with server_process(tmp_path, config) as server:
         load = {"url": server.url, "before": 2, "after": 0, "requestsPerSecond": 5, "streams": 1}
         code, output = await rehearse(cluster, plane, tmp_path, f"--json={record}", load=load)
-    (row,) = json.loads(record.read_text())
+    rows = json.loads(record.read_text())
+    assert len(rows) == 1, output
+    (row,) = rows
     # Nobody replaces a pod that no controller has made: so it is not whole again, and that is what is said.
     assert code == 2, output
     assert "not measured: it was not whole again within 2 s" in output
@@ -105,3 +118,55 @@ async def test_a_fault_from_beginning_to_end(cluster: Cluster, plane: Path, tmp_
     assert row["ours"]["seen"]["requests"] >= 10
     assert [pod["metadata"]["name"] for pod in await cluster.list(POD)] == [f"{NAME}-1"]
     assert await cluster.get(MODEL_DEPLOYMENT, NAME)
+
+
+@asynccontextmanager
+async def answering(load: dict[str, Any]) -> AsyncIterator[asyncio.Event]:
+    """A door that answers; its address goes into `load`. Set: load has begun, after the one request before it."""
+    begun, asked = asyncio.Event(), itertools.count(1)
+
+    async def answer(request: web.Request) -> web.Response:
+        if next(asked) > 1:
+            begun.set()
+        return web.Response(text="{}")
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        load["url"] = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield begun
+    finally:
+        await runner.cleanup()
+
+
+async def test_what_befalls_it_under_load_is_seen_before_the_fault(
+    cluster: Cluster, plane: Path, tmp_path: Path
+) -> None:
+    await made(cluster)
+    load = {"before": 5, "after": 0, "requestsPerSecond": 10, "streams": 0}
+    async with answering(load) as begun, asyncio.timeout(90):
+        going = asyncio.create_task(rehearse(cluster, plane, tmp_path, load=load))
+        await begun.wait()
+        await ready(cluster, 1, "False")
+        code, output = await going
+    assert (code, "is not whole: 1 of 2 replicas are ready" in output) == (2, True), output
+    assert len(await cluster.list(POD)) == 2
+
+
+async def test_where_healing_fails_nothing_more_is_cut(cluster: Cluster, plane: Path, tmp_path: Path) -> None:
+    await made(cluster)
+    for number in range(2):
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-of-{number}"}}
+        await cluster.api.apply(node, "a-user")
+    log = tmp_path / "log"
+    script = "import sys; open(sys.argv[1], 'a').write(sys.argv[2] + '\\n'); sys.exit(sys.argv[2] == 'heal')"
+    commands = {what: [sys.executable, "-c", script, str(log), what] for what in ("cut", "heal")}
+    cuts = [{"name": name, "kind": "cutNode", "for": 1, "node": "node-of-0", **commands} for name in ("one", "two")]
+    load = {"before": 2, "after": 0, "requestsPerSecond": 10, "streams": 0}
+    async with answering(load):
+        code, output = await rehearse(cluster, plane, tmp_path, "--allow-commands", load=load, faults=cuts)
+    assert (code, "a fault still stands; run yourself" in output) == (2, True), output
+    assert log.read_text().split() == ["cut", "heal", "heal"]

@@ -41,12 +41,22 @@ def _address(value: str) -> str:
     return str(address)
 
 
+def _once(addresses: list[str]) -> list[str]:
+    """Two that were written differently may be the same."""
+    return list(dict.fromkeys(addresses))
+
+
 Address = Annotated[
     str,
     StringConstraints(min_length=2, max_length=45),
     AfterValidator(_address),
     Field(json_schema_extra=validations(_ADDRESS_RULE)),
 ]
+
+
+_LABEL = "[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?"
+_SERVER = rf"{_LABEL}(\.{_LABEL})*|[0-9a-fA-F]*:[0-9a-fA-F.:]+"
+"""What begins with hexadecimal digits and a colon is an IPv6 address, or no name that is found."""
 
 
 class DnsFailbackMode(StrEnum):
@@ -87,7 +97,7 @@ class Rfc2136(Model):
     server: Annotated[
         str,
         StringConstraints(min_length=1, max_length=253),
-        *shaped(Shape(r"[a-zA-Z0-9]([-a-zA-Z0-9.:]*[a-zA-Z0-9])?|::[0-9a-f]*", "must be a host name or an IP address")),
+        *shaped(Shape(_SERVER, "must be a host name or an IP address")),
     ] = Field(description="The primary of the zone; a secondary or a resolver will not do.")
     port: Annotated[int, Field(ge=1, le=65535)] = 53
     zone: DnsName = Field(description="The zone that hostname is in, as the server has it.")
@@ -156,6 +166,7 @@ class Dns(Model, json_schema_extra=validations(_ONE_RULE, _ZONE_RULE, _MANUAL_RU
     region: Annotated[Label, Field(description="What this cluster is called; another name in every region.")]
     targets: Annotated[
         list[Address],
+        AfterValidator(_once),
         Field(min_length=1, max_length=8, description="Addresses at which callers reach this region."),
     ]
     priority: Annotated[int, Field(ge=0, le=1000, description="Of healthy regions the lowest is answered.")] = 0

@@ -150,6 +150,8 @@ class LostNode(Status):
     """Since when it has been well again."""
     losses: int = 1
     pods: list[str] = Field(default_factory=list)
+    serving: list[str] = Field(default_factory=list)
+    """Of these, those that serve again though the node is not well; they are not trusted yet."""
 
 
 class Split(Status):

@@ -227,7 +227,7 @@ RUNBOOKS: dict[Reason, Runbook] = {
         "Set dns.enabled=true in the chart's values, which grants it; of a Service, look at Ready.",
     ),
     Reason.DNS_NAME_TAKEN: Runbook(
-        "The host name has addresses, or records beside it, that no region has written. They are left alone.",
+        "No region has written the addresses of the host name, its CNAME, or records beside it. They are left alone.",
         "Delete them in the name server, or take another hostname.",
     ),
     Reason.DNS_REGION_TAKEN: Runbook(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -79,6 +79,17 @@ def matches(desired: Any, live: Any, field: str = "", parent: str = "") -> bool:
 def same_status(desired: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
     """The live status is the desired one and nothing more."""
     return bool(_canonical(desired) == _canonical(live))
+
+
+def only_status(before: Mapping[str, Any] | None, after: Mapping[str, Any], but: Collection[str]) -> bool:
+    """Whether a custom resource has nothing new but its status; and there not in these fields."""
+    return before is not None and _without_status(before, but) == _without_status(after, but)
+
+
+def _without_status(raw: Mapping[str, Any], but: Collection[str]) -> Any:
+    meta = {key: value for key, value in raw["metadata"].items() if key not in ("resourceVersion", "managedFields")}
+    status = {key: value for key, value in (raw.get("status") or {}).items() if key in but}
+    return _canonical({**raw, "metadata": meta, "status": status})
 
 
 def _lists_match(desired: Sequence[Any], live: Any, field: str) -> bool:

@@ -16,14 +16,15 @@ from pilotboat.plan import recovery
 from pilotboat.plan.types import Event, Plan, Planner, PlanSettings
 
 from .api import Api
-from .apply import Applier
+from .apply import PROGRESS_FIELDS, Applier
 from .clock import Clock
+from .compare import only_status
 from .errors import ApiError, EngineError
 from .events import Recorder
 from .evidence import EvidencePoller
 from .gateway_watch import GatewayWatch
 from .health import Health
-from .kinds import Key, Kind
+from .kinds import PARENTS, Key, Kind
 from .lookup import Lookup
 from .metrics import Metrics
 from .newcomers import Newcomers
@@ -34,6 +35,7 @@ from .reconcile import Reconciler, TryAgain
 from .regions import Regions
 from .resync import Resync
 from .store import Store
+from .trim import trim
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +92,21 @@ class Engine:
         self._take(kind, raw, deleted=deleted)
 
     def _take(self, kind: Kind, raw: Mapping[str, Any], *, deleted: bool = False) -> None:
-        """News from a watch, or from the answer to a write of ours, which may change what is to be done next."""
-        self._wake((self.store.delete if deleted else self.store.put)(kind, raw))
+        """News from a watch, or from the answer to a write of ours, which may change what is to be done next.
+
+        A status of ours comes by both ways, and from either it is no more than an echo."""
+        echo = None if deleted else self._echo(kind, raw)
+        woken = (self.store.delete if deleted else self.store.put)(kind, raw)
+        if echo in woken:
+            self.queue.echo(echo)
+        self._wake(woken - {echo})
+
+    def _echo(self, kind: Kind, raw: Mapping[str, Any]) -> Key | None:
+        """The custom resource, where nothing of it is new but what we write into its status."""
+        if kind not in PARENTS:
+            return None
+        key = Key(kind.plural, raw["metadata"]["namespace"], raw["metadata"]["name"])
+        return key if only_status(self.store.parent(key), trim(kind, raw), PROGRESS_FIELDS) else None
 
     def _emit(self, parent: Mapping[str, Any], plan: Plan) -> None:
         self._metrics.recoveries.see(parent.get("status") or {}, plan.status or {})

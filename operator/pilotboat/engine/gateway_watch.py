@@ -5,9 +5,9 @@ Must not know: what a gateway does, nor what becomes of nodes on which nobody is
 that have just become ready (newcomers.py).
 
 kubelet's silence is noticed after 40 to 50 seconds, and until then every other caller would be sent to a dead gateway.
-The last gateway that answers is never taken out, and where none answers, it is rather we who are cut off: nothing is
-done. A gateway comes back by the same question. Whoever makes a gateway anew gives it the label from the start, so
-Services lose nothing while no operator runs.
+The last gateway that takes requests is never taken out, whoever else still answers while it ends, and where none
+answers, it is rather we who are cut off: nothing is done. A gateway comes back by the same question, also a lone one.
+Whoever makes a gateway anew gives it the label from the start, so Services lose nothing while no operator runs.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Patches(Protocol):
 
 
 class GatewayWatch:
-    """Asks the gateways of every namespace; the only one of a namespace is never taken out."""
+    """Asks the gateways of every namespace."""
 
     def __init__(
         self,
@@ -123,8 +123,7 @@ class GatewayWatch:
         """Nodes with a replica that none of those who answered reaches."""
         answers = await self._ask(session, namespace, pods)
         told = [answer for answer in answers if answer is not None]
-        if len(pods) > 1:
-            await self._choose(pods, [answer is not None for answer in answers])
+        await self._choose(pods, [answer is not None for answer in answers])
         return self._nodes_of(namespace, set.intersection(*(set(answer.pods) for answer in told))) if told else set()
 
     async def _ask(self, session: aiohttp.ClientSession, namespace: str, pods: list[Raw]) -> list[Unreached | None]:
@@ -144,11 +143,10 @@ class GatewayWatch:
     async def _choose(self, pods: Sequence[Raw], answered: Sequence[bool]) -> None:
         for pod, answers in zip(pods, answered, strict=True):
             self._missed[_name(pod)] = 0 if answers else self._missed[_name(pod)] + 1
-        if not any(answered):
-            return
+        stay = [answers and _serves(pod) and diagnose.ready(pod) for pod, answers in zip(pods, answered, strict=True)]
         for pod, answers in zip(pods, answered, strict=True):
-            serves = pod["metadata"]["labels"].get(labels.SERVING) == labels.SERVES
-            if serves and self._missed[_name(pod)] >= MISSES:
+            serves = _serves(pod)
+            if serves and any(stay) and self._missed[_name(pod)] >= MISSES:
                 await self._mark(pod, "false")
             elif not serves and answers:
                 await self._mark(pod, labels.SERVES)
@@ -175,6 +173,11 @@ class GatewayWatch:
         self._changes.labels(value).inc()
         told = "answers again: callers are sent to it" if value == labels.SERVES else "does not answer: taken out"
         log.warning("gateway %s/%s %s", namespace, name, told)
+
+
+def _serves(pod: Mapping[str, Any]) -> bool:
+    """Whether Services choose it."""
+    return bool(pod["metadata"]["labels"].get(labels.SERVING) == labels.SERVES)
 
 
 def _name(pod: Mapping[str, Any]) -> Name:

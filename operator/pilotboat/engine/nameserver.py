@@ -69,11 +69,13 @@ class NameServer:
         async with self._connected() as ask:
             beats = await self._texts(ask, self.names.beats)
             states = await self._texts(ask, self.names.state)
-            found = [await self._answer(ask, self.names.hostname, kind) for kind in _TYPES.values()]
-        records = [rrset for rrset in found if rrset]
+            found = [await self._answer(ask, self.names.hostname, kind, "CNAME") for kind in _TYPES.values()]
+        aliases = [str(item.target) for rrset in found if _is_alias(rrset) for item in rrset or ()]
+        records = [rrset for rrset in found if rrset and not _is_alias(rrset)]
         addresses = [item.address for rrset in records for item in rrset]
         ttl = min((rrset.ttl for rrset in records), default=None)
-        return reading(beats, "\n".join(sorted(states)) if states else None, addresses, ttl)
+        state = "\n".join(sorted(states)) if states else None
+        return reading(beats, state, addresses, ttl, min(aliases, default=None))
 
     async def beat(self, gone: Iterable[str], new: str | None) -> None:
         """One's own beat in place of those before; None: without a new one. Raises DnsFailure."""
@@ -110,14 +112,15 @@ class NameServer:
         found = await self._answer(ask, name, "TXT")
         return [b"".join(item.strings).decode(errors="replace") for item in found or ()]
 
-    async def _answer(self, ask: _Ask, name: str, kind: str) -> dns.rrset.RRset | None:
-        query = dns.message.make_query(_absolute(name), kind)
+    async def _answer(self, ask: _Ask, name: str, *kinds: str) -> dns.rrset.RRset | None:
+        """The records of the first kind, or what a name server gives in their place."""
+        query = dns.message.make_query(_absolute(name), kinds[0])
         query.flags &= ~dns.flags.RD
         response = await ask(query)
         if not response.flags & dns.flags.AA:
             raise DnsRefused(f"{self._name} does not answer for zone {self.where.zone} itself: it is no primary of it")
-        wanted = (_absolute(name), dns.rdataclass.IN, dns.rdatatype.from_text(kind))
-        return next((rrset for rrset in response.answer if (rrset.name, rrset.rdclass, rrset.rdtype) == wanted), None)
+        wanted = [(_absolute(name), dns.rdataclass.IN, dns.rdatatype.from_text(kind)) for kind in kinds]
+        return next((rrset for rrset in response.answer if (rrset.name, rrset.rdclass, rrset.rdtype) in wanted), None)
 
     @property
     def _name(self) -> str:
@@ -135,7 +138,7 @@ class NameServer:
                     writer.close()
         except DnsFailure:
             raise
-        except (OSError, EOFError, TimeoutError) as failure:
+        except (OSError, EOFError, TimeoutError, UnicodeError) as failure:  # the last: no name that can be looked up
             why = str(failure) or f"no answer within {TIMEOUT:.0f} s"
             raise DnsUnreachable(f"{self._name}: {why}") from None
         except dns.exception.DNSException as failure:
@@ -197,6 +200,10 @@ def tsig(where: Rfc2136, secret: bytes) -> dns.tsig.Key:
 
 def _absolute(name: str) -> dns.name.Name:
     return dns.name.from_text(f"{name}.")
+
+
+def _is_alias(rrset: dns.rrset.RRset | None) -> bool:
+    return rrset is not None and rrset.rdtype == dns.rdatatype.CNAME
 
 
 def _of(kind: str, addresses: Iterable[str]) -> list[str]:

@@ -32,7 +32,8 @@ SHARE = 0.3
 """Of the duration in the Lease (40 s) a node may be silent: kubelets renew after a quarter of it, and 4 % at most."""
 DURATION = 40
 MOST = 64
-"""Nodes looked at: where more are in doubt it is rather the network, and Kubernetes' own word is waited for."""
+"""Nodes looked at: where more are in doubt it is rather the network, and Kubernetes' own word is waited for. Those that
+are silent already are looked at all the same, until they are heard of."""
 
 
 class Leases(Protocol):
@@ -87,9 +88,10 @@ class NodeWatch:
         """Round after round, for ever."""
         while True:
             await asyncio.sleep(self._every)
-            names = sorted(self._store.silent.keys() | self._doubted)[:MOST]
+            silent = self._store.silent.keys()
+            names = silent | self._doubted if len(silent | self._doubted) <= MOST else set(silent)
             self._signs = {name: sign for name, sign in self._signs.items() if name in names}
-            await asyncio.gather(*map(self._look, names))
+            await asyncio.gather(*map(self._look, sorted(names)))
 
     async def _look(self, name: str) -> None:
         try:

@@ -4,6 +4,10 @@ Owns: order, coalescing, back-off, delays. Must not know: what the work is.
 
 A key that is added while it waits is there once; one added while it is worked on comes again after `done`. So no two
 workers ever have the same key, and no wake-up is lost.
+
+An echo is the news of what the work itself has done, such as a status that it wrote. It is a wake-up like any other,
+but for one thing: it does not come before a retry that is due anyway. Else work that fails and tells of it in other
+words each time would know no back-off.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ class Queue:
         self._dirty: dict[Key, float] = {}
         self._processing: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
+        self._echoes: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._ready = asyncio.Event()
         self._random = rng or random.Random()
@@ -39,6 +44,13 @@ class Queue:
         if key not in self._processing:
             self._waiting.append(key)
             self._ready.set()
+
+    def echo(self, key: Key) -> None:
+        """The key wants work for what its own work has done: when that has ended well, or else with its retry."""
+        if key in self._processing or key in self._failures:
+            self._echoes.add(key)
+        else:
+            self.add(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
         """The key wants work by then; an earlier date already set stands."""
@@ -54,6 +66,7 @@ class Queue:
         """The work failed: again after a delay that doubles from 0.5 s to 5 min. Returns the delay."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
+        self._echoes.discard(key)
         delay = min(FIRST_DELAY * 2.0 ** min(failures, 30), LONGEST_DELAY)
         delay = max(delay, at_least) * (1 + self._random.uniform(0 if delay < at_least else -JITTER, JITTER))
         self.add_after(key, delay)
@@ -62,10 +75,14 @@ class Queue:
     def succeeded(self, key: Key) -> None:
         """Back-off starts anew."""
         self._failures.pop(key, None)
+        if key in self._echoes:
+            self._echoes.discard(key)
+            self.add(key)
 
     def forget(self, key: Key) -> None:
         """The key is gone: no delay or failure of it is kept."""
         self._failures.pop(key, None)
+        self._echoes.discard(key)
         timer = self._timers.pop(key, None)
         if timer:
             timer.cancel()

@@ -61,8 +61,7 @@ class Region:
         """Take away what is ours; the answer goes to whom we hear of. False: look again first. Raises DnsFailure."""
         seen, memory, now = await self._look(healthy=False)
         self.memory, self._looked, self.seen = memory, now, seen
-        heir = dns.heir(self.me, memory, seen.told)
-        mine = seen.told is not None and seen.told.region == self.me.region
+        heir, mine = dns.heir(self.me, memory, seen), dns.answers(self.me, seen)
         if mine and heir is None and memory.regions and memory.watched < dns.SETTLE:
             return False
         ttl = seen.ttl or self.me.ttl

@@ -32,7 +32,7 @@ from pilotboat.plan.dns_records import Names
 from pilotboat.plan.outcome import previous, read
 from pilotboat.plan.types import Event, RegionState
 
-from .errors import ApiError, DnsFailure, DnsNotPermitted, DnsOutpaced, DnsRefused, DnsUnreachable, EngineError
+from .errors import DnsFailure, DnsNotPermitted, DnsOutpaced, DnsRefused, DnsUnreachable, EngineError
 from .kinds import Key
 from .nameserver import NameServer
 from .region import Region
@@ -214,8 +214,9 @@ class Regions:
         try:
             me = post.region.me if post.region else Me(joined.region, parent["metadata"]["uid"], ())
             done = await (await self._join(post, parent, joined, me)).leave()
-        except (DnsFailure, ApiError) as failure:
-            log.info("%s: records of %s: %s", key, joined.hostname, failure)
+        except Exception as failure:  # of a bug too: nobody waits longer for it to be deleted than for a name server
+            bug = None if isinstance(failure, EngineError) else failure
+            log.info("%s: records of %s: %s", key, joined.hostname, failure, exc_info=bug)
             done = time.monotonic() - post.leaving > LEAVES_WITHIN
             if done:
                 names = Names(joined.hostname)

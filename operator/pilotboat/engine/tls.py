@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -33,6 +34,11 @@ log = logging.getLogger(__name__)
 CA_DAYS, LEAF_DAYS = 3650, 365
 RENEW_CA, RENEW_LEAF = timedelta(days=730), timedelta(days=120)
 """Renewed when less than this is left. The authority outlives every job by far: jobs hold its certificate."""
+UNUSABLE = (
+    *(KeyError, TypeError, ValueError, OSError),
+    *(UnsupportedAlgorithm, InvalidSignature, x509.ExtensionNotFound),
+)
+"""What is raised by a Secret with something else in it."""
 _FILES = ("ca.crt", "ca.key", "tls.crt", "tls.key")
 
 
@@ -163,11 +169,21 @@ def _read(secret: Mapping[str, Any]) -> Identity | None:
         data = secret.get("data") or {}
         identity = Identity(*(base64.b64decode(data[file]) for file in _FILES))
         identity.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-        x509.load_pem_x509_certificate(identity.ca)
-    except (KeyError, ValueError, OSError) as error:
+        _check(identity)
+    except UNUSABLE as error:
         log.warning("the Secret of the progress receiver's certificate is unusable: %s", type(error).__name__)
         return None
     return identity
+
+
+def _check(identity: Identity) -> None:
+    """That all four belong together: else it shows when it is renewed, where nothing can be done. Raises UNUSABLE."""
+    ca, cert = (x509.load_pem_x509_certificate(pem) for pem in (identity.ca, identity.cert))
+    signer = serialization.load_pem_private_key(identity.ca_key, None)
+    if not isinstance(signer, ec.EllipticCurvePrivateKey) or signer.public_key() != ca.public_key():
+        raise ValueError("ca.key is not the key of ca.crt")
+    cert.verify_directly_issued_by(ca)
+    _hosts(identity.cert)
 
 
 def _secret(namespace: str, name: str, identity: Identity) -> Raw:

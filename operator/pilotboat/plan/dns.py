@@ -133,11 +133,13 @@ def decide(me: Me, memory: Memory, seen: Reading, healthy: bool) -> Decision:
     """What is to be done about the answer after this look."""
     if _twice(me, memory, seen):
         return Decision(Act.TWICE, why=f"another cluster calls itself {me.region} as well")
+    if seen.alias:
+        return Decision(Act.REFUSED, why=f"it is another name of {seen.alias}, which no region has written")
     state = seen.told
     if state is None:
         return _first(me, memory, seen, healthy)
     if state.region == me.region:
-        kept = seen.addresses == tuple(sorted(me.targets)) and seen.ttl == me.ttl
+        kept = set(seen.addresses) == set(me.targets) and seen.ttl == me.ttl
         return Decision() if kept else Decision(Act.WRITE, state)
     if not healthy or memory.watched < SETTLE:
         return Decision()
@@ -155,9 +157,16 @@ def beat(me: Me, memory: Memory, healthy: bool, count: int, clock: float) -> Bea
     return Beat(me.region, me.owner, count, healthy, me.priority, up, held, me.targets, int(clock))
 
 
-def heir(me: Me, memory: Memory, state: State | None) -> tuple[State, Beat] | None:
+def answers(me: Me, seen: Reading) -> bool:
+    """Whether the answer is ours to give away: our region has it, and not by way of another cluster of its name."""
+    held = seen.told is not None and seen.told.region == me.region
+    return held and (_ours(me, seen) or not beats_of(seen.beats, me.region))
+
+
+def heir(me: Me, memory: Memory, seen: Reading) -> tuple[State, Beat] | None:
     """Who has the answer when we leave: nobody where it is not ours to give, or nobody else is heard of."""
-    if state is None or state.region != me.region:
+    state = seen.told
+    if state is None or not answers(me, seen):
         return None
     heard = [seen for seen in memory.regions.values() if seen.beat and seen.alive and seen.age <= STALE]
     found = min(

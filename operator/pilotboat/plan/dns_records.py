@@ -90,13 +90,17 @@ class Reading:
     """Of the host name, sorted."""
     ttl: int | None = None
     """Of these."""
+    alias: str | None = None
+    """What the host name is another name of, where somebody has made it that: it can have no address of its own."""
     known: Mapping[str, Beat] = field(default_factory=dict, compare=False)
     """The beats that could be read, by region; of two of one region the one that has counted further."""
     told: State | None = field(default=None, compare=False)
     """The state, where it could be read."""
 
 
-def reading(beats: Iterable[str], state: str | None, addresses: Iterable[str], ttl: int | None) -> Reading:
+def reading(
+    beats: Iterable[str], state: str | None, addresses: Iterable[str], ttl: int | None, alias: str | None = None
+) -> Reading:
     """Texts as they came, understood as far as they can be."""
     texts = tuple(sorted(beats))
     known: dict[str, Beat] = {}
@@ -104,7 +108,7 @@ def reading(beats: Iterable[str], state: str | None, addresses: Iterable[str], t
         if beat.region not in known or known[beat.region].count < beat.count:
             known[beat.region] = beat
     ordered = tuple(sorted(str(ip_address(each)) for each in addresses))
-    return Reading(texts, state, ordered, ttl, known, state_of(state) if state else None)
+    return Reading(texts, state, ordered, ttl, alias, known, state_of(state) if state else None)
 
 
 def of_region(texts: Iterable[str], region: str) -> tuple[str, ...]:

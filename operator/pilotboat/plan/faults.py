@@ -13,13 +13,17 @@ from datetime import datetime, timedelta
 
 from ..api.reasons import Reason
 from ..api.recovery import Fault, LostNode, RecoveryStatus, ZoneState, ZoneStatus
-from . import diagnose
-from .build import Raw, condition, dig, timestamp
-from .losses import Losses
+from . import ceased, diagnose
+from .build import Raw, dig, elapsed, timestamp
+from .losses import Losses, failing
 from .types import Observed
 
 MOST = 8
 """Losses that are kept apart: of more than these the oldest are told together."""
+
+AT_ONCE = 60.0
+"""Seconds within which a node's replicas are lost with it. Those that served on for longer are lost by themselves:
+a node may be silent, or have a device that is out of order, for days."""
 
 POD = "pod "
 """How the subject of the loss of one pod begins."""
@@ -39,7 +43,7 @@ def going_on(
     now: datetime,
 ) -> list[Fault]:
     """Losses that are not over as far as status knows, and those that it does not tell of yet; the newest last."""
-    found = [*_of_nodes(lost, known, observed, want)]
+    found = [*_of_nodes(lost, known, observed, want, now)]
     if not rolling:
         found += _of_pods(lost, known, observed, want, now)
     told = known.open
@@ -83,15 +87,18 @@ def _of_zones(zones: Sequence[ZoneStatus], known: Sequence[ZoneStatus]) -> Itera
             yield Fault(fault=Reason.ZONE_LOST, subject=subject, replicas=zone.failing, detected_at=zone.since)
 
 
-def _of_nodes(lost: Losses, known: RecoveryStatus, observed: Observed, want: int) -> Iterator[Fault]:
-    """One that was well and not trusted yet has stand-ins still: lost again, it is a loss where they are too few."""
+def _of_nodes(lost: Losses, known: RecoveryStatus, observed: Observed, want: int, now: datetime) -> Iterator[Fault]:
+    """One whose replicas served again and are not trusted yet has stand-ins still: lost again, they are a loss where
+    those are too few."""
     before = {node.name: node for node in known.nodes if node.counted}
     short = _serving(observed) < want
-    for node in lost.nodes:
+    for node in filter(failing, lost.nodes):
         old = before.get(node.name)
-        if node.counted and not node.well_since and (old is None or (old.well_since and short)):
+        if old is None or (short and failing(node) - failing(old)):
+            late = elapsed(node.since, now) > AT_ONCE or (old is not None and old.well_since is None)
+            at = timestamp(now) if late else node.since
             subject = f"node {node.name}"
-            yield Fault(fault=node.fault, subject=subject, replicas=len(node.pods), detected_at=node.since)
+            yield Fault(fault=node.fault, subject=subject, replicas=len(node.pods), detected_at=at)
 
 
 def _of_pods(lost: Losses, known: RecoveryStatus, observed: Observed, want: int, now: datetime) -> Iterator[Fault]:
@@ -125,26 +132,11 @@ def _went(pod: Raw) -> str:
     gone_by, grace = (dig(pod, "metadata", each) for each in ("deletionTimestamp", "deletionGracePeriodSeconds"))
     if gone_by:
         return timestamp(datetime.fromisoformat(gone_by) - timedelta(seconds=grace or 0))
-    return _unready_since(pod)
+    return ceased.unready_since(pod)
 
 
 def _ended(pod: Raw, now: datetime) -> Fault | None:
-    """How a replica came to serve no more; None of one that serves, or never did."""
-    subject, at, since = _of(pod["metadata"]["name"]), timestamp(now), _unready_since(pod)
-    if diagnose.ready(pod):
+    """The loss of this one; None of one that serves, or never did."""
+    if (told := ceased.how(pod, now)) is None:
         return None
-    if not diagnose.lasting(pod):
-        return Fault(fault=Reason.POD_LOST, subject=subject, detected_at=at)
-    began = dig(pod, "status", "containerStatuses", 0, "state", "running", "startedAt")
-    if began and began < since:
-        return Fault(fault=Reason.POD_UNREADY, subject=subject, detected_at=since)
-    ends = [e.finished_at for e in diagnose.endings(pod) if e.container != diagnose.FETCH and e.started_at < since]
-    if ends:
-        return Fault(fault=Reason.PROCESS_DIED, subject=subject, detected_at=max(ends) or at)
-    return None
-
-
-def _unready_since(pod: Raw) -> str:
-    """For one that never was ready this is before its containers ran; nothing of one that is."""
-    said = condition(pod, "Ready") or {}
-    return "" if said.get("status") == "True" else said.get("lastTransitionTime") or ""
+    return Fault(fault=told[0], subject=_of(pod["metadata"]["name"]), detected_at=told[1])

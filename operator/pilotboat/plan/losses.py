@@ -4,20 +4,22 @@ Owns: the memory of lost nodes (status.recovery.nodes) and its hysteresis. Must 
 what is told of it.
 
 A replica is lost when its node is suspect and it does not serve: no gateway reaches it or, where no gateway tells,
-it is not ready. Lost replicas are left as they are, for nobody knows that they are dead, and as many more are asked
-for. When the node is well again it must stay so before the surplus goes: each further loss doubles that time.
+it is not ready. Where only a device of the node is out of order it must have served before: a new one gets a device
+that is well, and is not ready while it loads. Lost replicas are left as they are, for nobody knows that they are dead,
+and as many more are asked for. When the node is well again, or they serve again though it is not, they must stay so
+before the surplus goes: each further loss doubles that time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ..api.recovery import LostNode
 from ..api.routing import Sighting
-from . import diagnose
-from .build import Raw, dig, elapsed, parsed, timestamp
+from . import ceased, diagnose
+from .build import Raw, condition, dig, elapsed, parsed, timestamp
 from .types import Node, Observed
 
 PATIENCE = 6.0
@@ -30,7 +32,8 @@ FORGET = 6 * 3600.0
 """Seconds without a loss after which a node is as good as any other."""
 
 REMEMBERED = 16
-"""Nodes in status."""
+"""Nodes in status that are well and trusted again. What is lost is there whole: there are no more of these than of
+replicas."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Sight:
     """Whether any gateway reaches it."""
     canned: frozenset[str] = frozenset()
     """What came of canned inferences: why they failed, empty where one did not."""
+    up_for: float = 0.0
+    """Seconds for which a gateway has reached it, by that gateway's own clock."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,8 @@ class Losses:
 
     @property
     def failing(self) -> frozenset[str]:
-        """Of these, those whose node is not well again."""
-        return frozenset(name for node in self.nodes if node.counted and not node.well_since for name in node.pods)
+        """Of these, those that do not serve again."""
+        return frozenset().union(*map(failing, self.nodes))
 
     def stand_ins(self, pods: Iterable[Raw], replicas: int) -> int:
         """How many are to stand in for some of these pods: what there are of replicas above the number asked for.
@@ -70,19 +75,25 @@ class Losses:
         return min(lost, max(replicas, min(failing, 2 * replicas)))
 
 
+def failing(node: LostNode) -> frozenset[str]:
+    """Replicas that are lost with this node and do not serve again."""
+    return frozenset(node.pods) - frozenset(node.serving) if node.counted and not node.well_since else frozenset()
+
+
 def sights(observed: Observed, since: datetime | None) -> dict[str, Sight]:
     """By pod: what those gateways say that have answered since then."""
-    told: dict[str, list[Sighting]] = {}
+    told: dict[str, list[tuple[Sighting, float]]] = {}
     for answer, at in zip(observed.evidence, observed.evidence_at, strict=True):
         if since is None or at >= since:
             for pod, seen in answer.replicas.items():
-                told.setdefault(pod, []).append(seen)
+                told.setdefault(pod, []).append((seen, answer.now))
     return {pod: _sight(seen) for pod, seen in told.items()}
 
 
-def _sight(seen: Sequence[Sighting]) -> Sight:
-    canned = frozenset(each.canned for each in seen if each.canned is not None)
-    return Sight(any(each.up for each in seen), canned)
+def _sight(seen: Sequence[tuple[Sighting, float]]) -> Sight:
+    canned = frozenset(each.canned for each, _ in seen if each.canned is not None)
+    up = [now - each.since for each, now in seen if each.up]
+    return Sight(bool(up), canned, max([0.0, *up]))
 
 
 def look(observed: Observed, known: Sequence[LostNode], well_after: float, asks: bool, now: datetime) -> Losses:
@@ -101,29 +112,54 @@ def look(observed: Observed, known: Sequence[LostNode], well_after: float, asks:
     for name, pods in sorted(placed.items()):
         node = observed.nodes.get(name, Node(name, lost="the node is gone"))
         if node.suspect:
-            found += _suspected(observed, before.get(name), node, pods, asks, now)
+            found += _suspected(observed, before.get(name), node, pods, well_after, asks, now)
         elif name in before:
             found += _well(before[name], pods, well_after, now)
-    kept = sorted(found, key=lambda node: (not node.counted, node.since))[:REMEMBERED]
+    counts = [node for node in found if node.counted or not node.well_since]
+    memory = sorted((node for node in found if node not in counts), key=lambda node: node.since, reverse=True)
+    kept = [*counts, *memory[:REMEMBERED]]
     return Losses(tuple(sorted(kept, key=lambda node: node.name)), _soonest(kept, well_after, now))
 
 
 def _suspected(
-    observed: Observed, before: LostNode | None, node: Node, pods: Sequence[Raw], asks: bool, now: datetime
+    observed: Observed,
+    before: LostNode | None,
+    node: Node,
+    pods: Sequence[Raw],
+    well_after: float,
+    asks: bool,
+    now: datetime,
 ) -> list[LostNode]:
-    """A node that is not to be trusted: which of its replicas are lost. What was lost stays so, until it is well."""
+    """A node that is not to be trusted: which of its replicas are lost. What was lost stays so, until it has served
+    again for as long as a node must be well."""
+    if not pods and before is None:
+        return []
+    told = _suspicion(before, node, now)
+    seen = sights(observed, parsed(told.since))
+    waits = asks and elapsed(told.since, now) < PATIENCE
+    held = set(before.pods) if before and before.counted else set()
+    lost, serving = [], []
+    for pod in pods:
+        name = _name(pod)
+        served = _served_for(pod, seen.get(name), told.since, now, waits, stale=node.lost is not None)
+        if name in held:
+            stays = served is None or served < held_for(told, well_after)
+        else:
+            stays = served == 0 and (node.lost is not None or ceased.has(pod, now))
+        lost += [name] if stays else []
+        serving += [name] if stays and served else []
+    if not lost and held & set(map(_name, pods)):  # what is lost from now on is another loss
+        told = told.model_copy(update={"since": timestamp(now), "losses": told.losses + 1})
+    return [told.model_copy(update={"counted": bool(lost), "pods": sorted(lost), "serving": sorted(serving)})]
+
+
+def _suspicion(before: LostNode | None, node: Node, now: datetime) -> LostNode:
+    """The node as it is remembered; one that was well meanwhile is suspected anew."""
     assert node.suspect
     flapped = before is not None and before.well_since is not None
     since = timestamp(now) if before is None or flapped else before.since
-    seen = sights(observed, parsed(since))
-    waits = asks and elapsed(since, now) < PATIENCE
-    held = set(before.pods) if before and before.counted else set()
-    lost = [name for pod in pods if (name := _name(pod)) in held or _lost(pod, seen, waits)]
-    if not pods and before is None:
-        return []
     losses = before.losses + flapped if before else 1
-    told = LostNode(name=node.name, zone=node.zone, fault=node.suspect[0], since=since, losses=losses)
-    return [told.model_copy(update={"counted": bool(lost), "pods": sorted(lost)})]
+    return LostNode(name=node.name, zone=node.zone, fault=node.suspect[0], since=since, losses=losses)
 
 
 def _well(before: LostNode, pods: Sequence[Raw], well_after: float, now: datetime) -> list[LostNode]:
@@ -135,7 +171,7 @@ def _well(before: LostNode, pods: Sequence[Raw], well_after: float, now: datetim
         return []
     here = {_name(pod) for pod in pods}
     left = [name for name in before.pods if name in here] if lasted < held_for(before, well_after) else []
-    return [before.model_copy(update={"well_since": since, "pods": left, "counted": bool(left)})]
+    return [before.model_copy(update={"well_since": since, "pods": left, "serving": [], "counted": bool(left)})]
 
 
 def held_for(node: LostNode, well_after: float) -> float:
@@ -148,11 +184,19 @@ def trusted_after(first: float, losses: int) -> float:
     return float(min(LONGEST, first * 2 ** max(0, losses - 1)))
 
 
-def _lost(pod: Raw, seen: Mapping[str, Sight], waits: bool) -> bool:
-    sight = seen.get(_name(pod))
+def _served_for(pod: Raw, sight: Sight | None, since: str, now: datetime, waits: bool, *, stale: bool) -> float | None:
+    """Seconds for which it has served, 0 where it does not; None where that is not told.
+
+    `waits`: gateways are still to tell. `stale`: nobody hears of the node, so what Kubernetes has said of it since
+    before the suspicion tells nothing."""
     if sight is not None:
-        return not sight.up
-    return not waits and not diagnose.ready(pod)
+        return max(sight.up_for, 1.0) if sight.up else 0.0
+    if waits:
+        return None
+    if not diagnose.ready(pod):
+        return 0.0
+    ready_at = dig(condition(pod, "Ready"), "lastTransitionTime") or ""
+    return None if stale and ready_at <= since else max(elapsed(max(ready_at, since), now), 1.0)
 
 
 def _name(pod: Raw) -> str:

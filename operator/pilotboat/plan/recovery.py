@@ -24,6 +24,10 @@ from .losses import Losses
 from .outcome import Cause
 from .types import Event, Manifest, Observed
 
+WATCHFUL = timedelta(seconds=5)
+"""While a node or zone is not well: news of a node wakes only those with a pod on it, and a zone's fate hangs on all of
+its nodes."""
+
 
 @dataclass(frozen=True)
 class Recovery:
@@ -70,6 +74,8 @@ def look(observed: Observed, spec: ModelDeploymentSpec, asks: bool, now: datetim
     world = zones.count(observed.pods, observed.nodes, lost.failing, seen)
     states = zones.look(known_zones, spec.zones, world, now) if observed.nodes else known_zones
     again = [wait for wait in (lost.look_again, zones.look_again(states, spec.zones, now)) if wait]
+    if any(not node.well_since for node in lost.nodes) or any(zone.state is not ZoneState.HEALTHY for zone in states):
+        again.append(WATCHFUL)
     return Recovery(lost, states, known, known_zones, min(again, default=None))
 
 
@@ -166,10 +172,10 @@ def cause(seen: Recovery, observed: Observed, spare: int) -> Cause | None:
     if pending := _pending(seen, observed, spare):
         return pending
     for node in seen.losses.nodes:
-        if node.counted and node.well_since is None:
+        if gone := losses.failing(node):
             suspect = observed.nodes[node.name].suspect if node.name in observed.nodes else None
             words = suspect[1] if suspect else "the node is gone"
-            told = f"node {node.name}: {words}; {len(node.pods)} replicas there do not serve, others are being made"
+            told = f"node {node.name}: {words}; {len(gone)} replicas there do not serve, others are being made"
             return Cause(Reason(node.fault), told)
     return None
 

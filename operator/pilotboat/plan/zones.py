@@ -9,7 +9,8 @@ A zone fails when enough of its nodes are suspect and enough of the replicas the
 failed long enough, unless most zones look bad (then it is more likely that we do) or nobody else could serve. It gets
 traffic back when it has been well long enough and a canned inference succeeds there (where gateways make one), and any
 failure on the way starts that anew; each loss doubles the time.
-All that counts is in status, so a new operator goes on where the old one was.
+All that counts is in status, so a new operator goes on where the old one was. It stays there when a lost zone's last
+Node object goes, as clouds delete those of machines that are stopped.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from . import diagnose
 from .build import Raw, dig, elapsed, timestamp
 from .losses import FORGET, Sight, trusted_after
 from .types import Node
+
+GONE = "it has no node any more"
 
 _TRUSTED = (ZoneState.HEALTHY, ZoneState.SUSPECT)
 
@@ -89,16 +92,16 @@ def count(pods: Sequence[Raw], nodes: Mapping[str, Node], failing: frozenset[str
 
 
 def look(known: Sequence[ZoneStatus], spec: Zones, world: World, now: datetime) -> tuple[ZoneStatus, ...]:
-    """Every zone's state now."""
+    """Every zone's state now; also of those that have no node any more, while a loss of theirs counts."""
     before = {zone.name: zone for zone in known}
     bad = world.bad(spec.failover.threshold)
     share = {name: before[name].weight if name in before else 100 for name in world.zones if name not in bad}
     usable = {name for name, weight in share.items() if weight}
     whole = {name for name, weight in share.items() if weight == 100}
-    return tuple(
-        _step(before.get(name) or _new(name, now), zone, spec, _Rest(world, len(bad), usable, whole), now)
-        for name, zone in world.zones.items()
-    )
+    rest = _Rest(world, len(bad), usable, whole)
+    here = [_step(before.get(name) or _new(name, now), zone, spec, rest, now) for name, zone in world.zones.items()]
+    away = [_away(zone, now) for zone in known if zone.name not in world.zones and _remembers_loss(zone, now)]
+    return tuple(sorted((*here, *away), key=lambda zone: zone.name))
 
 
 def returns(zones: Sequence[ZoneStatus]) -> bool:
@@ -163,10 +166,27 @@ def _failing(zone: ZoneStatus, seen: Zone, spec: Zones, rest: _Rest, now: dateti
         return zone.model_copy(update={"message": f"{seen.told}; {refused}"})
     if zone.state is ZoneState.SUSPECT and elapsed(zone.since, now) < spec.failover.after_seconds:
         return zone.model_copy(update={"message": seen.told})
-    forgotten = zone.lost_at is not None and elapsed(zone.lost_at, now) >= FORGET
-    losses = 1 if forgotten else zone.losses + 1
-    lost = _enter(zone, ZoneState.LOST, now, weight=0, message=seen.told)
+    return _lost(zone, seen.told, now)
+
+
+def _lost(zone: ZoneStatus, message: str, now: datetime) -> ZoneStatus:
+    losses = zone.losses + 1 if zone.lost_at is None or _remembers_loss(zone, now) else 1
+    lost = _enter(zone, ZoneState.LOST, now, weight=0, message=message)
     return lost.model_copy(update={"losses": losses, "lost_at": timestamp(now)})
+
+
+def _remembers_loss(zone: ZoneStatus, now: datetime) -> bool:
+    return zone.lost_at is not None and elapsed(zone.lost_at, now) < FORGET
+
+
+def _away(zone: ZoneStatus, now: datetime) -> ZoneStatus:
+    """One without a node: what it was on its way to is over, and what is remembered of it stays."""
+    counted = zone.model_copy(update={"replicas": 0, "failing": 0})
+    if zone.state is ZoneState.HEALTHY:
+        return counted
+    if zone.state is ZoneState.LOST:
+        return counted.model_copy(update={"message": GONE})
+    return _lost(counted, GONE, now)
 
 
 def _refusal(seen: Zone, spec: Zones, rest: _Rest) -> str | None:

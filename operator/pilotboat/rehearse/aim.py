@@ -27,6 +27,11 @@ class Target:
     """Gateways that go with them."""
 
     @property
+    def hits(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Who they are, by uid, and the nodes: two targets with the same hit the same."""
+        return frozenset(pod.uid for pod in (*self.pods, *self.gateways)), frozenset(self.nodes)
+
+    @property
     def told(self) -> str:
         """In words."""
         if self.whole_zone:
@@ -65,7 +70,7 @@ def check(fault: Fault, hit: Target, world: World, limit: Limit) -> None:
     if not any(pod.uid not in gone for pod in world.serving):
         raise Refused(f"{fault.name}: {world.told} would have no ready replica elsewhere; give it more replicas")
     lost = {pod.uid for pod in hit.gateways}
-    if world.gateways and not any(pod.ready and pod.uid not in lost for pod in world.gateways):
+    if world.gateways and not any(pod.ready and not pod.leaving and pod.uid not in lost for pod in world.gateways):
         raise Refused(f"{fault.name}: the namespace would have no ready gateway elsewhere")
 
 

@@ -3,7 +3,8 @@
 RehearsalError
 ├── BadFile      the file is not one of a rehearsal; the message names the field
 ├── Refused      it would go beyond its limit, or the deployment is not fit for it; nothing was disturbed
-└── Unmeasured   it was begun, and what happened says nothing about the promise
+├── Unmeasured   it was begun, and what happened says nothing about the promise
+└── HealFailed   a fault still stands: nothing more may be done
 
 Owns: the tree. Must not know: who raises what.
 """
@@ -25,3 +26,7 @@ class Refused(RehearsalError):
 
 class Unmeasured(RehearsalError):
     """Something was done, all of it undone, and there is no figure."""
+
+
+class HealFailed(RehearsalError):
+    """Something was done, and somebody has to undo it by hand."""

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from ..engine.errors import EngineError
 from . import inside
 from .aim import Target
 from .cluster import Subject
-from .errors import RehearsalError, Unmeasured
+from .errors import HealFailed, RehearsalError, Unmeasured
 from .file import Cut, CutNode, CutZone, DeletePod, Fault, FullDisk, KillProcess, SlowModel, size
 from .reach import Running
+from .world import Pod
 
 COMMAND_SECONDS = 60.0
 BEGIN_SECONDS = 60.0
 MEND_SECONDS = 60.0
 """How long undoing is tried; what a program did inside a pod ends by itself by then too."""
+AGAIN_SECONDS = 1.0
 
 
 @asynccontextmanager
@@ -75,12 +80,20 @@ async def _mended(subject: Subject, hit: Target) -> None:
                 try:
                     await subject.reach.ask(pod, inside.MEND, {})
                     return
-                except RehearsalError as error:
+                except (RehearsalError, EngineError) as error:
                     words = str(error)
-                if all(each.uid != pod.uid for each in (await subject.world()).pods):
-                    return  # it is gone, and everything in it
-                await asyncio.sleep(1)
+                if await _gone(subject, pod):
+                    return  # and everything in it
+                await asyncio.sleep(AGAIN_SECONDS)
     _shout(f"{pod.name} could not be reached to undo the fault ({words}); it ends by itself with its time")
+
+
+async def _gone(subject: Subject, pod: Pod) -> bool:
+    """Whether it certainly is: where the API server does not say, nobody knows."""
+    try:
+        return all(each.uid != pod.uid for each in (await subject.world()).pods)
+    except (RehearsalError, EngineError):
+        return False
 
 
 @asynccontextmanager
@@ -100,7 +113,7 @@ async def _healed(words: Sequence[str]) -> None:
         except Unmeasured as error:
             if last:
                 _shout(f"HEAL FAILED, run it yourself: {' '.join(words)}\n{error}")
-                raise
+                raise HealFailed(f"a fault still stands; run yourself: {' '.join(words)}; {error}") from None
 
 
 def _filled(words: Sequence[str], hit: Target) -> list[str]:
@@ -113,10 +126,13 @@ def _filled(words: Sequence[str], hit: Target) -> list[str]:
 
 
 async def command(words: Sequence[str]) -> None:
-    """Run it on this machine. Raises Unmeasured with its own words where it fails."""
+    """Run it on this machine. Raises Unmeasured with its own words where it fails.
+
+    In a session of its own: a terminal's Ctrl-C, or its end, is for us alone, who then undo what stands."""
+    pipe, quiet = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     try:
         process = await asyncio.create_subprocess_exec(
-            *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            *words, stdin=quiet, stdout=pipe, stderr=asyncio.subprocess.STDOUT, start_new_session=True
         )
     except OSError as error:
         raise Unmeasured(f"`{words[0]}`: {error.strerror}") from None
@@ -127,7 +143,8 @@ async def command(words: Sequence[str]) -> None:
         raise Unmeasured(f"`{words[0]}` did not end within {COMMAND_SECONDS:g} s") from None
     finally:
         if process.returncode is None:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if process.returncode:
         raise Unmeasured(
@@ -136,7 +153,7 @@ async def command(words: Sequence[str]) -> None:
 
 
 async def undone(work: Awaitable[None]) -> None:
-    """Let it finish, whoever cancels us meanwhile; they are heard afterwards."""
+    """Let it finish, whoever cancels us meanwhile; they are heard afterwards, unless it failed: that is told first."""
     task, cancelled = asyncio.ensure_future(work), False
     while not task.done():
         try:
@@ -145,10 +162,11 @@ async def undone(work: Awaitable[None]) -> None:
             cancelled = True
         except RehearsalError:
             break
+    task.result()
     if cancelled:
         raise asyncio.CancelledError
-    task.result()
 
 
 def _shout(words: str) -> None:
-    print(f"pilotboat: {words}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        print(f"pilotboat: {words}", file=sys.stderr, flush=True)

@@ -88,6 +88,7 @@ class Stage:
         looking = watch.Watch(subject)
         async with looking.running(), requests.running():
             await asyncio.sleep(wish.before)
+            await self._still(fault, subject, hit)
             self.say(f"{fault.name}: {hit.told}, for {fault.seconds:g} s")
             tried = clock()
             async with faults.standing(fault, hit, subject):
@@ -105,6 +106,14 @@ class Stage:
         restored = watch.restored(world, hit, looking.seen, at, promises.back(fault))
         lines = tuple(promises.lines(promises.promise(fault), seen, restored, load_seconds))
         return Side(hit.told, lines, seen, restored, load_seconds, trouble or seen.doubt)
+
+    async def _still(self, fault: Fault, subject: Subject, hit: Target) -> None:
+        """Look again: much may have happened under load. Raises Refused, or Unmeasured where it would hit others."""
+        world = await subject.world()
+        aim.whole(world)
+        now = self._hit(fault, subject, world)
+        if now.hits != hit.hits:
+            raise Unmeasured(f"it would have hit {now.told} by the time of the fault; nothing was done")
 
     @asynccontextmanager
     async def _requests(self, subject: Subject, world: World, hit: Target) -> AsyncIterator[load.Load]:

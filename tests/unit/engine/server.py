@@ -35,6 +35,13 @@ class Server:
         self.objects[Ref.of(raw)] = raw
         return raw
 
+    def edit(self, ref: Ref, part: str, **fields: Any) -> Raw:
+        """As a user, or another of our own processes: these fields of a part are changed, in a newer version."""
+        raw = copy.deepcopy(self.objects[ref])
+        raw.setdefault(part, {}).update(fields)
+        raw["metadata"]["resourceVersion"] = str(next(self._versions))
+        return self.put(raw)
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Raw | None:
         ref = Ref(kind.api_version, kind.kind, namespace, name)
         await self.trouble("get", ref)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -182,6 +183,94 @@ def test_a_refusal_is_told_in_the_same_pass_and_tried_again() -> None:
             assert world.written("apply_status") == statuses
         await wait(400)
         assert world.status("poor") == {"children": 1, "reason": "fine"}
+
+    play(scenario)
+
+
+def refusing() -> Callable[[str, Ref], Awaitable[None]]:
+    """As a webhook that is down does: the words have the source port, another each time."""
+    ports = itertools.count(40000)
+
+    async def refused(verb: str, ref: Ref) -> None:
+        await asyncio.sleep(0.01)
+        if verb == "apply":
+            raise Forbidden(403, "InternalError", f"failed calling webhook: read tcp 10.0.0.5:{next(ports)}: reset")
+
+    return refused
+
+
+@pytest.mark.parametrize("first", ["answer", "watch"])
+def test_a_refusal_in_other_words_each_time_knows_back_off(first: str) -> None:
+    """The status that tells of it comes back by the watch as well as by the answer, and either may be first."""
+
+    async def scenario(world: World) -> None:
+        server = world.server
+
+        async def seen_first(verb: str, ref: Ref) -> None:
+            await refused(verb, ref)
+            if verb == "apply_status" and first == "watch":
+                asyncio.get_running_loop().call_soon(
+                    lambda: world.engine.observe(MODEL_DEPLOYMENT, server.objects[ref])
+                )
+
+        refused = refusing()
+        with trouble(world, seen_first):
+            world.engine.observe(MODEL_DEPLOYMENT, server.put(newer(parent("poor"))))
+            await wait(60)
+        assert 10 <= len(world.planner.times("poor")) <= 20, "two for each pass, without and with the refusal"
+        assert "webhook" in world.status("poor")["reason"], "each is told all the same"
+        await wait(LONGEST_DELAY)
+        assert world.status("poor") == {"children": 1, "reason": "fine"}
+        passes = len(world.planner.passes)
+        await wait(10_000)
+        assert len(world.planner.passes) == passes
+
+    play(scenario)
+
+
+CHANGES: list[tuple[str, dict[str, Any]]] = [
+    ("metadata", {"generation": 2}),
+    ("metadata", {"annotations": {"a": "b"}}),
+    ("status", {"progress": {"percent": 5}}),
+]
+
+
+@pytest.mark.parametrize(("part", "fields"), [*CHANGES, ("pod", {})])
+def test_what_somebody_else_changes_is_not_held_up_by_back_off(part: str, fields: dict[str, Any]) -> None:
+    async def scenario(world: World) -> None:
+        with trouble(world, refusing()):
+            world.engine.observe(MODEL_DEPLOYMENT, world.server.put(newer(parent("poor"))))
+            await wait(100)
+            plans = len(world.planner.times("poor"))
+            if part == "pod":
+                world.engine.observe(POD, newer(pod(parent("poor"), "poor-1")))
+            else:
+                world.engine.observe(MODEL_DEPLOYMENT, world.server.edit(Ref.of(parent("poor")), part, **fields))
+            await wait(0.005)
+            assert len(world.planner.times("poor")) == plans + 1, "a pass has begun"
+
+    play(scenario)
+
+
+def test_a_change_that_the_answer_to_a_status_brings_is_not_taken_for_its_echo() -> None:
+    """It comes by the watch later, in a version that is known by then, and wakes nobody."""
+
+    async def scenario(world: World) -> None:
+        ref, refused, edited = Ref.of(parent("poor")), refusing(), False
+
+        async def edit(verb: str, at: Ref) -> None:
+            nonlocal edited
+            await refused(verb, at)
+            if verb == "apply_status" and at == ref and len(world.planner.times("poor")) > 3 and not edited:
+                edited = True
+                world.server.edit(ref, "metadata", generation=2)
+
+        with trouble(world, edit):
+            world.engine.observe(MODEL_DEPLOYMENT, world.server.put(newer(parent("poor"))))
+            while not edited:
+                await wait(0.001)
+            await wait(0.02)
+            assert world.planner.seen[-1].parent["metadata"]["generation"] == 2
 
     play(scenario)
 

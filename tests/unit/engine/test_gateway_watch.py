@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from pilotboat.api import labels
@@ -51,6 +52,22 @@ class World:
         raw["metadata"]["labels"][labels.SERVING] = labels.SERVES
         address, ready = f"127.0.9.{number}", {"type": "Ready", "status": self.ready}
         self.store.put(POD, newer(raw, status={"podIP": address, "phase": "Running", "conditions": [ready]}))
+
+    def leave(self, name: str) -> None:
+        """It is gone."""
+        live = self.store.find(POD, "ns", name)
+        assert live
+        self.store.delete(POD, newer(live))
+
+    def change(self, name: str, how: str) -> None:
+        """It answers, and callers are not sent to it."""
+        live = self.store.find(POD, "ns", name)
+        assert live
+        if how == "leaving":
+            live["metadata"]["deletionTimestamp"] = "2026-05-01T12:00:00Z"
+        else:
+            live["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+        self.store.put(POD, newer(live))
 
     async def merge(self, kind: Kind, namespace: str, name: str, body: Raw) -> Raw:
         """As the API server and the watch of pods."""
@@ -147,6 +164,29 @@ async def test_where_none_answers_it_is_rather_we_who_are_cut_off() -> None:
             while min(world.asked[name] - asked[name] for name in ALL) < 2 * MISSES:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
         assert world.serving() == ALL
+
+
+async def test_a_lone_gateway_that_answers_again_is_put_back() -> None:
+    world = World()
+    async with watching(world):
+        world.silent.add("gateway-2")
+        await world.become({"gateway-1", "gateway-3"})
+        for name in ("gateway-1", "gateway-3"):
+            world.leave(name)
+        world.silent.clear()
+        await world.become({"gateway-2"})
+
+
+@pytest.mark.parametrize("how", ["leaving", "unready"])
+async def test_who_takes_no_requests_is_none_for_whom_the_last_one_is_taken_out(how: str) -> None:
+    """One that was told to end answers for ten minutes more."""
+    world = World()
+    world.leave("gateway-3")
+    world.change("gateway-1", how)
+    async with watching(world):
+        world.silent = {"gateway-2"}
+        await world.rounds(3 * MISSES)
+        assert "gateway-2" in world.serving()
 
 
 async def test_a_write_that_fails_is_tried_again() -> None:

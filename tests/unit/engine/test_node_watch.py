@@ -29,6 +29,8 @@ class World:
         self.away = False
         self.allowed = True
         self.looks = 0
+        self.others: set[str] = set()
+        """Other nodes whose Leases were looked at."""
         self.woken: list[Key] = []
         self.store.put(MODEL_DEPLOYMENT, parent("chat"))
         self.store.put(POD, pod(parent("chat"), "chat-1"))
@@ -45,7 +47,10 @@ class World:
         self.woken += keys
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Raw | None:
-        assert (kind, namespace, name) == (LEASE, NAMESPACE, "n1")
+        assert (kind, namespace) == (LEASE, NAMESPACE)
+        if name != "n1":
+            self.others.add(name)
+            return None
         self.looks += 1
         if self.away:
             raise Unavailable(0, "Unavailable", "nobody there")
@@ -102,6 +107,20 @@ async def test_silence_beyond_a_renewal_makes_it_suspect_until_it_is_heard_of() 
             while world.lost:  # noqa: ASYNC110 -- there is no event for it
                 await asyncio.sleep(0.001)
         assert world.woken == [CHAT, CHAT]
+
+
+async def test_where_more_are_in_doubt_than_can_be_looked_at_only_the_silent_ones_are() -> None:
+    world = World()
+    async with watching(world):
+        await world.after(0)
+        await world.after(12)
+        assert world.lost
+        world.watch.doubt({f"n0-{number}" for number in range(MOST)})
+        await world.after(1)
+        assert world.others == set()
+        world.watch.doubt({"n0"})
+        await world.after(1)
+        assert world.others == {"n0"}
 
 
 async def test_a_kubelet_that_renews_is_not_silent() -> None:

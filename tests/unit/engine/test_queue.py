@@ -2,6 +2,8 @@ import asyncio
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pilotboat.engine.kinds import Key
 from pilotboat.engine.queue import FIRST_DELAY, JITTER, LONGEST_DELAY, Queue
@@ -142,5 +144,80 @@ def test_waiting_and_working_times_are_known() -> None:
         assert queue.waiting_for() == pytest.approx(7)
         queue.done(A)
         assert queue.oldest_work() == 0
+
+    run(scenario())
+
+
+def test_an_echo_is_heard_at_once_where_all_is_well() -> None:
+    async def scenario() -> None:
+        queue = Queue()
+        queue.echo(A)
+        assert await take(queue) == A
+        queue.echo(A)
+        queue.succeeded(A)
+        queue.done(A)
+        assert len(queue) == 1, "heard while it was worked on"
+        assert await take(queue) == A
+        queue.succeeded(A)
+        queue.done(A)
+        await wait(1000)
+        assert len(queue) == 0, "and once"
+
+    run(scenario())
+
+
+def test_an_echo_of_work_that_fails_comes_with_its_retry_and_news_comes_before() -> None:
+    async def scenario() -> None:
+        queue, loop = Queue(random.Random(1)), asyncio.get_running_loop()
+        queue.add(A)
+        await take(queue)
+        queue.echo(A)
+        queue.retry(A)
+        queue.done(A)
+        queue.echo(A)
+        assert len(queue) == 0
+        queue.add(A)
+        assert len(queue) == 1, "what somebody else did is not waited for"
+        await take(queue)
+        queue.echo(A)
+        delay, began = queue.retry(A), loop.time()
+        queue.done(A)
+        assert await take(queue) == A
+        assert began < loop.time() <= began + delay, "the first retry's time"
+        queue.succeeded(A)
+        queue.done(A)
+
+    run(scenario())
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "echo", "wait"]), st.booleans()), max_size=30))
+def test_no_wake_up_is_lost_whatever_comes_of_the_work(story: list[tuple[str, bool]]) -> None:
+    """After the last of them there is one more piece of work, begun later than it came."""
+
+    async def scenario() -> None:
+        queue, loop = Queue(random.Random(1)), asyncio.get_running_loop()
+        told = begun = -1.0
+        fails = True
+
+        async def work() -> None:
+            nonlocal begun
+            while True:
+                key = await take(queue)
+                begun = loop.time()
+                await wait(0.7)
+                queue.retry(key) if fails else queue.succeeded(key)
+                queue.done(key)
+
+        working = asyncio.ensure_future(work())
+        for what, fails in story:  # noqa: B007 -- the worker reads it
+            await wait(0.3)
+            if what != "wait":
+                (queue.add if what == "add" else queue.echo)(A)
+                told = loop.time()
+        fails = False
+        await wait(2 * LONGEST_DELAY)
+        assert begun >= told
+        assert len(queue) == queue.delayed == queue.busy == 0
+        working.cancel()
 
     run(scenario())

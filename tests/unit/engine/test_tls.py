@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from pilotboat.engine import tls
 from pilotboat.engine.tls import Identity, issue
 
 NOW = datetime.now(UTC)
@@ -59,3 +63,32 @@ def test_a_new_certificate_of_the_same_authority(identity: Identity, hosts: tupl
 
 def test_a_new_authority_long_before_the_old_one_ends(identity: Identity) -> None:
     assert issue(identity, HOSTS, NOW + timedelta(days=3000)).ca != identity.ca
+
+
+OTHER = issue(None, HOSTS, NOW)
+ED25519 = ed25519.Ed25519PrivateKey.generate().private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+)
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        *({field: b"nonsense"} for field in ("ca", "ca_key", "cert", "key")),
+        {"ca_key": OTHER.ca_key},
+        {"ca_key": ED25519},
+        {"ca": OTHER.ca},
+        {"ca": OTHER.ca, "ca_key": OTHER.ca_key},
+        {"cert": OTHER.cert, "key": OTHER.key},
+        {"key": OTHER.key},
+    ],
+)
+def test_what_could_not_be_renewed_is_made_anew_when_it_is_read(identity: Identity, spoiled: dict[str, bytes]) -> None:
+    """Renewal comes after most of a year, in all replicas at once."""
+    assert tls._read(tls._secret("ns", "name", identity)) == identity
+    assert tls._read(tls._secret("ns", "name", dataclasses.replace(identity, **spoiled))) is None
+
+
+@pytest.mark.parametrize("data", [None, {}, {"ca.crt": None}, {"ca.crt": "!"}])
+def test_a_secret_with_something_else_in_it_is_made_anew(data: object) -> None:
+    assert tls._read({"data": data}) is None

@@ -357,7 +357,10 @@ BAD: list[tuple[Raw, str]] = [
     (SHARED | {"ttl": 0}, "greater than or equal to 1"),
     (SHARED | {"region": "East"}, "String should match"),
     (SHARED | {"hostname": "*.example.org"}, "must be a DNS name"),
-    (SHARED | {"rfc2136": RFC2136 | {"server": "http://ns"}}, "must be a host name or an IP address"),
+    *(
+        (SHARED | {"rfc2136": RFC2136 | {"server": bad}}, "must be a host name or an IP address")
+        for bad in ("http://ns", "ns1..example.org", f"{'a' * 64}.example.org", "ns.example.org.", "-ns", "ns:53")
+    ),
     (EXTERNAL | {"failback": {"mode": "Manual"}}, "failback.mode Manual needs rfc2136"),
     (SHARED | {"failback": {"after": "0s"}}, "must be longer than 0s"),
 ]
@@ -367,6 +370,19 @@ BAD: list[tuple[Raw, str]] = [
 def test_bad_input_is_refused_in_words(bad: Raw, words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         Dns.model_validate(bad)
+
+
+@pytest.mark.parametrize(
+    "server",
+    ["ns", "NS-1.example.org", f"{'a' * 63}.example.org", "192.0.2.1", "2001:db8::1", "::1", "::ffff:192.0.2.1"],
+)
+def test_a_name_server_has_a_name_or_an_address(server: str) -> None:
+    Dns.model_validate(SHARED | {"rfc2136": RFC2136 | {"server": server}})
+
+
+def test_targets_are_told_once_however_they_are_written() -> None:
+    targets = ["2001:db8::1", "192.0.2.1", "2001:DB8:0::1", "192.0.2.1"]
+    assert Dns.model_validate(SHARED | {"targets": targets}).targets == ["2001:db8::1", "192.0.2.1"]
 
 
 NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)

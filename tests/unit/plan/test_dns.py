@@ -28,9 +28,11 @@ class Zone:
     state: str | None = None
     addresses: tuple[str, ...] = ()
     ttl: int = 5
+    alias: str | None = None
 
     def read(self) -> Reading:
-        return reading(self.beats.values(), self.state, self.addresses, self.ttl if self.addresses else None)
+        ttl = self.ttl if self.addresses else None
+        return reading(self.beats.values(), self.state, self.addresses, ttl, self.alias)
 
     @property
     def answer(self) -> str | None:
@@ -370,6 +372,27 @@ def test_addresses_that_nobody_wrote_are_left_alone() -> None:
     assert dns.decide(world.sites["east"].me, memory, seen, True).act is Act.REFUSED
 
 
+def test_a_name_that_is_anothers_is_left_alone_whatever_the_state_says() -> None:
+    world = World(site("east"))
+    world.zone.alias = "lb.elsewhere.net."
+    world.run(100)
+    assert world.zone.state is None
+    memory, me = world.sites["east"].memory, world.sites["east"].me
+    assert memory
+    for world.zone.state in (None, State("east").text(), State("west").text()):
+        decision = dns.decide(me, memory, world.zone.read(), True)
+        assert (decision.act, "another name of lb.elsewhere.net." in decision.why) == (Act.REFUSED, True)
+
+
+def test_a_target_that_is_named_twice_is_written_once() -> None:
+    twice = Site(Me("east", "uid-east", ("192.0.2.1", "192.0.2.1")))
+    world = World(twice)
+    world.until("east")
+    world.zone.addresses = ("192.0.2.1",)  # a name server has each record once
+    assert twice.memory
+    assert dns.decide(twice.me, twice.memory, world.zone.read(), True).act is Act.NOTHING
+
+
 def test_a_record_made_by_hand_for_a_region_is_taken_over() -> None:
     world = World(site("east"))
     world.zone.addresses = ("192.0.2.1",)
@@ -401,13 +424,26 @@ def test_who_leaves_hands_the_answer_to_whom_is_heard_of() -> None:
     world = two()
     east = world.sites["east"]
     assert east.memory
-    found = dns.heir(east.me, east.memory, world.zone.read().told)
+    found = dns.heir(east.me, east.memory, world.zone.read())
     assert found is not None
     assert found[0] == State("west", moves=1, hold=0)
     assert found[1].targets == ("192.0.2.2",)
     world.sites["west"].running = False
     world.run(STALE + 2 * EVERY)
-    assert dns.heir(east.me, east.memory, world.zone.read().told) is None
+    assert dns.heir(east.me, east.memory, world.zone.read()) is None
+
+
+@pytest.mark.parametrize("stands_back", [True, False])
+def test_who_has_another_clusters_name_has_nothing_to_give_away(stands_back: bool) -> None:
+    """Its own answer it gives away also where its beat was lost, and nobody else has its name."""
+    world = two()
+    east = world.sites["east"]
+    assert east.memory
+    leaving = Me("east", "uid-another", ("192.0.2.9",)) if stands_back else east.me
+    world.zone.beats = world.zone.beats if stands_back else {"west": world.zone.beats["west"]}
+    seen = world.zone.read()
+    assert dns.answers(leaving, seen) is not stands_back
+    assert (dns.heir(leaving, east.memory, seen) is None) is stands_back
 
 
 EVENTS = st.lists(

@@ -55,6 +55,25 @@ def test_who_fell_is_told_and_nobody_else() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("since", "known", "told"),
+    [
+        (-10, None, [-10]),
+        (-10, LostNode(name="n", fault="GPUFault", since=at(-10)), [-10]),
+        (-86400, LostNode(name="n", fault="GPUFault", since=at(-86400)), [0]),
+        (-300, LostNode(name="n", fault="GPUFault", since=at(-300), counted=True, pods=["a"], serving=["a"]), [0]),
+        (-300, LostNode(name="n", fault="GPUFault", since=at(-300), counted=True, pods=["a"]), []),
+    ],
+)
+def test_a_nodes_replicas_are_lost_when_they_cease_however_long_it_has_been_suspect(
+    since: float, known: LostNode | None, told: list[float]
+) -> None:
+    node = LostNode(name="n", fault="GPUFault", since=at(since), counted=True, pods=["a"])
+    before = RecoveryStatus(nodes=[known] if known else [])
+    found = look(Pod("a").unready(), Pod("b").serving(), want=2, ready=1, known=before, lost=Losses((node,)))
+    assert [(each.subject, each.detected_at) for each in found] == [("node n", at(each)) for each in told]
+
+
 def test_of_several_that_fell_each_is_told_and_those_that_nobody_saw_go_together() -> None:
     found = look(Pod("a").unready(since=at(-1)), dead(Pod("b"), -2), ready=5, want=5)
     assert sorted(subjects(found)) == [("PodLost", faults.NAMELESS), ("PodUnready", "pod a"), ("ProcessDied", "pod b")]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotboat.api.recovery import LostNode
 from pilotboat.api.routing import Evidence, Sighting
 from pilotboat.plan import losses
+from pilotboat.plan.build import timestamp
 from pilotboat.plan.losses import Losses
 from pilotboat.plan.types import Node, Observed
-from tests.unit.plan.world import NOW, Pod, deployment_spec, parent
+from tests.unit.plan.world import DIED, NOW, Pod, deployment_spec, parent
 
 AFTER = 300.0
 DEAD = Node("node-1", "a", ready=False, lost="kubelet stopped posting node status")
+SICK = Node("node-1", "a", fault="7 of 8 nvidia.com/gpu are offered")
 WELL = Node("node-1", "a")
 ELSEWHERE = Node("node-2", "b")
 
@@ -31,9 +35,11 @@ def see(
     known: Losses | None = None,
     told: dict[str, bool] | None = None,
     asks: bool = False,
+    told_for: float = 3,
 ) -> Losses:
-    heard = {pod: Sighting(up=up, since=at(seconds).timestamp() - 3) for pod, up in (told or {}).items()}
-    answers = (Evidence(gateway="g", now=0, replicas=heard),) if told is not None else ()
+    now = at(seconds).timestamp() + 1e6
+    heard = {pod: Sighting(up=up, since=now - told_for) for pod, up in (told or {}).items()}
+    answers = (Evidence(gateway="g", now=now, replicas=heard),) if told is not None else ()
     observed = Observed(
         parent("ModelDeployment", "chat", deployment_spec()),
         pods=tuple(pod.raw for pod in pods),
@@ -63,6 +69,85 @@ def test_a_replica_that_a_gateway_reaches_is_not_lost_however_silent_its_node_is
     first = see(0, [Pod("p").unready()], asks=True)
     assert not see(2, [Pod("p").unready()], known=first, told={"p": True}, asks=True).pods
     assert see(2, [Pod("p").unready()], known=first, told={"p": False}, asks=True).pods == {"p"}
+
+
+@pytest.mark.parametrize(
+    ("pod", "lost"),
+    [
+        (Pod("p").placed(), False),
+        (Pod("p").loading(), False),
+        (Pod("p").looping(1), False),
+        (Pod("p").serving(), False),
+        (Pod("p").unready(), True),
+        (Pod("p").restarted(137).condition("Ready", "False", since=DIED), True),
+    ],
+)
+def test_where_a_device_is_out_of_order_only_who_served_is_lost(pod: Pod, lost: bool) -> None:
+    """A new one gets a device that is well. One that has died several times since it served did serve."""
+    silent = see(0, [pod], SICK)
+    assert silent.pods == ({"p"} if lost else set())
+    first = see(0, [pod], SICK, asks=True)
+    reached = {"p": pod.raw["status"].get("conditions", [])[-1]["status"] == "True"}
+    assert see(2, [pod], SICK, first, told=reached, asks=True).pods == silent.pods
+
+
+@pytest.mark.parametrize("node", [DEAD, SICK])
+def test_one_that_serves_again_counts_at_once_and_is_trusted_by_and_by(node: Node) -> None:
+    """Nodes can be silent for days while their replicas serve."""
+    lost = see(10, [Pod("p").unready()], node, asks=True, known=see(0, [Pod("p").unready()], node))
+    assert lost.failing == {"p"}
+    back = see(20, [Pod("p").serving()], node, lost, told={"p": True}, asks=True)
+    assert (back.pods, back.failing) == ({"p"}, frozenset())
+    flapped = see(500, [Pod("p").serving()], node, back, told={"p": True}, asks=True, told_for=AFTER - 1)
+    assert flapped.pods == {"p"}, "that of before does not count"
+    trusted = see(501, [Pod("p").serving()], node, back, told={"p": True}, asks=True, told_for=AFTER)
+    assert not trusted.pods
+    again = see(520, [Pod("p").unready()], node, trusted, told={"p": False}, asks=True)
+    assert again.failing == {"p"}
+    assert (again.nodes[0].losses, again.nodes[0].since) == (2, "2026-05-01T12:08:21Z"), "it is another loss"
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_of_a_silent_node_what_kubernetes_said_before_lets_nobody_go(asks: bool) -> None:
+    """It calls replicas there ready for most of a minute, and a new operator has not asked anybody yet."""
+    down = {"p": False}
+    lost = see(3, [Pod("p").serving()], DEAD, see(0, [Pod("p").serving()], DEAD, asks=True), told=down, asks=True)
+    assert lost.failing == {"p"}
+    assert see(20, [Pod("p").serving()], DEAD, lost, asks=asks).failing == {"p"}
+    again = Pod("p").serving().condition("Ready", "True", since=timestamp(at(30)))
+    assert see(40, [again], DEAD, lost, asks=asks) != lost
+    assert not see(40, [again], DEAD, lost, asks=asks).failing, "it has been heard of since"
+    assert see(30 + AFTER - 1, [again], DEAD, lost, asks=asks).pods == {"p"}
+    assert not see(30 + AFTER, [again], DEAD, lost, asks=asks).pods
+
+
+def test_of_a_node_with_a_sick_device_kubernetes_knows_and_the_time_counts_from_the_suspicion() -> None:
+    lost = see(0, [Pod("p").unready()], SICK)
+    again = see(20, [Pod("p").serving()], SICK, see(10, [Pod("p").serving()], WELL, lost))
+    assert (again.pods, again.failing) == ({"p"}, frozenset())
+    assert see(20 + 2 * AFTER - 1, [Pod("p").serving()], SICK, again).pods == {"p"}
+    assert not see(20 + 2 * AFTER, [Pod("p").serving()], SICK, again).pods
+
+
+def test_of_many_lost_nodes_each_counts_and_of_those_that_are_well_again_some_are_remembered() -> None:
+    names = [f"n{number:02d}" for number in range(3 * losses.REMEMBERED)]
+    pods = [Pod(f"p-{name}").unready() for name in names]
+    for pod, name in zip(pods, names, strict=True):
+        pod.raw["spec"]["nodeName"] = name
+
+    def look(seconds: float, lost: str | None, known: Losses, asks: bool = False) -> Losses:
+        nodes = {name: Node(name, "a", lost=lost) for name in names}
+        observed = Observed(parent("ModelDeployment", "chat", deployment_spec()), pods=tuple(p.raw for p in pods))
+        observed = dataclasses.replace(observed, nodes=nodes)
+        return losses.look(observed, known.nodes, AFTER, asks, at(seconds))
+
+    first = look(0, "silent", Losses(), asks=True)
+    found = look(losses.PATIENCE, "silent", first, asks=True)
+    assert len(found.pods) == len(names)
+    assert found.stand_ins([pod.raw for pod in pods], len(names)) == len(names)
+    back = look(60, None, found)
+    assert len(back.pods) == len(names), "they are stood in for until they are trusted"
+    assert len(look(60 + AFTER, None, back).nodes) == losses.REMEMBERED
 
 
 def test_an_answer_from_before_the_suspicion_says_nothing() -> None:

@@ -35,6 +35,8 @@ class World(Cluster):
         """Of the lost nodes, those that Kubernetes gives pods all the same, and first."""
         self.without_device: set[str] = set()
         """Nodes that offer fewer GPUs than they have."""
+        self.reached_for = 2.0
+        """Seconds for which gateways have seen of each replica what they see."""
         self.warm: float | None = None
         """How long every replica says that it had warmed up."""
         self.gateways: tuple[Mapping[str, datetime | None], ...] = ({},)
@@ -63,14 +65,14 @@ class World(Cluster):
             for name, zone in ZONES.items()
         }
         seen = {
-            name: Sighting(up=not self._is_dead(name), since=self.now.timestamp() - 2)
+            name: Sighting(up=not self._is_dead(name), since=self.now.timestamp() - self.reached_for)
             for name in self.pods
             if self.serves(name) or self._is_dead(name)
         }
         told = tuple(
             Evidence(
                 gateway=f"g{at}",
-                now=0,
+                now=self.now.timestamp(),
                 replicas=seen | {n: _sighted(since, self.now) for n, since in out.items()},
                 left={name: since.timestamp() for name, since in left.items()},
             )
@@ -328,6 +330,57 @@ def test_a_device_that_is_out_of_order_matters_to_those_who_use_devices(
     assert world.asked == asked
 
 
+class Large(World):
+    """Models that take a minute to load."""
+
+    def __init__(self, **more: Any) -> None:
+        self.begun: dict[str, datetime] = {}
+        """When each pod that loads began to."""
+        super().__init__(**more)
+
+    def advance(self, name: str) -> None:
+        if self.pods[name][0] != "loading":
+            self.begun[name] = self.now
+        if self.pods[name][0] != "loading" or self.now - self.begun[name] >= timedelta(seconds=60):
+            super().advance(name)
+
+    def settle(self, rounds: int = 80) -> bool:
+        self.passes(300)
+        return super().settle(rounds)
+
+
+@pytest.mark.parametrize("mute", [False, True])
+def test_replicas_that_start_beside_a_device_that_is_out_of_order_are_not_lost(mute: bool) -> None:
+    """All of a node's other devices are well. What was asked for instead went the same way."""
+    world = Large(replicas=2, room=7)
+    world.mute = mute
+    world.edit(gpu={"count": 1})
+    assert world.settle()
+    world.without_device |= set(ZONES)
+    world.edit(podTemplate={"labels": {"a": "new-revision"}})
+    world.passes(600)
+    assert world.asked == (2, None)
+    assert (world.status["ready"], types(world.status)["Ready"]) == ("2/2", "True")
+    assert "GPUFault" not in world.told()
+
+
+def test_where_a_silent_nodes_replica_is_reached_again_nobody_stands_in_for_it_for_ever() -> None:
+    world = World(room=3)
+    world.lose("n2")
+    world.passes(60)
+    assert types(world.status)["Ready"] == "False"
+    world.dead.clear()
+    for name in world.pods:
+        if world.node_of(name) == "n2":
+            world.pods[name][1].condition("Ready", "True", since=world.time)
+    world.passes(20)
+    assert world.status["ready"] == "3/3", "callers are answered by it"
+    assert world.asked == (4, "1")
+    world.reached_for = 301
+    world.passes(20)
+    assert (world.asked, types(world.status)["Ready"]) == ((3, None), "True")
+
+
 @pytest.mark.parametrize("noticed", [True, False])
 def test_while_the_stand_in_starts_the_cause_is_told(noticed: bool) -> None:
     world = World()
@@ -349,6 +402,25 @@ def test_a_node_that_is_only_unheard_of_loses_nothing() -> None:
     world.passes(120)
     assert world.asked == (3, None)
     assert world.weights == {}
+
+
+def test_while_a_node_or_zone_is_not_well_it_is_looked_at_again_soon() -> None:
+    """What becomes of a zone's other nodes wakes nobody who has no pod there."""
+    world = World()
+    assert world.plan().requeue_after is None
+    world.lost.add("n2")
+    world.passes(60)
+    assert (world.plan().requeue_after or FAR) <= timedelta(seconds=5), "suspect"
+    world.lose("n2")
+    world.passes(60)
+    for name in [name for name in world.pods if world.node_of(name) == "n2"]:
+        world.kill(name)
+    world.passes(60)
+    assert world.weights == {"b": 0}
+    assert (world.plan().requeue_after or FAR) <= timedelta(seconds=5), "lost, and no pod is there"
+
+
+FAR = timedelta(days=1)
 
 
 def test_without_room_the_scheduler_has_the_word() -> None:

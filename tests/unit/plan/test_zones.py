@@ -151,14 +151,40 @@ def test_a_loss_of_long_ago_is_forgotten() -> None:
     assert later[0].losses == 1
 
 
-def moves(story: list[tuple[float, bool]]) -> int:
-    """How often the zone's weight became 0, or left it."""
+@pytest.mark.parametrize(
+    ("before", "losses", "after", "then"),
+    [(L, 1, L, 1), (H, 1, H, 1), (S, 1, L, 2), (R, 1, L, 2), (T, 1, L, 2)],
+)
+def test_a_zone_that_has_no_node_any_more_is_remembered(
+    before: ZoneState, losses: int, after: ZoneState, then: int
+) -> None:
+    """A cloud deletes the Node of a machine that is stopped, and makes another when it starts."""
+    weight = {L: 0, R: 0, T: 10}.get(before, 100)
+    known = ZoneStatus(name="a", state=before, since="s", weight=weight, losses=losses, lost_at="2026-05-01T12:00:00Z")
+    found = walk((100, world(all_of="bc")), (200, world(all_of="bc")), known=(known,))
+    assert [zone.name for zone in found] == ["a", "b", "c"]
+    assert (state(found), found[0].losses, found[0].weight) == (after, then, 100 if after is H else 0)
+    assert state(walk((300, world()), known=found)) is (H if after is H else R), "it is not trusted before its time"
+
+
+def test_a_zone_that_is_gone_is_forgotten_like_any_loss_and_one_that_lost_nothing_at_once() -> None:
+    lost = walk((0, world("a")), (20, world("a")), (60, world(all_of="bc")))
+    assert "no node" in lost[0].message
+    assert len(walk((20 + 6 * 3600 - 1, world(all_of="bc")), known=lost)) == 3
+    assert len(walk((20 + 6 * 3600, world(all_of="bc")), known=lost)) == 2
+    assert len(walk((0, world()), (1, world("a")), (2, world(all_of="bc")))) == 2
+
+
+def moves(story: list[tuple[float, bool | None]]) -> int:
+    """How often the zone's weight became 0, or left it; None: it has no node."""
     found: States = ()
     count, before = 0, 100
     for second, bad in story:
-        found = zones.look(found, spec(), world("a" if bad else ""), at(second))
-        count += (found[0].weight == 0) != (before == 0)
-        before = found[0].weight
+        seen = world("a" if bad else "", all_of="bc" if bad is None else "abc")
+        found = zones.look(found, spec(), seen, at(second))
+        weight = next((zone.weight for zone in found if zone.name == "a"), 100)
+        count += (weight == 0) != (before == 0)
+        before = weight
     return count
 
 
@@ -167,9 +193,16 @@ def test_twenty_minutes_of_flapping_are_two_moves_at_most(period: int) -> None:
     assert moves([(second, second // period % 2 == 0) for second in range(0, 1200, 2)]) <= 2
 
 
-@given(st.lists(st.booleans(), min_size=600, max_size=600))
-def test_twenty_minutes_of_any_flapping_are_two_moves_at_most(bad: list[bool]) -> None:
+@given(st.lists(st.sampled_from([True, False, None]), min_size=600, max_size=600))
+def test_twenty_minutes_of_any_flapping_are_two_moves_at_most(bad: list[bool | None]) -> None:
     assert moves([(2.0 * n, each) for n, each in enumerate(bad)]) <= 2
+
+
+@pytest.mark.parametrize("period", [60, 120, 420])
+def test_machines_that_are_stopped_and_started_move_no_more(period: int) -> None:
+    third = period // 3
+    phases = (True, None, False)
+    assert moves([(second, phases[second // third % 3]) for second in range(0, 1200, 2)]) <= 2
 
 
 @given(st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["", "a", "b", "c", "ab", "bc", "abc"])), max_size=60))

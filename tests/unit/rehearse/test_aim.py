@@ -93,6 +93,9 @@ def test_never_the_last_ready_replica(others: tuple[Any, ...]) -> None:
 def test_never_the_last_gateway() -> None:
     with pytest.raises(Refused, match="no ready gateway elsewhere"):
         check("cutNode", seen(ways=gateways("n1")))
+    leaving = world.pods([raw_pod("gateway-n3", "n3", deletionTimestamp="t")], "server")
+    with pytest.raises(Refused, match="no ready gateway elsewhere"):
+        check("cutNode", seen(ways=(*gateways("n1"), *leaving)))
     check("cutNode", seen(ways=gateways("n1", "n3")))
 
 

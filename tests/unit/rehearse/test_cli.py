@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import io
+import os
+import signal
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -41,6 +47,27 @@ def test_no_key_where_one_was_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(BadFile, match=r"load\.apiKey: no key in") as caught:
         rehearse_cli._key(ApiKey(file=str(path)))
     assert "ö" not in str(caught.value)
+
+
+class Closed(io.TextIOBase):
+    """A terminal that is no more."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+async def test_a_closed_terminal_stops_it_though_nothing_can_be_said(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", Closed())
+    task = asyncio.create_task(asyncio.Event().wait())
+    with rehearse_cli._signals(cast(Any, task)):
+        os.kill(os.getpid(), number)
+        async with asyncio.timeout(20):
+            await asyncio.wait({task})
+    assert task.cancelled()
+    assert rehearse_cli._complain(BadFile("words")) == 2
 
 
 def test_a_key_file_that_is_not_there(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from typing import Any, cast
 
 import pytest
 
+from pilotboat.engine.errors import Unavailable
 from pilotboat.rehearse import faults
 from pilotboat.rehearse.aim import Target
 from pilotboat.rehearse.cluster import Subject
-from pilotboat.rehearse.errors import Unmeasured
-from tests.unit.rehearse.objects import fault
+from pilotboat.rehearse.errors import HealFailed, Unmeasured
+from pilotboat.rehearse.file import Aim
+from tests.unit.rehearse.objects import fault, replicas
 
 HIT = Target((), ("n2",), "zone; rm -rf /", False)
 NOBODY = cast(Subject, None)
@@ -47,7 +49,7 @@ async def test_a_cut_that_fails_is_healed_all_the_same(tmp_path: Path) -> None:
 
 async def test_healing_is_tried_twice_and_then_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "log"
-    with pytest.raises(Unmeasured, match="ended with 3"):
+    with pytest.raises(HealFailed, match=r"a fault still stands; run yourself: .* ended with 3"):
         async with faults.standing(cutting(log, heal=writes(log, "heal", code=3)), HIT, NOBODY):
             pass
     assert log.read_text().count("heal") == 2
@@ -80,6 +82,52 @@ async def test_who_is_cancelled_heals_first_however_often(tmp_path: Path) -> Non
     with pytest.raises(asyncio.CancelledError):
         await task
     assert log.read_text().endswith("healed")
+
+
+async def test_who_is_cancelled_and_cannot_heal_says_that(tmp_path: Path) -> None:
+    """Or it would be said that every fault is undone."""
+    log, standing = tmp_path / "log", asyncio.Event()
+
+    async def stand() -> None:
+        async with faults.standing(cutting(log, heal=writes(log, "heal", code=3)), HIT, NOBODY):
+            standing.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(stand())
+    await standing.wait()
+    task.cancel()
+    with pytest.raises(HealFailed):
+        await task
+
+
+async def test_a_terminals_signals_do_not_reach_commands(tmp_path: Path) -> None:
+    """They go to all processes of its session; `heal` would be ended by the Ctrl-C that it is run for."""
+    told = tmp_path / "session"
+    script = "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(str(os.getsid(0) == os.getpid()))"
+    await faults.command([sys.executable, "-c", script, str(told)])
+    assert told.read_text() == "True"
+
+
+class Stumbling:
+    """An API server that is away for a while: nothing can be asked, nor done inside a pod."""
+
+    def __init__(self, tries: int) -> None:
+        self.left = tries
+
+    async def get(self, *_: Any) -> None:
+        raise Unavailable(0, "ClientConnectorError", "connection refused")
+
+    async def ask(self, *_: Any) -> None:
+        self.left -= 1
+        if self.left:
+            raise Unmeasured("pods/exec of a: ClientConnectorError")
+
+
+async def test_undoing_goes_on_where_the_api_server_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "AGAIN_SECONDS", 0)
+    away = cast(Any, Stumbling(3))
+    await faults.undone(faults._mended(Subject(away, away, Aim(namespace="team", name="chat")), Target(replicas())))
+    assert away.left == 0
 
 
 async def test_a_command_that_is_not_there() -> None:

@@ -1,0 +1,62 @@
+"""A region that goes away while something is wrong that nobody thought of."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from pilotboat.api import labels
+from pilotboat.api.reasons import Reason
+from pilotboat.engine import regions
+from pilotboat.engine.kinds import MODEL_DEPLOYMENT, Key, Kind
+from pilotboat.engine.metrics import Metrics
+from pilotboat.engine.regions import Regions
+from pilotboat.engine.store import Store
+from pilotboat.plan.types import Event, Manifest
+from tests.unit.engine.objects import parent
+
+Raw = dict[str, Any]
+PATIENCE = 20.0
+RECORDS = {"server": "ns.example.org", "zone": "example.org", "tsig": {"name": "k", "secretRef": {"name": "dns-key"}}}
+
+
+class Cluster:
+    """An API server whose answer nobody can make sense of."""
+
+    def __init__(self) -> None:
+        self.let_go = asyncio.Event()
+
+    async def find(self, kind: Kind, namespace: str, name: str) -> Raw:
+        raise ZeroDivisionError("a bug")
+
+    async def apply(self, manifest: Manifest, manager: str, *, subresource: str | None = None) -> Raw:
+        assert manifest["metadata"]["finalizers"] == []
+        self.let_go.set()
+        return dict(manifest)
+
+
+async def test_a_bug_holds_up_no_deletion_for_longer_than_a_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regions, "LEAVES_WITHIN", 0.0)
+    dns = {"hostname": "chat.example.org", "region": "east", "records": RECORDS}
+    going = parent("chat", status={"dns": dns})
+    going["metadata"] |= {"deletionTimestamp": "2026-05-01T12:00:00Z", "finalizers": [labels.DNS_FINALIZER]}
+    store, cluster, told = Store(asyncio.get_running_loop().time), Cluster(), list[Event]()
+    store.put(MODEL_DEPLOYMENT, going)
+    watch = Regions(
+        *(store, cluster, lambda keys: None, lambda parent, events: told.extend(events)),
+        *(Metrics().regions, lambda: datetime.now(UTC)),
+        every=0.001,
+    )
+    keeping = asyncio.create_task(watch.run())
+    watch.see(Key(MODEL_DEPLOYMENT.plural, "ns", "chat"), going)
+    async with asyncio.timeout(PATIENCE):
+        await cluster.let_go.wait()
+    keeping.cancel()
+    with suppress(asyncio.CancelledError):
+        await keeping
+    assert [event.reason for event in told] == [Reason.DNS_RECORDS_LEFT]
+    assert "chat.example.org" in told[0].message
