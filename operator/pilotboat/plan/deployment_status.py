@@ -115,6 +115,9 @@ def _steps(view: View) -> Cause | None:
     found = diagnose.cause(view.target_pods) if view.canary.phase is not RolloutPhase.ABORTED else None
     if found and found.fault and found.reason != Reason.UNSCHEDULABLE:
         return found
+    if found and view.canary.weight and view.canary.canary == view.target and not view.updated_ready:
+        share = f"canary {view.target} has {view.canary.weight} % of the traffic and no ready replica"
+        return Cause(found.reason, f"{share}, so that the others serve it: {found.message}")
     return standing(view.canary, len(view.spec.rollout.steps))
 
 

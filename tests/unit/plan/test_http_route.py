@@ -148,6 +148,65 @@ def test_a_gateway_that_may_not_be_read_is_known_by_what_it_says_of_the_route() 
     assert types(cluster.status)["GatewayReady"] == "True"
 
 
+def ask(cluster: Canary, verb: str, **rollout: Any) -> None:
+    action = {"verb": verb, "id": f"{verb}-{cluster.serial}"}
+    cluster.edit(rollout={**cluster.parent["spec"]["rollout"], **rollout, "action": action})
+
+
+def lose(cluster: Canary, revision: str) -> None:
+    """Its pods die, and those in their place never become ready."""
+    cluster.broken.add(revision)
+    for name in [name for name in cluster.pods if name.startswith(f"chat-{revision}-")]:
+        cluster.kill(name)
+    cluster.settle()
+
+
+def at_half() -> tuple[Named, str]:
+    cluster = Named()
+    cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "steps": [{"weight": 50, "hold": "1h"}]})
+    new = cluster.push(7)
+    cluster.settle()
+    assert cluster.shares == {new: 500, cluster.first: 500}
+    return cluster, new
+
+
+def test_a_share_of_which_nothing_is_ready_is_served_by_the_others_and_it_is_said_why() -> None:
+    cluster, new = at_half()
+    lose(cluster, new)
+    assert cluster.shares == {cluster.first: 1000}
+    assert cluster.status["rollout"]["weight"] == 50
+    told = condition(cluster.status, "Ready")
+    assert told["reason"] == "Loading"
+    assert f"canary {new} has 50 % of the traffic and no ready replica" in told["message"]
+    cluster.broken.clear()
+    cluster.settle()
+    assert cluster.shares == {new: 500, cluster.first: 500}
+
+
+def test_nor_is_the_service_left_with_a_stable_of_which_nothing_is_ready() -> None:
+    cluster, new = at_half()
+    lose(cluster, cluster.first)
+    assert cluster.shares == {new: 1000}
+    assert labels.REVISION not in cluster.selector
+    cluster.broken.clear()
+    cluster.settle()
+    assert cluster.selector[labels.REVISION] == cluster.first
+
+
+def test_through_our_own_gateway_too_it_is_said_why_a_canary_has_nothing_ready() -> None:
+    cluster = Canary(replicas=1, steps=[{"weight": 25, "hold": "1h"}])
+    new = cluster.push(7)
+    cluster.settle()
+    cluster.room = 1
+    for name in [name for name in cluster.pods if name.startswith(f"chat-{new}-")]:
+        cluster.kill(name)
+    cluster.settle()
+    told = condition(cluster.status, "Ready")
+    assert told["reason"] == "Unschedulable"
+    assert f"canary {new} has 25 % of the traffic and no ready replica" in told["message"]
+    assert "Insufficient nvidia.com/gpu" in told["message"]
+
+
 def test_testers_have_a_rule_while_there_is_a_canary() -> None:
     cluster = Named(testers={"header": "X-Canary"})
     assert len(cluster.spec["rules"]) == 1
