@@ -1,7 +1,7 @@
 """Which way a ModelDeployment's revisions go: a canary by steps, or one revision replacing the others.
 
-Owns: when a change is a canary, what is gathered for its next step, and what becomes of the record. Must not know:
-manifests, conditions.
+Owns: when a change is a canary, and what becomes of the record. Must not know: what is seen of it (seen.py), manifests,
+conditions.
 
 A change is a canary where the spec has steps and another revision serves. The first revision has nobody beside it, one
 that does not serve must not keep its fix waiting, and a return to an earlier revision has been judged before. A canary
@@ -19,15 +19,13 @@ from ..api.rollout import RolloutPhase, RolloutRecord, RolloutStatus, Verb
 from . import (
     build,
     diagnose,
-    feedback,
     gates,
-    http_route,
     judgement,
     leaving,
     outcome,
     progression,
-    queries,
     rollout,
+    seen,
     spares,
 )
 from .build import Raw, dig
@@ -98,7 +96,7 @@ def course(
     state = running or _begun(known, stable.name, target.name, now)
     ended = None if running else superseded(known, observed, now)
     lent = lent if state.phase is not RolloutPhase.ABORTED else None
-    facts = _facts(observed, spec, target, stable, unrouted, starved)
+    facts = seen.facts(observed, spec, target, stable, unrouted, starved)
     if lent:
         facts = replace(facts, want=spec.replicas)
     if lent and not spares.in_vain(lent, now):  # their room comes before a replica is borrowed
@@ -127,8 +125,8 @@ def meanwhile(
     if known.phase is RolloutPhase.DRAINING:
         left = _left(observed, spec, known, revisions, "", lent, now)
         return left or Course(Step(0, as_it_is), heard=False)
-    facts = _facts(observed, spec, canary, stable, None, None)
-    made = progression.stay(_judged(observed, spec, known, now), spec.rollout, facts)
+    facts = seen.facts(observed, spec, canary, stable, None, None)
+    made = progression.stay(seen.judged(observed, spec, known, now), spec.rollout, facts)
     step = Step(0, as_it_is | {stable.name: made.move.stable, canary.name: made.move.canary})
     if made.state.phase is RolloutPhase.ABORTED:
         return Course(step, made.state, record(made.state, "Aborted", observed, now))
@@ -167,10 +165,10 @@ def _left(
         return None
     if not canary.replicas and not any(map(diagnose.ready, build.of_revision(observed.pods, canary.name))):
         return None
-    facts = _facts(observed, spec, canary, stable, None, starving(observed, stable.name))
+    facts = seen.facts(observed, spec, canary, stable, None, seen.starving(observed, stable.name))
     if lent:
         facts = replace(facts, want=spec.replicas)
-    made = leaving.leave(_judged(observed, spec, known, now), spec.rollout, facts, now)
+    made = leaving.leave(seen.judged(observed, spec, known, now), spec.rollout, facts, now)
     counts = dict.fromkeys(there, 0) | {stable.name: made.move.stable, canary.name: made.move.canary}
     step = Step(counts.pop(target, 0), counts)
     ended = superseded(known, observed, now)
@@ -197,11 +195,11 @@ def _advanced(
     settings: PlanSettings,
     now: datetime,
 ) -> Course:
-    before, seen = state.phase, Look(state)
+    before, found = state.phase, Look(state)
     if before is not RolloutPhase.ABORTED:
-        seen = _seen(observed, spec, state, facts, settings, now)
-        facts = replace(facts, gated=seen.waiting, gate_failed=gates.failed(seen.state))
-    made = progression.advance(seen.state, spec.rollout, facts, now)
+        found = seen.look(observed, spec, state, facts, settings, now)
+        facts = replace(facts, gated=found.waiting, gate_failed=gates.failed(found.state))
+    made = progression.advance(found.state, spec.rollout, facts, now)
     made = replace(made, state=judgement.held(made.state))
     left = {revision.name: 0 for revision in others}
     if progression.finished(made.state):
@@ -210,65 +208,8 @@ def _advanced(
     step = Step(made.move.canary, left | {facts.stable.name: made.move.stable})
     if made.state.phase is RolloutPhase.ABORTED and before is not RolloutPhase.ABORTED:
         return Course(step, made.state, record(made.state, "Aborted", observed, now), made.look_again)
-    again = min((wait for wait in (made.look_again, seen.look_again) if wait), default=None)
-    return Course(step, made.state, ended, again, probes=seen.manifests, wanted=seen.wanted)
-
-
-def _seen(
-    observed: Observed,
-    spec: ModelDeploymentSpec,
-    state: RolloutStatus,
-    facts: Facts,
-    settings: PlanSettings,
-    now: datetime,
-) -> Look:
-    """The rollout with all that is known of the canary now: gates, synthetic requests, users' traffic."""
-    ready = bool(facts.canary.serving) and facts.unrouted is None
-    seen = gates.before_users(observed, spec, state, ready, settings, now)
-    if not seen.wanted:
-        thin = gates.while_thin(observed, spec, seen.state, settings)
-        seen = replace(thin, waiting=seen.waiting, look_again=seen.look_again)
-    unanswered = queries.unanswered(seen.state, spec.rollout.analysis.prometheus, observed, now) if ready else None
-    return replace(seen, state=_judged(observed, spec, seen.state, now), waiting=unanswered or seen.waiting)
-
-
-def _judged(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, now: datetime) -> RolloutStatus:
-    """The rollout with what users' traffic and words say of the canary."""
-    told = feedback.look(state, observed.evidence, now)
-    asked = judgement.settings(spec.rollout.analysis)
-    if not told.weight and http_route.wanted(observed.parent):  # pods count what gates send them, too
-        asked = None
-    answered = queries.look(told, spec.rollout.analysis.prometheus, observed, now)
-    final = progression.final(told, spec.rollout, now)
-    return judgement.look(told, asked, observed.evidence, answered, final, now)
-
-
-def _facts(
-    observed: Observed,
-    spec: ModelDeploymentSpec,
-    target: Revision,
-    stable: Revision,
-    unrouted: Cause | None,
-    starved: str | None,
-) -> Facts:
-    pods = build.of_revision(observed.pods, target.name)
-    action = spec.rollout.action
-    done = dig(observed.parent, "status", "lastAction")
-    return Facts(
-        spec.wanted,
-        stable,
-        target,
-        unrouted,
-        starved=starved,
-        broken=next((cause for pod in pods if (cause := diagnose.hopeless(pod))), None),
-        action=action if action and action.id != done else None,
-    )
-
-
-def starving(observed: Observed, revision: str) -> str | None:
-    """The scheduler's words, where a pod of the revision waits for what another pod has."""
-    pods = build.of_revision(observed.pods, revision)
-    return next((words for pod in pods if (words := diagnose.starved(pod))), None)
+    again = min((wait for wait in (made.look_again, found.look_again) if wait), default=None)
+    return Course(step, made.state, ended, again, probes=found.manifests, wanted=found.wanted)
 
 
 def observed_by(parent: Raw) -> bool:

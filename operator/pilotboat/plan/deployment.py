@@ -44,13 +44,14 @@ from . import (
     spares,
 )
 from .build import Raw, dig
-from .course import Course, course, meanwhile, observed_by, starving
+from .course import Course, course, meanwhile, observed_by
 from .deployment_status import report
 from .deployment_view import View
 from .outcome import Cause, invalid
 from .readiness import reached
 from .recovery import Recovery
 from .routes import SERVER
+from .seen import starving
 from .types import Manifest, Observed, Plan, PlanSettings, Questions, Ref
 
 LOOK_AGAIN = timedelta(seconds=10)

@@ -368,6 +368,34 @@ def test_a_verb_without_a_rollout_does_nothing(verb: str) -> None:
     assert (cluster.replicas, cluster.shares) == (before, {cluster.first: 1000})
 
 
+def test_what_was_asked_once_is_not_done_again_when_git_puts_it_back() -> None:
+    cluster = Canary(steps=[{"weight": 10, "hold": "1h"}])
+    git = {**cluster.parent["spec"]["rollout"], "action": {"verb": "Promote", "id": "release-1"}}
+    cluster.edit(rollout=git)
+    cluster.settle()
+    new = cluster.push(7)
+    cluster.settle()
+    for number in range(20):
+        cluster.edit(rollout={**git, "action": {"verb": "Approve", "id": f"cli-{number}"}})
+        cluster.settle()
+        cluster.edit(rollout=git)
+        cluster.settle()
+        assert cluster.shares == {new: 100, cluster.first: 900}
+    assert cluster.status["actions"][:3] == ["release-1", "cli-19", "cli-18"]
+    assert (len(cluster.status["actions"]), cluster.status["lastAction"]) == (10, "release-1")
+
+
+def test_an_action_of_an_operator_that_remembered_the_last_alone_is_not_done_again() -> None:
+    cluster = Canary()
+    cluster.push(7)
+    cluster.settle()
+    cluster.parent["status"] |= {"lastAction": "old"}
+    cluster.parent["status"].pop("actions", None)
+    cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "action": {"verb": "Promote", "id": "old"}})
+    cluster.settle()
+    assert cluster.status["rollout"]["phase"] == "Progressing"
+
+
 class Life(RuleBasedStateMachine):
     """Anything at any time: the traffic is always whole, and given only to who can carry it."""
 
