@@ -172,6 +172,8 @@ class RolloutStatus(Status):
     canary: str
     step: int = 0
     """Index of the step; equal to the number of steps while promoting."""
+    goal: int | None = None
+    """Weight of that step, by which it is found again where steps are edited."""
     weight: int = 0
     """Per cent of the traffic that goes to the canary now."""
     borrowing: bool = False
@@ -206,7 +208,7 @@ class RolloutStatus(Status):
     @property
     def untried(self) -> bool:
         """Whether the canary has had no users yet, and what comes before them has not been skipped."""
-        return not (self.weight or self.step or self.forced or self.ungated)
+        return not (self.weight or self.forced or self.ungated)
 
 
 __all__ = ["Rollout", "RolloutRecord", "RolloutStatus"]

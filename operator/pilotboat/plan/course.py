@@ -195,6 +195,7 @@ def _advanced(
     settings: PlanSettings,
     now: datetime,
 ) -> Course:
+    state, facts = progression.resumed(state, spec.rollout, facts, now)
     before, found = state.phase, Look(state)
     if before is not RolloutPhase.ABORTED:
         found = seen.look(observed, spec, state, facts, settings, now)

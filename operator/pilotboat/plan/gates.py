@@ -69,7 +69,8 @@ def before_users(
     settings: PlanSettings,
     now: datetime,
 ) -> Look:
-    """The gates one after the other, once the canary has a ready replica and before it has any traffic."""
+    """The gates one after the other, once the canary has a ready replica and before it has any traffic. One that is
+    being measured goes on while no replica is ready for a moment."""
     if not state.untried:
         return Look(state)
     done = {record.gate for record in state.gates}
@@ -77,7 +78,7 @@ def before_users(
         if kind in done:
             continue
         if not ready:
-            return Look(state)
+            return Look(state, wanted=(_probe(observed, spec, state, kind).name(observed.parent),))
         return _measured(observed, spec, state, kind, judge, settings, now)
     return Look(state)
 

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.rollout import RolloutStatus
-from . import actions, build, diagnose, feedback, gates, http_route, judgement, progression, queries
+from . import actions, build, diagnose, feedback, gates, http_route, judgement, queries, steps
 from .gates import Look
 from .outcome import Cause
 from .progression import Facts
@@ -43,7 +43,7 @@ def judged(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, 
     if not told.weight and http_route.wanted(observed.parent):  # pods count what gates send them, too
         asked = None
     answered = queries.look(told, spec.rollout.analysis.prometheus, observed, now)
-    final = progression.final(told, spec.rollout, now)
+    final = steps.final(told, spec.rollout, now)
     return judgement.look(told, asked, observed.evidence, answered, final, now)
 
 
