@@ -182,6 +182,8 @@ class RolloutStatus(Status):
     """The highest weight the canary had."""
     approved: bool = False
     """Somebody approved this step."""
+    asleep: bool = False
+    """Replicas were 0, and stable does not serve again yet."""
     ungated: bool = False
     """Somebody skipped the gates before users."""
     forced: bool = False

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.rollout import RolloutPhase, RolloutRecord, RolloutStatus, Verb
 from . import (
+    asleep,
     build,
     diagnose,
     gates,
@@ -86,11 +87,14 @@ def course(
     if known and overtaken and (left := _left(observed, spec, known, (target, *others), target.name, lent, now)):
         return left
     stable = _stable(observed, spec, target, others)
+    if not spec.wanted:
+        return _nothing(observed, known, stable, target, others, lent, now)
     running = known if known and stable and _runs(known, stable.name, target.name) else None
-    if stable is None or (stable.down and not running):
+    slept = known is not None and known.asleep and stable is not None and known.stable == stable.name
+    if stable is None or (stable.down and not (running or slept)):
         step = rollout.step(spec.replicas if lent else spec.wanted, target, others, starved is not None)
         return Course(step, ended=superseded(known, observed, now), lent=lent)
-    if not (running or stable.known):  # the next look says whether there is anything to be a canary beside
+    if not (running or slept or stable.known):  # the next look says whether there is anything to be a canary beside
         as_it_is = Step(target.replicas, {revision.name: revision.replicas for revision in others})
         return Course(as_it_is, known, lent=lent, heard=False)
     state = running or _begun(known, stable.name, target.name, now)
@@ -105,6 +109,23 @@ def course(
     return replace(made, lent=None if made.promoted else lent)
 
 
+def _nothing(
+    observed: Observed,
+    known: RolloutStatus | None,
+    stable: Revision | None,
+    target: Revision,
+    others: Sequence[Revision],
+    lent: str | None,
+    now: datetime,
+) -> Course:
+    """Nothing is wanted: that promotes no canary."""
+    step = Step(0, {revision.name: 0 for revision in others})
+    if known is None or stable is None or known.stable != stable.name:
+        return Course(step, ended=superseded(known, observed, now), lent=lent)
+    ended = superseded(known, observed, now) if known.canary != target.name else None
+    return Course(step, asleep.kept(known, target.name, now), ended, heard=False)
+
+
 def meanwhile(
     observed: Observed, spec: ModelDeploymentSpec, revisions: Sequence[Revision], now: datetime
 ) -> Course | None:
@@ -115,9 +136,11 @@ def meanwhile(
     """
     known = outcome.read(RolloutStatus, dig(observed.parent, "status", "rollout"))
     there = {revision.name: revision for revision in revisions}
-    if known is None or known.phase is RolloutPhase.ABORTED or not spec.wanted:
+    if known is None or known.phase is RolloutPhase.ABORTED:
         return None
     stable, canary = there.get(known.stable), there.get(known.canary)
+    if stable and canary and not spec.wanted:
+        return Course(Step(0, dict.fromkeys(there, 0)), asleep.kept(known, canary.name, now), heard=False)
     if not (stable and canary) or stable.down:
         return None
     lent = spares.lent(observed, spec, True, now)
@@ -144,6 +167,8 @@ def _runs(known: RolloutStatus, stable: str, canary: str) -> bool:
 
 def _begun(known: RolloutStatus | None, stable: str, canary: str, now: datetime) -> RolloutStatus:
     """A new rollout. A canary that is wanted again on its way out keeps what it still carries."""
+    if known and known.asleep and known.stable == stable:
+        return asleep.kept(known, canary, now)
     if known and (known.stable, known.canary) == (stable, canary):
         return progression.begin(stable, canary, now, known.weight, known.borrowing)
     return progression.begin(stable, canary, now)
@@ -180,7 +205,7 @@ def _stable(
 ) -> Revision | None:
     """The revision beside which the target is a canary; None where it is none."""
     current = dig(observed.parent, "status", "currentRevision")
-    if not spec.rollout.steps or spec.rollout.rollback_to or not spec.wanted or current == target.name:
+    if not spec.rollout.steps or spec.rollout.rollback_to or current == target.name:
         return None
     return next((revision for revision in others if revision.name == current), None)
 
@@ -195,7 +220,7 @@ def _advanced(
     settings: PlanSettings,
     now: datetime,
 ) -> Course:
-    state, facts = progression.resumed(state, spec.rollout, facts, now)
+    state, facts = asleep.woken(*progression.resumed(state, spec.rollout, facts, now))
     before, found = state.phase, Look(state)
     if before is not RolloutPhase.ABORTED:
         found = seen.look(observed, spec, state, facts, settings, now)

@@ -198,7 +198,8 @@ def _rolled(
     traffic = routes.manifests(observed, spec, way, lanes, ahead.state, seen.zone_weights)
     applied = [*traffic, *made] if ahead.weights else [*made, *traffic]
     view = View(observed, spec, way, target=wanted, course=ahead, starved=starved is not None, recovery=seen)
-    gone = [*_surplus(observed, spec, wanted, ahead), *routes.surplus(observed, way, routed)]
+    unsent = routes.surplus(observed, way, {*routed, *(lane.revision for lane in lanes)})
+    gone = [*_surplus(observed, spec, wanted, ahead), *unsent]
     asked = routes.HEARD_BY if http_route.wanted(parent) and observed_by(parent) else None
     room = spares.look_again(observed, spec, ahead.lent, now)
     again = min((wait for wait in (way.again, ahead.look_again, asked, seen.look_again, room) if wait), default=None)
@@ -237,6 +238,7 @@ def _surplus(observed: Observed, spec: ModelDeploymentSpec, wanted: str, ahead: 
     parent, children = observed.parent, observed.children
     live = history.by_revision(observed)
     over = history.over(live, wanted, ahead.step, spec.rollout.history)
+    over -= {ahead.state.stable} if ahead.state else set()  # while nothing is wanted it has no pods either
     kept = {wanted, *live} - over
     gone = [raw for revision, raw in live.items() if revision in over]
     configs = [raw for raw in build.of_kind(children, "ConfigMap") if not routes.is_route(parent, raw)]

@@ -123,7 +123,7 @@ def _asked(facts: Facts, verb: Verb) -> bool:
 
 def _give_up(state: RolloutStatus, spec: Rollout, facts: Facts, why: str) -> Advance:
     told = {"phase": RolloutPhase.ABORTED, "reason": Reason.CANARY_ROLLED_BACK, "message": why}
-    gone = {"weight": 0, "since": None, "waiting_since": None}
+    gone = {"weight": 0, "since": None, "waiting_since": None, "asleep": False}
     return _aborted(state.model_copy(update=told | gone), spec, facts)
 
 
