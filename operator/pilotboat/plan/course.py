@@ -59,6 +59,14 @@ class Course:
     heard: bool = True
     """Whether what a person asks for has been heard, or is for a canary that has not begun."""
 
+    def rests(self, under_way: bool) -> bool:
+        """Whether replicas rest on how traffic is split: not beside a canary that was given up a pass ago or earlier.
+
+        `under_way`: whether there was a canary before this pass.
+        """
+        given_up = self.state is None or self.state.phase is RolloutPhase.ABORTED
+        return self.promoted or not given_up or (under_way and self.state is not None)
+
     @property
     def weights(self) -> Mapping[str, int] | None:
         """Per cent of the traffic by revision; None: in proportion to ready replicas."""
@@ -236,6 +244,13 @@ def _advanced(
         return Course(step, made.state, record(made.state, "Aborted", observed, now), made.look_again)
     again = min((wait for wait in (made.look_again, found.look_again) if wait), default=None)
     return Course(step, made.state, ended, again, probes=found.manifests, wanted=found.wanted)
+
+
+def unmoved(observed: Observed, revisions: Sequence[Revision]) -> Course:
+    """Everything as it was before this pass, in status too: what it rests on could not be written."""
+    known = outcome.read(RolloutStatus, dig(observed.parent, "status", "rollout"))
+    step = Step(0, {revision.name: revision.replicas for revision in revisions})
+    return Course(step, known, lent=dig(observed.parent, "status", "sparesLent"), heard=False)
 
 
 def observed_by(parent: Raw) -> bool:

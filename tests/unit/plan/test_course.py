@@ -332,7 +332,8 @@ class Cut(Canary):
 
     def carry_out(self, plan: Plan) -> bool:
         if self.after is not None:
-            cut = dataclasses.replace(plan, apply=plan.apply[: self.after], delete=(), status=None, events=())
+            writes = (*plan.apply, *plan.after)[: self.after]
+            cut = dataclasses.replace(plan, apply=writes, after=(), delete=(), status=None, events=())
             super().carry_out(cut)
             plan = self.plan()
         return super().carry_out(plan)
@@ -394,6 +395,20 @@ def test_an_action_of_an_operator_that_remembered_the_last_alone_is_not_done_aga
     cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "action": {"verb": "Promote", "id": "old"}})
     cluster.settle()
     assert cluster.status["rollout"]["phase"] == "Progressing"
+
+
+def test_the_way_of_requests_is_written_before_replicas_as_long_as_they_rest_on_it() -> None:
+    cluster = Canary()
+    cluster.push(7)
+    cluster.settle()
+    cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "action": {"verb": "Promote", "id": "1"}})
+    while cluster.replicas.get(cluster.first):
+        plan = cluster.plan()
+        assert "Deployment" not in [manifest["kind"] for manifest in plan.apply]
+        assert "chat-route" in [manifest["metadata"]["name"] for manifest in plan.apply]
+        cluster.follow()
+        cluster.carry_out(cluster.plan())
+    assert "rollout" not in cluster.status
 
 
 class Life(RuleBasedStateMachine):
