@@ -185,7 +185,7 @@ class RolloutStatus(Status):
     asleep: bool = False
     """Replicas were 0, and stable does not serve again yet."""
     ungated: bool = False
-    """Somebody skipped the gates before users."""
+    """Somebody skipped the queries that must be answered before users."""
     forced: bool = False
     """Somebody asked for the promotion: what the figures say does not stop it any more."""
     reason: str | None = None
@@ -209,8 +209,8 @@ class RolloutStatus(Status):
 
     @property
     def untried(self) -> bool:
-        """Whether the canary has had no users yet, and what comes before them has not been skipped."""
-        return not (self.weight or self.forced or self.ungated)
+        """Whether the canary has had no users yet, nor is to have them whatever comes before."""
+        return not (self.weight or self.forced)
 
 
 __all__ = ["Rollout", "RolloutRecord", "RolloutStatus"]

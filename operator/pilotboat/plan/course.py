@@ -232,7 +232,7 @@ def _advanced(
     before, found = state.phase, Look(state)
     if before is not RolloutPhase.ABORTED:
         found = seen.look(observed, spec, state, facts, settings, now)
-        facts = replace(facts, gated=found.waiting, gate_failed=gates.failed(found.state))
+        facts = replace(facts, gated=found.waiting, gate=found.gate, gate_failed=gates.failed(found.state))
     made = progression.advance(found.state, spec.rollout, facts, now)
     made = replace(made, state=judgement.held(made.state))
     left = {revision.name: 0 for revision in others}

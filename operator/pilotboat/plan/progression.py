@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from ..api.analysis import Decision, Verdict
 from ..api.base import seconds
 from ..api.reasons import Reason
-from ..api.rollout import Action, OnFailure, Rollout, RolloutPhase, RolloutStatus, Surge, Verb
+from ..api.rollout import Action, GateRecord, OnFailure, Rollout, RolloutPhase, RolloutStatus, Surge, Verb
 from . import capacity, judgement, steps
 from .build import elapsed, timestamp
 from .capacity import Move, Standing
@@ -34,7 +34,9 @@ class Facts:
     unrouted: Cause | None = None
     """Why the gateway does not split the traffic (yet): no canary without it."""
     gated: Cause | None = None
-    """Which gate must be passed before the canary has users."""
+    """What must be passed before the canary has users."""
+    gate: str | None = None
+    """Which gate that is; None: queries of the user's own."""
     gate_failed: str | None = None
     starved: str | None = None
     """The scheduler's words, where a pod of the canary waits for what other pods hold."""
@@ -140,12 +142,20 @@ def _obeyed(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) ->
     if facts.action.verb is Verb.PROMOTE:
         return steps.entered(state, len(spec.steps), now).model_copy(update={"forced": True})
     if facts.action.verb is Verb.SKIP and facts.gated:
-        return state.model_copy(update={"ungated": True})
+        return _skipped(state, facts.gate)
     if facts.action.verb is Verb.SKIP and state.weight:  # before, only a gate that has begun can be skipped
         return steps.entered(state, state.step + 1, now)
     if facts.action.verb is Verb.APPROVE:
         return state.model_copy(update={"approved": True})
     return state
+
+
+def _skipped(state: RolloutStatus, gate: str | None) -> RolloutStatus:
+    """The one gate that is being measured counts as passed; None: the queries that are to be answered first."""
+    if gate is None:
+        return state.model_copy(update={"ungated": True})
+    record = GateRecord(gate=gate, passed=True, message="skipped by request")
+    return state.model_copy(update={"gates": [*state.gates, record]})
 
 
 def _borrowed(state: RolloutStatus, spec: Rollout, facts: Facts) -> RolloutStatus:

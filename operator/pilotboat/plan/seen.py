@@ -31,9 +31,11 @@ def look(
     seen = gates.before_users(observed, spec, state, ready, settings, now)
     if not seen.wanted:
         thin = gates.while_thin(observed, spec, seen.state, settings)
-        seen = replace(thin, waiting=seen.waiting, look_again=seen.look_again)
+        seen = replace(thin, waiting=seen.waiting, gate=seen.gate, look_again=seen.look_again)
     unanswered = queries.unanswered(seen.state, spec.rollout.analysis.prometheus, observed, now) if ready else None
-    return replace(seen, state=judged(observed, spec, seen.state, now), waiting=unanswered or seen.waiting)
+    if unanswered:  # told first, and so what a skip is for
+        seen = replace(seen, waiting=unanswered, gate=None)
+    return replace(seen, state=judged(observed, spec, seen.state, now))
 
 
 def judged(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, now: datetime) -> RolloutStatus:

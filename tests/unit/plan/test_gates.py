@@ -266,6 +266,16 @@ def test_a_skip_while_the_canary_loads_passes_no_gate_and_no_step() -> None:
     assert cluster.status["rollout"]["step"] == 0
 
 
+def test_a_skip_passes_the_one_gate_that_is_being_measured() -> None:
+    cluster, new = gated(**QUALITY, **LOAD)
+    skip(cluster)
+    assert (cluster.shares, jobs(cluster)) == ({cluster.first: 1000}, [f"chat-{new}-load"])
+    (record,) = cluster.status["rollout"]["gates"]
+    assert (record["gate"], record["passed"], record["message"]) == ("quality", True, "skipped by request")
+    measured(cluster, f"chat-{new}-load", load(new, 400))
+    assert cluster.shares == {new: 100, cluster.first: 900}
+
+
 def test_a_canary_that_is_tried_again_has_its_gates_before_it_anew() -> None:
     """Also where its pods were kept and are ready at once."""
     cluster = Canary(analysis={**OFF, **QUALITY}, onFailure="Pause")

@@ -291,9 +291,9 @@ def test_a_skip_before_users_passes_the_gate_that_has_begun_and_nothing_else() -
     life.look()
     state = life.look(Verb.SKIP)
     assert (state.step, state.ungated) == (0, False)
-    life.gated = GATED
+    life.gated = GATED  # by a query
     state = life.look(Verb.SKIP)
-    assert (state.step, state.ungated) == (0, True)
+    assert (state.step, state.ungated, state.gates) == (0, True, [])
 
 
 @pytest.mark.parametrize("surge", ["Auto", "Never"])
