@@ -136,16 +136,22 @@ def _rolled(
     view = View(observed, spec, way, target=wanted, course=ahead, starved=starved is not None, recovery=seen)
     unsent = routes.surplus(observed, way, {*routed, *(lane.revision for lane in lanes)})
     gone = [*_surplus(observed, spec, wanted, ahead), *unsent]
-    asked = routes.HEARD_BY if http_route.wanted(parent) and observed_by(parent) else None
-    room = spares.look_again(observed, spec, ahead.lent, now)
-    again = min((wait for wait in (way.again, ahead.look_again, asked, seen.look_again, room) if wait), default=None)
     last = [*budget.manifests(parent, spec, view.spare - view.unplaced), *ahead.probes]
     return _also(
         report(view, now),
         **_ordered(traffic, made, last, rests),
         delete=(*(Ref.of(raw) for raw in gone), *probe.surplus(whole.children, ahead.wanted)),
-        requeue_after=again,
+        requeue_after=_again(observed, spec, way, ahead, seen, now),
     )
+
+
+def _again(
+    observed: Observed, spec: ModelDeploymentSpec, way: routes.Way, ahead: Course, seen: Recovery, now: datetime
+) -> timedelta | None:
+    """When something changes by time alone, or without a word to us."""
+    asked = routes.HEARD_BY if http_route.wanted(observed.parent) and observed_by(observed.parent) else None
+    room = spares.look_again(observed, spec, ahead.lent, now)
+    return min((wait for wait in (way.again, ahead.look_again, asked, seen.look_again, room) if wait), default=None)
 
 
 def _unrouted(way: routes.Way) -> Cause | None:
