@@ -79,7 +79,10 @@ def _before(status: Raw) -> str:
     rollout = status.get("rollout") or {}
     if rollout and rollout.get("phase") != RolloutPhase.ABORTED:
         raise Refused("a canary is under way: `abort` gives it up, `--to REVISION` takes another revision whole")
-    others = (status.get("currentRevision"), rollout.get("canary"))
+    current, update = status.get("currentRevision"), status.get("updateRevision")
+    if current and update and current != update and not rollout:  # it is replaced, replica by replica
+        return str(current)
+    others = (current, update, rollout.get("canary"))
     earlier = [revision for revision in status.get("revisions") or () if revision not in others]
     if not earlier:
         raise Refused("no earlier revision is kept; spec.rollout.history says how many are")

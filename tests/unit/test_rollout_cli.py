@@ -63,8 +63,14 @@ KEPT = ["99999999", "aaaaaaaa", "bbbbbbbb"]
     [
         ({"currentRevision": "bbbbbbbb", "revisions": KEPT}, "aaaaaaaa"),
         ({"currentRevision": "aaaaaaaa", "revisions": KEPT, "rollout": ABORTED}, "99999999"),
+        ({"currentRevision": "aaaaaaaa", "updateRevision": "bbbbbbbb", "revisions": KEPT}, "aaaaaaaa"),
+        ({"currentRevision": "bbbbbbbb", "updateRevision": "bbbbbbbb", "revisions": KEPT}, "aaaaaaaa"),
+        ({"updateRevision": "bbbbbbbb", "revisions": KEPT}, "aaaaaaaa"),
     ],
-    ids=["the one before", "never the canary that was given up"],
+    ids=[
+        *("the one before", "never the canary that was given up", "what a broken one is about to replace"),
+        *("the one before the one that serves whole", "never the one that is asked for"),
+    ],
 )
 def test_undo_takes_the_revision_before(status: dict[str, Any], to: str) -> None:
     assert rollout_cli.patch(found(**status), "undo") == {"rollbackTo": to}

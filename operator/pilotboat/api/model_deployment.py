@@ -151,6 +151,9 @@ class ModelDeploymentStatus(Status):
     http_route: Annotated[str | None, Field(description="The HTTPRoute that has weights of ours.")] = None
     dns: DnsStatus | None = None
     last_action: str | None = None
+    actions: Annotated[
+        list[str] | None, Field(description="Ids of rollout.action that have been heard, newest first: the last ten.")
+    ] = None
     last_failure: Failure | None = None
     effective: Annotated[
         dict[str, Any] | None, Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})

@@ -172,6 +172,8 @@ class RolloutStatus(Status):
     canary: str
     step: int = 0
     """Index of the step; equal to the number of steps while promoting."""
+    goal: int | None = None
+    """Weight of that step, by which it is found again where steps are edited."""
     weight: int = 0
     """Per cent of the traffic that goes to the canary now."""
     borrowing: bool = False
@@ -180,8 +182,10 @@ class RolloutStatus(Status):
     """The highest weight the canary had."""
     approved: bool = False
     """Somebody approved this step."""
+    asleep: bool = False
+    """Replicas were 0, and stable does not serve again yet."""
     ungated: bool = False
-    """Somebody skipped the gates before users."""
+    """Somebody skipped the queries that must be answered before users."""
     forced: bool = False
     """Somebody asked for the promotion: what the figures say does not stop it any more."""
     reason: str | None = None
@@ -205,8 +209,8 @@ class RolloutStatus(Status):
 
     @property
     def untried(self) -> bool:
-        """Whether the canary has had no users yet, and what comes before them has not been skipped."""
-        return not (self.weight or self.step or self.forced or self.ungated)
+        """Whether the canary has had no users yet, nor is to have them whatever comes before."""
+        return not (self.weight or self.forced)
 
 
 __all__ = ["Rollout", "RolloutRecord", "RolloutStatus"]

@@ -52,14 +52,21 @@ class Applier:
 
     async def carry_out(self, key: Key, plan: Plan, observed: Observed) -> dict[Ref, Rejection]:
         """Apply and delete; what was refused, in the API server's words. Other failures are raised."""
+        rejected = await self._ensured(key, plan.apply, observed)
+        if rejected and plan.after:
+            return rejected
+        rejected |= await self._ensured(key, plan.after, observed)
+        known = (*observed.children, *(raw for raw in observed.references.values() if raw))
+        await self._delete(plan.delete, [raw for raw in known if _controls(observed.parent, raw)])
+        return rejected
+
+    async def _ensured(self, key: Key, manifests: Sequence[Manifest], observed: Observed) -> dict[Ref, Rejection]:
         rejected = {}
-        for manifest in plan.apply:
+        for manifest in manifests:
             try:
                 await self._ensure(key, stamped(manifest), observed)
             except (NameTaken, Refused) as refusal:
                 rejected[Ref.of(manifest)] = _rejection(refusal)
-        known = (*observed.children, *(raw for raw in observed.references.values() if raw))
-        await self._delete(plan.delete, [raw for raw in known if _controls(observed.parent, raw)])
         return rejected
 
     async def write_status(self, parent: Mapping[str, Any], status: Raw) -> bool:

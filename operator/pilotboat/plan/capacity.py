@@ -27,6 +27,8 @@ class Standing:
     goal: int
     surge: Surge = Surge.AUTO
     borrowing: bool = False
+    ends: bool = True
+    """Whether stable goes at 100; else it stays beside: a step of 100 that is held may still be given up."""
 
     @property
     def whole(self) -> int:
@@ -61,15 +63,15 @@ def carries(ready: int, whole: int) -> int:
 
 
 def move(at: Standing) -> Move:
-    """The next move; repeated with the cluster following it reaches the goal, and at 100 leaves nothing of stable.
+    """The next move; repeated with the cluster following it reaches the goal, and at the end leaves nothing of stable.
 
     A goal below the weight, as of steps that were edited, changes neither.
     """
     weight = max(at.weight, min(at.goal, carries(at.canary.serving, at.whole)))
-    if weight == 100:
+    if weight == 100 and at.ends:
         return Move(0, at.want, weight)
     wanted = max(1, need(max(at.goal, weight), at.whole))
-    kept = need(100 - weight, at.whole)
+    kept = max(1, need(100 - weight, at.whole))
     stable = min(at.want, max(kept, at.most - wanted))
     canary = min(wanted, max(at.canary.replicas, at.most - stable))
     return Move(stable, canary, weight)

@@ -1,7 +1,7 @@
 """Which way a ModelDeployment's revisions go: a canary by steps, or one revision replacing the others.
 
-Owns: when a change is a canary, what is gathered for its next step, and what becomes of the record. Must not know:
-manifests, conditions.
+Owns: when a change is a canary, and what becomes of the record. Must not know: what is seen of it (seen.py), manifests,
+conditions.
 
 A change is a canary where the spec has steps and another revision serves. The first revision has nobody beside it, one
 that does not serve must not keep its fix waiting, and a return to an earlier revision has been judged before. A canary
@@ -17,17 +17,16 @@ from datetime import datetime, timedelta
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.rollout import RolloutPhase, RolloutRecord, RolloutStatus, Verb
 from . import (
+    asleep,
     build,
     diagnose,
-    feedback,
     gates,
-    http_route,
     judgement,
     leaving,
     outcome,
     progression,
-    queries,
     rollout,
+    seen,
     spares,
 )
 from .build import Raw, dig
@@ -60,6 +59,14 @@ class Course:
     heard: bool = True
     """Whether what a person asks for has been heard, or is for a canary that has not begun."""
 
+    def rests(self, under_way: bool) -> bool:
+        """Whether replicas rest on how traffic is split: not beside a canary that was given up a pass ago or earlier.
+
+        `under_way`: whether there was a canary before this pass.
+        """
+        given_up = self.state is None or self.state.phase is RolloutPhase.ABORTED
+        return self.promoted or not given_up or (under_way and self.state is not None)
+
     @property
     def weights(self) -> Mapping[str, int] | None:
         """Per cent of the traffic by revision; None: in proportion to ready replicas."""
@@ -88,23 +95,43 @@ def course(
     if known and overtaken and (left := _left(observed, spec, known, (target, *others), target.name, lent, now)):
         return left
     stable = _stable(observed, spec, target, others)
+    if not spec.wanted:
+        return _nothing(observed, known, stable, target, others, lent, now)
     running = known if known and stable and _runs(known, stable.name, target.name) else None
-    if stable is None or (stable.down and not running):
+    slept = known is not None and known.asleep and stable is not None and known.stable == stable.name
+    if stable is None or (stable.down and not (running or slept)):
         step = rollout.step(spec.replicas if lent else spec.wanted, target, others, starved is not None)
         return Course(step, ended=superseded(known, observed, now), lent=lent)
-    if not (running or stable.known):  # the next look says whether there is anything to be a canary beside
+    if not (running or slept or stable.known):  # the next look says whether there is anything to be a canary beside
         as_it_is = Step(target.replicas, {revision.name: revision.replicas for revision in others})
         return Course(as_it_is, known, lent=lent, heard=False)
     state = running or _begun(known, stable.name, target.name, now)
     ended = None if running else superseded(known, observed, now)
     lent = lent if state.phase is not RolloutPhase.ABORTED else None
-    facts = _facts(observed, spec, target, stable, unrouted, starved)
+    facts = seen.facts(observed, spec, target, stable, unrouted, starved)
     if lent:
         facts = replace(facts, want=spec.replicas)
     if lent and not spares.in_vain(lent, now):  # their room comes before a replica is borrowed
         facts, state = replace(facts, starved=None), state.model_copy(update={"borrowing": False})
     made = _advanced(observed, spec, state, facts, others, ended, settings, now)
     return replace(made, lent=None if made.promoted else lent)
+
+
+def _nothing(
+    observed: Observed,
+    known: RolloutStatus | None,
+    stable: Revision | None,
+    target: Revision,
+    others: Sequence[Revision],
+    lent: str | None,
+    now: datetime,
+) -> Course:
+    """Nothing is wanted: that promotes no canary."""
+    step = Step(0, {revision.name: 0 for revision in others})
+    if known is None or stable is None or known.stable != stable.name:
+        return Course(step, ended=superseded(known, observed, now), lent=lent)
+    ended = superseded(known, observed, now) if known.canary != target.name else None
+    return Course(step, asleep.kept(known, target.name, now), ended, heard=False)
 
 
 def meanwhile(
@@ -117,9 +144,11 @@ def meanwhile(
     """
     known = outcome.read(RolloutStatus, dig(observed.parent, "status", "rollout"))
     there = {revision.name: revision for revision in revisions}
-    if known is None or known.phase is RolloutPhase.ABORTED or not spec.wanted:
+    if known is None or known.phase is RolloutPhase.ABORTED:
         return None
     stable, canary = there.get(known.stable), there.get(known.canary)
+    if stable and canary and not spec.wanted:
+        return Course(Step(0, dict.fromkeys(there, 0)), asleep.kept(known, canary.name, now), heard=False)
     if not (stable and canary) or stable.down:
         return None
     lent = spares.lent(observed, spec, True, now)
@@ -127,8 +156,8 @@ def meanwhile(
     if known.phase is RolloutPhase.DRAINING:
         left = _left(observed, spec, known, revisions, "", lent, now)
         return left or Course(Step(0, as_it_is), heard=False)
-    facts = _facts(observed, spec, canary, stable, None, None)
-    made = progression.stay(_judged(observed, spec, known, now), spec.rollout, facts)
+    facts = seen.facts(observed, spec, canary, stable, None, None)
+    made = progression.stay(seen.judged(observed, spec, known, now), spec.rollout, facts)
     step = Step(0, as_it_is | {stable.name: made.move.stable, canary.name: made.move.canary})
     if made.state.phase is RolloutPhase.ABORTED:
         return Course(step, made.state, record(made.state, "Aborted", observed, now))
@@ -146,6 +175,8 @@ def _runs(known: RolloutStatus, stable: str, canary: str) -> bool:
 
 def _begun(known: RolloutStatus | None, stable: str, canary: str, now: datetime) -> RolloutStatus:
     """A new rollout. A canary that is wanted again on its way out keeps what it still carries."""
+    if known and known.asleep and known.stable == stable:
+        return asleep.kept(known, canary, now)
     if known and (known.stable, known.canary) == (stable, canary):
         return progression.begin(stable, canary, now, known.weight, known.borrowing)
     return progression.begin(stable, canary, now)
@@ -167,10 +198,10 @@ def _left(
         return None
     if not canary.replicas and not any(map(diagnose.ready, build.of_revision(observed.pods, canary.name))):
         return None
-    facts = _facts(observed, spec, canary, stable, None, starving(observed, stable.name))
+    facts = seen.facts(observed, spec, canary, stable, None, seen.starving(observed, stable.name))
     if lent:
         facts = replace(facts, want=spec.replicas)
-    made = leaving.leave(_judged(observed, spec, known, now), spec.rollout, facts, now)
+    made = leaving.leave(seen.judged(observed, spec, known, now), spec.rollout, facts, now)
     counts = dict.fromkeys(there, 0) | {stable.name: made.move.stable, canary.name: made.move.canary}
     step = Step(counts.pop(target, 0), counts)
     ended = superseded(known, observed, now)
@@ -182,7 +213,7 @@ def _stable(
 ) -> Revision | None:
     """The revision beside which the target is a canary; None where it is none."""
     current = dig(observed.parent, "status", "currentRevision")
-    if not spec.rollout.steps or spec.rollout.rollback_to or not spec.wanted or current == target.name:
+    if not spec.rollout.steps or spec.rollout.rollback_to or current == target.name:
         return None
     return next((revision for revision in others if revision.name == current), None)
 
@@ -197,11 +228,12 @@ def _advanced(
     settings: PlanSettings,
     now: datetime,
 ) -> Course:
-    before, seen = state.phase, Look(state)
+    state, facts = asleep.woken(*progression.resumed(state, spec.rollout, facts, now))
+    before, found = state.phase, Look(state)
     if before is not RolloutPhase.ABORTED:
-        seen = _seen(observed, spec, state, facts, settings, now)
-        facts = replace(facts, gated=seen.waiting, gate_failed=gates.failed(seen.state))
-    made = progression.advance(seen.state, spec.rollout, facts, now)
+        found = seen.look(observed, spec, state, facts, settings, now)
+        facts = replace(facts, gated=found.waiting, gate=found.gate, gate_failed=gates.failed(found.state))
+    made = progression.advance(found.state, spec.rollout, facts, now)
     made = replace(made, state=judgement.held(made.state))
     left = {revision.name: 0 for revision in others}
     if progression.finished(made.state):
@@ -210,65 +242,15 @@ def _advanced(
     step = Step(made.move.canary, left | {facts.stable.name: made.move.stable})
     if made.state.phase is RolloutPhase.ABORTED and before is not RolloutPhase.ABORTED:
         return Course(step, made.state, record(made.state, "Aborted", observed, now), made.look_again)
-    again = min((wait for wait in (made.look_again, seen.look_again) if wait), default=None)
-    return Course(step, made.state, ended, again, probes=seen.manifests, wanted=seen.wanted)
+    again = min((wait for wait in (made.look_again, found.look_again) if wait), default=None)
+    return Course(step, made.state, ended, again, probes=found.manifests, wanted=found.wanted)
 
 
-def _seen(
-    observed: Observed,
-    spec: ModelDeploymentSpec,
-    state: RolloutStatus,
-    facts: Facts,
-    settings: PlanSettings,
-    now: datetime,
-) -> Look:
-    """The rollout with all that is known of the canary now: gates, synthetic requests, users' traffic."""
-    ready = bool(facts.canary.serving) and facts.unrouted is None
-    seen = gates.before_users(observed, spec, state, ready, settings, now)
-    if not seen.wanted:
-        thin = gates.while_thin(observed, spec, seen.state, settings)
-        seen = replace(thin, waiting=seen.waiting, look_again=seen.look_again)
-    unanswered = queries.unanswered(seen.state, spec.rollout.analysis.prometheus, observed, now) if ready else None
-    return replace(seen, state=_judged(observed, spec, seen.state, now), waiting=unanswered or seen.waiting)
-
-
-def _judged(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, now: datetime) -> RolloutStatus:
-    """The rollout with what users' traffic and words say of the canary."""
-    told = feedback.look(state, observed.evidence, now)
-    asked = judgement.settings(spec.rollout.analysis)
-    if not told.weight and http_route.wanted(observed.parent):  # pods count what gates send them, too
-        asked = None
-    answered = queries.look(told, spec.rollout.analysis.prometheus, observed, now)
-    final = progression.final(told, spec.rollout, now)
-    return judgement.look(told, asked, observed.evidence, answered, final, now)
-
-
-def _facts(
-    observed: Observed,
-    spec: ModelDeploymentSpec,
-    target: Revision,
-    stable: Revision,
-    unrouted: Cause | None,
-    starved: str | None,
-) -> Facts:
-    pods = build.of_revision(observed.pods, target.name)
-    action = spec.rollout.action
-    done = dig(observed.parent, "status", "lastAction")
-    return Facts(
-        spec.wanted,
-        stable,
-        target,
-        unrouted,
-        starved=starved,
-        broken=next((cause for pod in pods if (cause := diagnose.hopeless(pod))), None),
-        action=action if action and action.id != done else None,
-    )
-
-
-def starving(observed: Observed, revision: str) -> str | None:
-    """The scheduler's words, where a pod of the revision waits for what another pod has."""
-    pods = build.of_revision(observed.pods, revision)
-    return next((words for pod in pods if (words := diagnose.starved(pod))), None)
+def unmoved(observed: Observed, revisions: Sequence[Revision]) -> Course:
+    """Everything as it was before this pass, in status too: what it rests on could not be written."""
+    known = outcome.read(RolloutStatus, dig(observed.parent, "status", "rollout"))
+    step = Step(0, {revision.name: revision.replicas for revision in revisions})
+    return Course(step, known, lent=dig(observed.parent, "status", "sparesLent"), heard=False)
 
 
 def observed_by(parent: Raw) -> bool:

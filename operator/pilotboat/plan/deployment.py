@@ -6,36 +6,21 @@ what may be evicted (budget.py), what their state means (diagnose.py), how it is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
 
-from ..api import labels
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.reasons import Reason
-from ..api.recovery import Spread
-from ..api.routing import LOAD_PORT, SERVER_PORT
-from ..api.runtime import (
-    MODEL_DIR,
-    EngineConfig,
-    FetchConfig,
-    GpuConfig,
-    ServedModelConfig,
-    ServerConfig,
-    ServiceConfig,
-)
 from ..api.traffic import Traffic
 from . import (
-    artifact,
     budget,
     build,
     history,
     http_route,
     kept,
-    pods,
     probe,
     queries,
     recovery,
@@ -45,28 +30,18 @@ from . import (
     spares,
 )
 from .build import Raw, dig
-from .course import Course, course, meanwhile, observed_by, starving
+from .course import Course, course, meanwhile, observed_by, unmoved
 from .deployment_status import report
 from .deployment_view import View
 from .outcome import Cause, invalid
 from .readiness import reached
 from .recovery import Recovery
-from .routes import SERVER
+from .seen import starving
+from .target import Target, config_map, deployment, target
 from .types import Manifest, Observed, Plan, PlanSettings, Questions, Ref
 
 LOOK_AGAIN = timedelta(seconds=10)
 """How soon a missing object that we do not watch is looked for again."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """The revision the spec asks for: its hash and everything that goes into its pods."""
-
-    revision: str
-    config: dict[str, str]
-    pod: dict[str, Any]
-    user_labels: Mapping[str, str]
-    user_annotations: Mapping[str, str]
 
 
 class ModelDeploymentPlanner:
@@ -102,8 +77,8 @@ class ModelDeploymentPlanner:
         observed = seen.believed(observed)
         if isinstance(served, Cause):
             return _kept(observed, spec, served, way, seen, now)
-        target = _target(observed, spec, served, settings)
-        return _rolled(whole, observed, spec, target, way, seen, settings, now)
+        asked = target(observed, spec, served, settings)
+        return _rolled(whole, observed, spec, asked, way, seen, settings, now)
 
 
 def _kept(
@@ -111,68 +86,23 @@ def _kept(
 ) -> Plan:
     """No new pods can be made: what was rolled out is scaled and repaired, in what needs no source."""
     parent, live = observed.parent, history.by_revision(observed)
-    ahead = meanwhile(observed, spec, [_counted(*each) for each in live.items()], now)
+    there = [_counted(*each) for each in live.items()]
+    ahead = meanwhile(observed, spec, there, now)
     whole = kept.whole(observed, blocked)
-    view = View(observed, spec, way, blocked=blocked, target=whole, course=ahead, recovery=seen)
     again = min(LOOK_AGAIN, way.again or LOOK_AGAIN, seen.look_again or LOOK_AGAIN)
+    revision, canary = kept.revision(observed), ahead.state if ahead else None
+    lanes = kept.lanes(observed, revision, ahead) if revision else []
+    traffic = routes.manifests(observed, spec, way, lanes, canary, seen.zone_weights) if revision else []
+    if ahead and _refused(observed, traffic):
+        ahead = unmoved(observed, there)
+    view = View(observed, spec, way, blocked=blocked, target=whole, course=ahead, recovery=seen)
     plan = _also(report(view, now), requeue_after=again)
-    revision = kept.revision(observed)
     if revision is None:
         return plan
-    lanes = kept.lanes(observed, revision, ahead)
-    traffic = routes.manifests(observed, spec, way, lanes, view.canary, seen.zone_weights)
     made = kept.scaled(observed, spec, seen, ahead)
-    applied = [*traffic, *made] if view.canary else [*made, *traffic]
     gone = budget.surplus(parent, observed.children, spec)
     room = budget.manifests(parent, spec, view.spare - view.unplaced)
-    return _also(plan, apply=(*applied, *room), delete=tuple(Ref.of(raw) for raw in gone))
-
-
-def _target(observed: Observed, spec: ModelDeploymentSpec, served: sources.Served, settings: PlanSettings) -> Target:
-    name = observed.parent["metadata"]["name"]
-    config = {
-        artifact.FETCH: _fetch_config(served.needs, settings),
-        "server.json": _server_config(name, spec, served).to_json(),
-    }
-    secret = spec.service.api_key_secret_ref
-    main = pods.Main(
-        name=SERVER,
-        image=spec.engine.image or settings.server_image,
-        config="server.json",
-        env=(sources.secret_env("PILOTBOAT_API_KEYS", secret),) if secret else (),
-        extra=pods.server_extra(SERVER_PORT, LOAD_PORT),
-    )
-    pod = pods.template(main, served.needs, f"{name}-REVISION", spec.pod_template, spec.gpu, settings)
-    pod["terminationGracePeriodSeconds"] = pods.GRACE_SECONDS
-    user = spec.pod_template
-    parts = [pod, config, dict(user.labels), dict(user.annotations), spec.zones.spread]
-    revision = build.digest(parts)[:8]
-    pod["volumes"][0]["configMap"]["name"] = f"{name}-{revision}"
-    config[artifact.FETCH] = _fetch_config(served.needs.at(artifact.commit(observed, revision)), settings)
-    selector = routes.selector(name, revision)
-    pod["topologySpreadConstraints"] = pods.spread(selector, spec.zones.spread is Spread.REQUIRED)
-    return Target(revision, config, pod, user.labels, user.annotations)
-
-
-def _fetch_config(needs: sources.Needs, settings: PlanSettings) -> str:
-    return FetchConfig(items=list(needs.items), hub_endpoint=settings.hub_endpoint).to_json()
-
-
-def _server_config(name: str, spec: ModelDeploymentSpec, served: sources.Served) -> ServerConfig:
-    service = spec.service
-    return ServerConfig(
-        model=ServedModelConfig(path=str(MODEL_DIR), name=name, adapter=served.adapter),
-        engine=EngineConfig(type=spec.engine.type, fake=spec.engine.fake),
-        inference=spec.inference,
-        service=ServiceConfig(
-            port=SERVER_PORT,
-            agent_port=LOAD_PORT,
-            workers=service.workers,
-            max_queued_requests=service.max_queued_requests,
-            request_timeout=service.request_timeout,
-        ),
-        gpu=GpuConfig(count=spec.gpu.count) if spec.gpu else None,
-    )
+    return _also(plan, **_ordered(traffic, made, room, canary is not None), delete=tuple(Ref.of(raw) for raw in gone))
 
 
 def _rolled(
@@ -190,30 +120,57 @@ def _rolled(
     live = history.by_revision(observed)
     wanted = spec.rollout.rollback_to or target.revision
     if wanted != target.revision and wanted not in live:
-        return report(View(observed, spec, way, blocked=history.missing(wanted, live)), now)
+        return _kept(observed, spec, history.missing(wanted, live), way, seen, now)
     mine = live.pop(wanted, None)
     starved = starving(observed, wanted)
     older = sorted(live.items(), key=lambda entry: _shrink_first(entry[1]))
-    unrouted = None if way.pointed else way.cause or Cause(Reason.GATEWAY_STARTING, "the gateway is not in use yet")
-    counted = [_counted(revision, deployment) for revision, deployment in older]
-    ahead = course(whole, spec, _counted(wanted, mine), counted, unrouted, starved, settings, now)
-    routed = routes.revisions(observed, wanted)
+    first, *others = there = [_counted(wanted, mine), *(_counted(*each) for each in older)]
+    ahead = course(whole, spec, first, others, _unrouted(way), starved, settings, now)
     made = _replicas(observed, target, wanted, mine, older, ahead, seen)
+    routed = routes.revisions(observed, wanted)
     lanes = routes.lanes(observed, routed, ahead.weights, ahead.step.ended)
     traffic = routes.manifests(observed, spec, way, lanes, ahead.state, seen.zone_weights)
-    applied = [*traffic, *made] if ahead.weights else [*made, *traffic]
+    rests = ahead.rests(observed_by(parent))
+    if rests and _refused(observed, traffic):
+        ahead = unmoved(observed, there)
     view = View(observed, spec, way, target=wanted, course=ahead, starved=starved is not None, recovery=seen)
-    gone = [*_surplus(observed, spec, wanted, ahead), *routes.surplus(observed, way, routed)]
-    asked = routes.HEARD_BY if http_route.wanted(parent) and observed_by(parent) else None
-    room = spares.look_again(observed, spec, ahead.lent, now)
-    again = min((wait for wait in (way.again, ahead.look_again, asked, seen.look_again, room) if wait), default=None)
-    plan = report(view, now)
+    unsent = routes.surplus(observed, way, {*routed, *(lane.revision for lane in lanes)})
+    gone = [*_surplus(observed, spec, wanted, ahead), *unsent]
+    last = [*budget.manifests(parent, spec, view.spare - view.unplaced), *ahead.probes]
     return _also(
-        plan,
-        apply=(*applied, *budget.manifests(parent, spec, view.spare - view.unplaced), *ahead.probes),
+        report(view, now),
+        **_ordered(traffic, made, last, rests),
         delete=(*(Ref.of(raw) for raw in gone), *probe.surplus(whole.children, ahead.wanted)),
-        requeue_after=again,
+        requeue_after=_again(observed, spec, way, ahead, seen, now),
     )
+
+
+def _again(
+    observed: Observed, spec: ModelDeploymentSpec, way: routes.Way, ahead: Course, seen: Recovery, now: datetime
+) -> timedelta | None:
+    """When something changes by time alone, or without a word to us."""
+    asked = routes.HEARD_BY if http_route.wanted(observed.parent) and observed_by(observed.parent) else None
+    room = spares.look_again(observed, spec, ahead.lent, now)
+    return min((wait for wait in (way.again, ahead.look_again, asked, seen.look_again, room) if wait), default=None)
+
+
+def _unrouted(way: routes.Way) -> Cause | None:
+    """Why nothing splits the traffic (yet)."""
+    return None if way.pointed else way.cause or Cause(Reason.GATEWAY_STARTING, "the gateway is not in use yet")
+
+
+def _ordered(
+    traffic: Sequence[Manifest], made: Sequence[Manifest], last: Sequence[Manifest], rests: bool
+) -> dict[str, tuple[Manifest, ...]]:
+    """The parts of a plan, in order; `rests`: whether replicas rest on how the traffic is split."""
+    if rests:
+        return {"apply": tuple(traffic), "after": (*made, *last)}
+    return {"apply": (*made, *traffic, *last)}
+
+
+def _refused(observed: Observed, traffic: Sequence[Manifest]) -> bool:
+    """Whether the traffic is not split as was planned, so that nothing else was done."""
+    return any(Ref.of(manifest) in observed.rejected for manifest in traffic)
 
 
 def _replicas(
@@ -228,7 +185,7 @@ def _replicas(
     """Every revision with its replicas: the one asked for whole, unless it is an earlier one, which stays as it is."""
     parent, extra = observed.parent, seen.extra(observed, ahead.step.target, wanted)
     if wanted == target.revision:
-        made = [_config_map(parent, target), _deployment(parent, target, ahead.step.target, extra)]
+        made = [config_map(parent, target), deployment(parent, target, ahead.step.target, extra)]
     else:
         made = recovery.resized(mine, ahead.step.target, extra) if mine else []
     for revision, raw in older:
@@ -242,6 +199,7 @@ def _surplus(observed: Observed, spec: ModelDeploymentSpec, wanted: str, ahead: 
     parent, children = observed.parent, observed.children
     live = history.by_revision(observed)
     over = history.over(live, wanted, ahead.step, spec.rollout.history)
+    over -= {ahead.state.stable} if ahead.state else set()  # while nothing is wanted it has no pods either
     kept = {wanted, *live} - over
     gone = [raw for revision, raw in live.items() if revision in over]
     configs = [raw for raw in build.of_kind(children, "ConfigMap") if not routes.is_route(parent, raw)]
@@ -263,34 +221,6 @@ def _shrink_first(deployment: Raw) -> tuple[bool, str, str]:
     """Broken revisions shrink before serving ones, then the oldest first."""
     broken = not dig(deployment, "status", "availableReplicas")
     return (not broken, *history.age(deployment))
-
-
-def _config_map(parent: Raw, target: Target) -> Manifest:
-    name = f"{parent['metadata']['name']}-{target.revision}"
-    body = {"data": target.config}
-    return build.child(parent, SERVER, "v1", "ConfigMap", name, body, **{labels.REVISION: target.revision})
-
-
-def _deployment(parent: Raw, target: Target, replicas: int, extra: int) -> Manifest:
-    """`extra`: replicas in the place of lost ones."""
-    name = parent["metadata"]["name"]
-    ours = labels.child_labels(SERVER, name) | {labels.REVISION: target.revision}
-    template: dict[str, Any] = {
-        "metadata": {"labels": dict(target.user_labels) | ours},
-        "spec": target.pod,
-    }
-    if target.user_annotations:
-        template["metadata"]["annotations"] = dict(target.user_annotations)
-    spec = {
-        "replicas": replicas + extra,
-        "revisionHistoryLimit": 1,
-        "selector": {"matchLabels": routes.selector(name, target.revision)},
-        "template": template,
-    }
-    full = f"{name}-{target.revision}"
-    marks = {labels.REVISION: target.revision}
-    body = {"spec": spec}
-    return build.child(parent, SERVER, "apps/v1", "Deployment", full, body, recovery.annotated(extra), **marks)
 
 
 def _also(plan: Plan, **changes: Any) -> Plan:

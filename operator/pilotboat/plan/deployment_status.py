@@ -14,7 +14,7 @@ from ..api.model_deployment import Failure, ModelDeploymentStatus
 from ..api.reasons import Reason
 from ..api.recovery import RecoveryStatus, ZoneStatus
 from ..api.rollout import RolloutPhase, RolloutStatus
-from . import artifact, build, diagnose, history, http_route, notes, outcome, recovery, story
+from . import actions, artifact, build, diagnose, history, http_route, notes, outcome, recovery, story
 from .build import dig
 from .canary_status import canary_condition, records, standing
 from .deployment_view import View
@@ -115,6 +115,9 @@ def _steps(view: View) -> Cause | None:
     found = diagnose.cause(view.target_pods) if view.canary.phase is not RolloutPhase.ABORTED else None
     if found and found.fault and found.reason != Reason.UNSCHEDULABLE:
         return found
+    if found and view.canary.weight and view.canary.canary == view.target and not view.updated_ready:
+        share = f"canary {view.target} has {view.canary.weight} % of the traffic and no ready replica"
+        return Cause(found.reason, f"{share}, so that the others serve it: {found.message}")
     return standing(view.canary, len(view.spec.rollout.steps))
 
 
@@ -197,7 +200,8 @@ def _status(view: View, conditions: list[Condition], recovered: RecoveryStatus |
         zones=_zone_states(view),
         recovery=recovered,
         http_route=http_route.named(view.observed),
-        last_action=_last_action(view),
+        last_action=next(iter(_actions(view) or ()), None),
+        actions=_actions(view),
         last_failure=_last_failure(view),
         effective=notes.effective(view.spec) if view.spec else dig(parent, "status", "effective"),
     )
@@ -225,11 +229,10 @@ def _current(view: View) -> str | None:
     return view.target if view.settled or promoted else dig(view.observed.parent, "status", "currentRevision")
 
 
-def _last_action(view: View) -> str | None:
-    """The id of the action that has been heard, whether or not it had an effect."""
-    action = view.spec.rollout.action if view.spec and view.course and view.course.heard else None
-    known: str | None = dig(view.observed.parent, "status", "lastAction")
-    return action.id if action else known
+def _actions(view: View) -> list[str] | None:
+    """Ids of the actions that have been heard, whether or not they had an effect."""
+    heard = view.spec.rollout.action if view.spec and view.course and view.course.heard else None
+    return actions.remembered(view.observed.parent, heard)
 
 
 def _last_failure(view: View) -> Failure | None:

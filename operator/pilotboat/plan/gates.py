@@ -49,6 +49,8 @@ class Look:
     """Names of Jobs that stay."""
     waiting: Cause | None = None
     """Why the canary has no users yet."""
+    gate: str | None = None
+    """The gate that is being measured."""
     look_again: timedelta | None = None
 
 
@@ -69,7 +71,8 @@ def before_users(
     settings: PlanSettings,
     now: datetime,
 ) -> Look:
-    """The gates one after the other, once the canary has a ready replica and before it has any traffic."""
+    """The gates one after the other, once the canary has a ready replica and before it has any traffic. One that is
+    being measured goes on while no replica is ready for a moment."""
     if not state.untried:
         return Look(state)
     done = {record.gate for record in state.gates}
@@ -77,7 +80,7 @@ def before_users(
         if kind in done:
             continue
         if not ready:
-            return Look(state)
+            return Look(state, wanted=(_probe(observed, spec, state, kind).name(observed.parent),))
         return _measured(observed, spec, state, kind, judge, settings, now)
     return Look(state)
 
@@ -151,8 +154,8 @@ def _measured(
     waiting = Cause(said.reason, f"{kind} gate, before the canary has users: {said.message}{again}")
     changed = probe.asked(name, observed.children) != due.config.to_json()
     if over and (changed or (left is not None and left <= timedelta())):
-        return Look(state, waiting=waiting)  # it goes, and what is asked now is measured
-    return replace(_kept(observed, spec, state, due, settings), waiting=waiting, look_again=left)
+        return Look(state, waiting=waiting, gate=kind)  # it goes, and what is asked now is measured
+    return replace(_kept(observed, spec, state, due, settings), waiting=waiting, gate=kind, look_again=left)
 
 
 def _kept(

@@ -27,8 +27,8 @@ def leave(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) -> A
     before = state
     if facts.canary.down or failure(state, facts):
         state = state.model_copy(update={"weight": 0})
-    if facts.starved and capacity.can_borrow(facts.want):  # the canary has what stable's pod waits for
-        state = state.model_copy(update={"borrowing": True})
+    lend = state.borrowing or facts.starved is not None  # the canary has what stable's pod waits for
+    state = state.model_copy(update={"borrowing": lend and capacity.can_borrow(facts.want)})
     at = Standing(facts.want, facts.stable, facts.canary, state.weight, 0, borrowing=state.borrowing)
     made = capacity.back(at)
     since = before.waiting_since if before.phase is RolloutPhase.DRAINING and made.weight == before.weight else None

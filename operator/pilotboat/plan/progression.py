@@ -1,7 +1,8 @@
 """The life of a rollout with steps: what comes next, from where it stands, what is seen, and what people ask for.
 
-Owns: phases, steps, holds, verbs, deadlines, and why a canary is given up. Must not know: statistics (canary/), how
-replicas are counted out (capacity.py), what becomes of one that is overtaken (leaving.py), manifests.
+Owns: phases, holds, verbs, deadlines, and why a canary is given up. Must not know: statistics (canary/), how replicas
+are counted out (capacity.py), where in the steps it is (steps.py), what becomes of one that is overtaken (leaving.py),
+manifests.
 
 All that it remembers is RolloutStatus, so a restarted operator goes on where the last one stood. While a canary is
 given up or nothing is known, stable has all the traffic.
@@ -15,8 +16,8 @@ from datetime import datetime, timedelta
 from ..api.analysis import Decision, Verdict
 from ..api.base import seconds
 from ..api.reasons import Reason
-from ..api.rollout import Action, OnFailure, Rollout, RolloutPhase, RolloutStatus, Surge, Verb
-from . import capacity, judgement
+from ..api.rollout import Action, GateRecord, OnFailure, Rollout, RolloutPhase, RolloutStatus, Surge, Verb
+from . import capacity, judgement, steps
 from .build import elapsed, timestamp
 from .capacity import Move, Standing
 from .outcome import Cause
@@ -33,7 +34,9 @@ class Facts:
     unrouted: Cause | None = None
     """Why the gateway does not split the traffic (yet): no canary without it."""
     gated: Cause | None = None
-    """Which gate must be passed before the canary has users."""
+    """What must be passed before the canary has users."""
+    gate: str | None = None
+    """Which gate that is; None: queries of the user's own."""
     gate_failed: str | None = None
     starved: str | None = None
     """The scheduler's words, where a pod of the canary waits for what other pods hold."""
@@ -67,20 +70,28 @@ def begin(stable: str, canary: str, now: datetime, weight: int = 0, borrowing: b
 
 
 def advance(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) -> Advance:
-    """One look: verbs first, then reasons to give up, then the next move."""
+    """One look at what `resumed` gave: verbs first, then reasons to give up, then the next move."""
     if state.phase is RolloutPhase.ABORTED:
-        if _asked(facts, Verb.RETRY):
-            return advance(begin(state.stable, state.canary, now), spec, _heard(facts), now)
         return _aborted(state, spec, facts)
     if reason := failure(state, facts):
         return _give_up(state, spec, facts, reason)
     state = _obeyed(state, spec, facts, now)
     state = _borrowed(state, spec, facts)
     made = _move(state, spec, facts)
-    state = _weighed(state, spec, made, now)
-    if _overdue(state, spec, facts, now):
+    state = _weighed(state, spec, facts, made, now)
+    if _overdue(state, spec, now):
         return _give_up(state, spec, facts, _why_late(state, spec, facts))
-    return Advance(_phased(state, spec, facts, now), made, _look_again(state, spec, now))
+    told = _phased(state, spec, facts, now)
+    goal = {"goal": steps.goal(told, spec)}
+    return Advance(told.model_copy(update=goal), made, _look_again(state, spec, now))
+
+
+def resumed(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) -> tuple[RolloutStatus, Facts]:
+    """The rollout before anything is seen of it: in the steps as they are now, or begun anew where it was given up and
+    somebody asks for that; so what keeps a canary from its first users keeps it from them this time too."""
+    if state.phase is RolloutPhase.ABORTED and _asked(facts, Verb.RETRY):
+        return begin(state.stable, state.canary, now), replace(facts, action=None)
+    return steps.found(state, spec, now), facts
 
 
 def stay(state: RolloutStatus, spec: Rollout, facts: Facts) -> Advance:
@@ -108,24 +119,13 @@ def finished(state: RolloutStatus) -> bool:
     return state.phase is RolloutPhase.PROMOTING and state.weight == 100
 
 
-def final(state: RolloutStatus, spec: Rollout, now: datetime) -> bool:
-    """Whether the hold of the last step is over, so that promotion is the question."""
-    if state.since is None or state.step + 1 != len(spec.steps):
-        return False
-    return elapsed(state.since, now) >= seconds(spec.steps[-1].hold)
-
-
 def _asked(facts: Facts, verb: Verb) -> bool:
     return facts.action is not None and facts.action.verb is verb
 
 
-def _heard(facts: Facts) -> Facts:
-    return replace(facts, action=None)
-
-
 def _give_up(state: RolloutStatus, spec: Rollout, facts: Facts, why: str) -> Advance:
     told = {"phase": RolloutPhase.ABORTED, "reason": Reason.CANARY_ROLLED_BACK, "message": why}
-    gone = {"weight": 0, "since": None, "waiting_since": None}
+    gone = {"weight": 0, "since": None, "waiting_since": None, "asleep": False}
     return _aborted(state.model_copy(update=told | gone), spec, facts)
 
 
@@ -140,27 +140,30 @@ def _obeyed(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) ->
     if facts.action is None or state.phase is RolloutPhase.PROMOTING:
         return state
     if facts.action.verb is Verb.PROMOTE:
-        return _to_step(state, len(spec.steps), now).model_copy(update={"forced": True})
+        return steps.entered(state, len(spec.steps), now).model_copy(update={"forced": True})
     if facts.action.verb is Verb.SKIP and facts.gated:
-        return state.model_copy(update={"ungated": True})
-    if facts.action.verb is Verb.SKIP:
-        return _to_step(state, state.step + 1, now)
+        return _skipped(state, facts.gate)
+    if facts.action.verb is Verb.SKIP and state.weight:  # before, only a gate that has begun can be skipped
+        return steps.entered(state, state.step + 1, now)
     if facts.action.verb is Verb.APPROVE:
         return state.model_copy(update={"approved": True})
     return state
 
 
-def _to_step(state: RolloutStatus, step: int, now: datetime) -> RolloutStatus:
-    return state.model_copy(
-        update={"step": step, "since": None, "waiting_since": timestamp(now), "approved": False, "message": ""}
-    )
+def _skipped(state: RolloutStatus, gate: str | None) -> RolloutStatus:
+    """The one gate that is being measured counts as passed; None: the queries that are to be answered first."""
+    if gate is None:
+        return state.model_copy(update={"ungated": True})
+    record = GateRecord(gate=gate, passed=True, message="skipped by request")
+    return state.model_copy(update={"gates": [*state.gates, record]})
 
 
 def _borrowed(state: RolloutStatus, spec: Rollout, facts: Facts) -> RolloutStatus:
-    """Whether a replica of stable is lent: always under Never, under Auto once there proves to be no room."""
-    lend = spec.surge is Surge.NEVER or (spec.surge is Surge.AUTO and facts.starved is not None)
-    lend = lend and capacity.can_borrow(facts.want)
-    return state.model_copy(update={"borrowing": True}) if lend and not state.borrowing else state
+    """Whether a replica of stable is lent: always under Never, under Auto once there proves to be no room; and no more
+    where it has become the only one."""
+    starved = spec.surge is Surge.AUTO and facts.starved is not None
+    lend = state.borrowing or spec.surge is Surge.NEVER or starved
+    return state.model_copy(update={"borrowing": lend and capacity.can_borrow(facts.want)})
 
 
 def _move(state: RolloutStatus, spec: Rollout, facts: Facts) -> Move:
@@ -168,32 +171,44 @@ def _move(state: RolloutStatus, spec: Rollout, facts: Facts) -> Move:
     if facts.unrouted:
         return Move(max(facts.want, facts.stable.replicas), facts.canary.replicas, state.weight)
     at = _standing(state, spec, facts)
-    return capacity.move(replace(at, canary=replace(at.canary, ready=0)) if facts.gated else at)
+    return capacity.move(replace(at, canary=replace(at.canary, ready=0)) if _kept_back(state, spec, facts) else at)
+
+
+def _kept_back(state: RolloutStatus, spec: Rollout, facts: Facts) -> bool:
+    """Whether the canary gets no more traffic now, however many of its pods are ready."""
+    return facts.gated is not None or (spec.paused and not steps.done(state, spec))
 
 
 def _standing(state: RolloutStatus, spec: Rollout, facts: Facts) -> Standing:
     return Standing(
-        facts.want, facts.stable, facts.canary, state.weight, _goal(state, spec), spec.surge, state.borrowing
+        facts.want,
+        facts.stable,
+        facts.canary,
+        state.weight,
+        steps.goal(state, spec),
+        spec.surge,
+        state.borrowing,
+        steps.done(state, spec),
     )
 
 
-def _goal(state: RolloutStatus, spec: Rollout) -> int:
-    return spec.steps[state.step].weight if state.step < len(spec.steps) else 100
+def _weighed(state: RolloutStatus, spec: Rollout, facts: Facts, made: Move, now: datetime) -> RolloutStatus:
+    """The state with the weight of the move, and since when pods are awaited: what `deadline` counts from.
 
-
-def _weighed(state: RolloutStatus, spec: Rollout, made: Move, now: datetime) -> RolloutStatus:
-    """The state with the weight of the move; a higher weight is progress, which the deadline counts from."""
+    A higher weight is progress. What a gate takes (it has a deadline of its own), or a pause, is no fault of the pods:
+    they are awaited from its end on, or from when none of them is ready any more.
+    """
     changes: dict[str, object] = {"weight": made.weight, "highest": max(state.highest, made.weight)}
-    if made.weight > state.weight:
+    if made.weight >= steps.goal(state, spec):
+        changes |= {"since": state.since or timestamp(now), "waiting_since": None}
+    elif _kept_back(state, spec, facts):
+        changes["waiting_since"] = None
+    elif made.weight > state.weight or state.waiting_since is None:
         changes["waiting_since"] = timestamp(now)
-    if made.weight >= _goal(state, spec) and state.since is None:
-        changes |= {"since": timestamp(now), "waiting_since": None}
     return state.model_copy(update=changes)
 
 
-def _overdue(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) -> bool:
-    if facts.gated:  # a gate has a deadline of its own, and waiting for one is no fault of the pods
-        return False
+def _overdue(state: RolloutStatus, spec: Rollout, now: datetime) -> bool:
     return state.waiting_since is not None and elapsed(state.waiting_since, now) >= spec.deadline_seconds
 
 
@@ -207,7 +222,7 @@ def _why_late(state: RolloutStatus, spec: Rollout, facts: Facts) -> str:
 
 def _phased(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) -> RolloutStatus:
     """The phase, and the next step where this one is done."""
-    if state.step >= len(spec.steps):
+    if steps.done(state, spec):
         return _told(state, RolloutPhase.PROMOTING, "all traffic moves to the new revision")
     if state.since is None:
         return _waiting(state, spec, facts)
@@ -222,7 +237,7 @@ def _phased(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) ->
         return _told(state, RolloutPhase.AWAITING_APPROVAL, told)
     if why := _unanswered(state.decision, spec) or _not_proven(state, spec):
         return _told(state, RolloutPhase.HOLDING, why)
-    return _phased(_to_step(state, state.step + 1, now), spec, facts, now)
+    return _phased(steps.entered(state, state.step + 1, now), spec, facts, now)
 
 
 def _unanswered(decision: Decision | None, spec: Rollout) -> str | None:
@@ -256,10 +271,12 @@ def _waiting(state: RolloutStatus, spec: Rollout, facts: Facts) -> RolloutStatus
         return _told(state, RolloutPhase.PROGRESSING, facts.unrouted.message, facts.unrouted.reason)
     if facts.gated:
         return _told(state, RolloutPhase.PROGRESSING, facts.gated.message, facts.gated.reason)
+    if spec.paused:
+        return _told(state, RolloutPhase.PAUSED, f"paused at {state.weight} %")
     if facts.starved and not state.borrowing:
         return _told(state, RolloutPhase.PROGRESSING, facts.starved, Reason.INSUFFICIENT_SURGE_CAPACITY)
     lent = ", one of stable's replicas is lent to it" if state.borrowing else ""
-    told = f"{facts.canary.serving} replicas of the canary are ready; {_goal(state, spec)} % needs more{lent}"
+    told = f"{facts.canary.serving} replicas of the canary are ready; {steps.goal(state, spec)} % needs more{lent}"
     return _told(state, RolloutPhase.PROGRESSING, told)
 
 

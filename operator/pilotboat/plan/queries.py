@@ -124,7 +124,7 @@ def _of_stable(state: RolloutStatus) -> RolloutStatus:
 
 
 def _first(state: RolloutStatus) -> bool:
-    return state.phase is not RolloutPhase.ABORTED and state.untried
+    return state.phase is not RolloutPhase.ABORTED and state.untried and not state.ungated
 
 
 def _judged(state: RolloutStatus) -> bool:

@@ -143,6 +143,8 @@ def lanes(
     ready = staying if any(staying.values()) else serving
     if weights is not None:
         names = list(dict.fromkeys([*names, *weights]))
+    if weights is not None and http_route.wanted(observed.parent):  # ours asks other lanes where one has nobody
+        weights = shares.alive(weights, serving)
     wanted = weights or {}
     others = sorted(names[1:], key=lambda name: (-wanted.get(name, 0), -ready.get(name, 0)))[: MAX_LANES - 1]
     kept = [name for name in names if name == names[0] or name in others]
@@ -191,7 +193,8 @@ def manifests(
         made += [_endpoints(parent, lane) for lane in lanes]
         made.append(_route(parent, spec, way.port, lanes, asked, copies(spec, state), zones or {}))
     made += http_route.manifests(observed, spec, lanes, asked)
-    beside = state.stable if state and http_route.wanted(parent) else None
+    sent = {lane.revision for lane in lanes if lane.share}
+    beside = state.stable if state and state.stable in sent and http_route.wanted(parent) else None
     return [*made, _service(parent, spec, way, beside)]
 
 

@@ -1,11 +1,12 @@
-"""How traffic is split over revisions where nothing but their replicas decides.
+"""How traffic is split over revisions by the replicas that they have.
 
-Owns: shares in proportion to ready replicas. Must not know: what a revision is, who reads the shares.
+Owns: shares in proportion to ready replicas, and who has a share that is nobody's. Must not know: what a revision is,
+who reads the shares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..api.routing import WHOLE
 
@@ -20,3 +21,9 @@ def by_ready(ready: Sequence[int]) -> list[int]:
     for place in largest[: WHOLE - sum(shares)]:
         shares[place] += 1
     return shares
+
+
+def alive(weights: Mapping[str, int], ready: Mapping[str, int]) -> Mapping[str, int]:
+    """The weights in per cent, or all to the one of those with a weight of which alone anything is ready."""
+    serving = [name for name, weight in weights.items() if weight and ready.get(name)]
+    return {name: 100 * (name in serving) for name in weights} if len(serving) == 1 else weights

@@ -3,9 +3,10 @@
 Owns: Observed, Plan and their parts. Must not know: how objects are looked up or written.
 
 How refusals come back. The engine applies a plan's manifests in order. Where the API server refuses one (403, 422) or
-the name is held by an object that is not ours, the engine goes on with the rest and then calls `plan` once more with
-the same Observed and `rejected` filled in: of that second plan only status, events and requeue_after are used. So a
-planner needs no memory: it reports what stands in `rejected`. The parent is tried again with back-off.
+the name is held by an object that is not ours, the engine goes on with the rest (but see Plan.after) and then calls
+`plan` once more with the same Observed and `rejected` filled in: of that second plan only status, events and
+requeue_after are used. So a planner needs no memory: it reports what stands in `rejected`. The parent is tried again
+with back-off.
 """
 
 from __future__ import annotations
@@ -197,6 +198,9 @@ class Plan:
     apply: tuple[Manifest, ...] = ()
     """In order; the ownerReference is already in them. One that is a reference is only written over the very version
     that was observed, so what others put into it meanwhile is never lost."""
+    after: tuple[Manifest, ...] = ()
+    """What rests on `apply`, such as replicas on the weights of the traffic: applied in order after that, and only
+    where nothing of it was refused. Else nothing is deleted either."""
     delete: tuple[Ref, ...] = ()
     """Children and references to delete; the engine adds the uid of the live object as a precondition, and ignores what
     is not ours."""

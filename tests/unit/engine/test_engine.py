@@ -35,6 +35,7 @@ class OneService:
     passes: list[tuple[str, float]] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
     requeue: timedelta | None = None
+    gone: tuple[Ref, ...] = ()
     seen: list[Observed] = field(default_factory=list)
 
     def references(self, parent: Mapping[str, Any]) -> tuple[Ref, ...]:
@@ -67,7 +68,15 @@ class OneService:
         if observed.newcomers:
             status["newcomers"] = sorted(observed.newcomers)
         event = Event("Normal", "Looked", reason)
-        return Plan(apply=(service,), status=status, events=(event,), requeue_after=self.requeue)
+        resting = {**service, "metadata": {**service["metadata"], "name": f"{meta['name']}-after"}}
+        return Plan(
+            apply=(service,),
+            after=(resting,) if meta["name"] == "two" else (),
+            delete=self.gone,
+            status=status,
+            events=(event,),
+            requeue_after=self.requeue,
+        )
 
     def times(self, name: str) -> list[float]:
         return [time for each, time in self.passes if each == name]
@@ -271,6 +280,30 @@ def test_a_change_that_the_answer_to_a_status_brings_is_not_taken_for_its_echo()
                 await wait(0.001)
             await wait(0.02)
             assert world.planner.seen[-1].parent["metadata"]["generation"] == 2
+
+    play(scenario)
+
+
+def test_what_rests_on_something_refused_is_not_done_before_that_is() -> None:
+    async def scenario(world: World) -> None:
+        async def forbidden(verb: str, ref: Ref) -> None:
+            if verb == "apply" and ref.name == "two":
+                raise Forbidden(403, "Forbidden", "exceeded quota")
+
+        owner_of_both = newer(parent("two"))
+        old = world.server.put(child(owner_of_both, "two-old"))
+        world.planner.gone = (Ref.of(old),)
+        with trouble(world, forbidden):
+            world.engine.observe(MODEL_DEPLOYMENT, world.server.put(owner_of_both))
+            world.engine.observe(SERVICE, old)
+            await wait(100)
+            assert names(world) == {"two-old"}
+            assert world.status("two")["reason"] == "exceeded quota"
+        await wait(400)
+        assert names(world) == {"two", "two-after"}
+
+    def names(world: World) -> set[str]:
+        return {ref.name for ref in world.server.objects if ref.kind == "Service" and ref.name.startswith("two")}
 
     play(scenario)
 

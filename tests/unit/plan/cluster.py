@@ -59,7 +59,7 @@ class Cluster:
     def carry_out(self, plan: Plan) -> bool:
         """Whether anything was written."""
         self.now += timedelta(seconds=1)
-        wrote = [self._apply(manifest) for manifest in plan.apply]
+        wrote = [self._apply(manifest) for manifest in (*plan.apply, *plan.after)]
         for ref in plan.delete:
             wrote.append(self.objects.pop(ref, None) is not None)
             self._collect(ref)

@@ -137,3 +137,15 @@ def test_what_was_given_comes_back_as_stable_can_take_it(
 def test_a_goal_below_the_weight_takes_no_replica_that_the_weight_needs() -> None:
     at = Standing(8, Revision("s", 5, 5), Revision("c", 4, 4), 50, 10)
     assert (move(at).canary, move(at).weight) == (4, 50)
+
+
+@given(st.integers(1, 12), st.sampled_from(Surge), st.booleans())
+def test_a_step_of_the_whole_traffic_leaves_stable_something(want: int, surge: Surge, borrowing: bool) -> None:
+    borrowing = borrowing and want > 1
+    whole = want - borrowing
+    at = Standing(want, Revision("s", 1, 1), Revision("c", whole, whole), 90, 100, surge, borrowing, ends=False)
+    made = move(at)
+    assert made.weight == 100
+    assert made.stable == (want if surge is Surge.ALWAYS else 1)
+    assert made.canary == whole
+    assert move(replace(at, ends=True)).stable == 0

@@ -332,7 +332,8 @@ class Cut(Canary):
 
     def carry_out(self, plan: Plan) -> bool:
         if self.after is not None:
-            cut = dataclasses.replace(plan, apply=plan.apply[: self.after], delete=(), status=None, events=())
+            writes = (*plan.apply, *plan.after)[: self.after]
+            cut = dataclasses.replace(plan, apply=writes, after=(), delete=(), status=None, events=())
             super().carry_out(cut)
             plan = self.plan()
         return super().carry_out(plan)
@@ -366,6 +367,48 @@ def test_a_verb_without_a_rollout_does_nothing(verb: str) -> None:
     cluster.edit(rollout={"steps": STEPS, "action": {"verb": verb, "id": "1"}})
     cluster.settle()
     assert (cluster.replicas, cluster.shares) == (before, {cluster.first: 1000})
+
+
+def test_what_was_asked_once_is_not_done_again_when_git_puts_it_back() -> None:
+    cluster = Canary(steps=[{"weight": 10, "hold": "1h"}])
+    git = {**cluster.parent["spec"]["rollout"], "action": {"verb": "Promote", "id": "release-1"}}
+    cluster.edit(rollout=git)
+    cluster.settle()
+    new = cluster.push(7)
+    cluster.settle()
+    for number in range(20):
+        cluster.edit(rollout={**git, "action": {"verb": "Approve", "id": f"cli-{number}"}})
+        cluster.settle()
+        cluster.edit(rollout=git)
+        cluster.settle()
+        assert cluster.shares == {new: 100, cluster.first: 900}
+    assert cluster.status["actions"][:3] == ["release-1", "cli-19", "cli-18"]
+    assert (len(cluster.status["actions"]), cluster.status["lastAction"]) == (10, "release-1")
+
+
+def test_an_action_of_an_operator_that_remembered_the_last_alone_is_not_done_again() -> None:
+    cluster = Canary()
+    cluster.push(7)
+    cluster.settle()
+    cluster.parent["status"] |= {"lastAction": "old"}
+    cluster.parent["status"].pop("actions", None)
+    cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "action": {"verb": "Promote", "id": "old"}})
+    cluster.settle()
+    assert cluster.status["rollout"]["phase"] == "Progressing"
+
+
+def test_the_way_of_requests_is_written_before_replicas_as_long_as_they_rest_on_it() -> None:
+    cluster = Canary()
+    cluster.push(7)
+    cluster.settle()
+    cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "action": {"verb": "Promote", "id": "1"}})
+    while cluster.replicas.get(cluster.first):
+        plan = cluster.plan()
+        assert "Deployment" not in [manifest["kind"] for manifest in plan.apply]
+        assert "chat-route" in [manifest["metadata"]["name"] for manifest in plan.apply]
+        cluster.follow()
+        cluster.carry_out(cluster.plan())
+    assert "rollout" not in cluster.status
 
 
 class Life(RuleBasedStateMachine):

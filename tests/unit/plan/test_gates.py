@@ -241,6 +241,64 @@ def test_what_another_time_would_not_mend_is_not_tried_again(case: str) -> None:
     assert uid_of(cluster, name) == before
 
 
+def blip(cluster: Canary, new: str) -> None:
+    """For one pass no replica of the canary is ready."""
+    (pod,) = [name for name in cluster.pods if name.startswith(f"chat-{new}-")]
+    cluster.unready(pod)
+    for deployment in cluster.deployments:
+        cluster.report(deployment)
+    cluster.carry_out(cluster.plan())
+
+
+def test_a_gate_that_takes_longer_than_the_deadline_survives_a_moment_without_a_ready_pod() -> None:
+    cluster, new = gated(**QUALITY)
+    name = f"chat-{new}-quality"
+    before = uid_of(cluster, name)
+    cluster.now += timedelta(hours=2)
+    cluster.settle()
+    assert cluster.plan().requeue_after is None, "nothing changes by time alone"
+    blip(cluster, new)
+    assert (cluster.status["rollout"]["phase"], uid_of(cluster, name)) == ("Progressing", before)
+    cluster.settle()
+    measured(cluster, name, quality(new, 20))
+    assert cluster.shares == {new: 100, cluster.first: 900}
+
+
+def test_a_skip_while_the_canary_loads_passes_no_gate_and_no_step() -> None:
+    cluster = Canary(analysis={**OFF, **QUALITY})
+    new = cluster.push(7)
+    cluster.carry_out(cluster.plan())
+    skip(cluster)
+    assert (cluster.shares, jobs(cluster)) == ({cluster.first: 1000}, [f"chat-{new}-quality"])
+    assert cluster.status["rollout"]["step"] == 0
+
+
+def test_a_skip_passes_the_one_gate_that_is_being_measured() -> None:
+    cluster, new = gated(**QUALITY, **LOAD)
+    skip(cluster)
+    assert (cluster.shares, jobs(cluster)) == ({cluster.first: 1000}, [f"chat-{new}-load"])
+    (record,) = cluster.status["rollout"]["gates"]
+    assert (record["gate"], record["passed"], record["message"]) == ("quality", True, "skipped by request")
+    measured(cluster, f"chat-{new}-load", load(new, 400))
+    assert cluster.shares == {new: 100, cluster.first: 900}
+
+
+def test_a_canary_that_is_tried_again_has_its_gates_before_it_anew() -> None:
+    """Also where its pods were kept and are ready at once."""
+    cluster = Canary(analysis={**OFF, **QUALITY}, onFailure="Pause")
+    new = cluster.push(7)
+    cluster.settle()
+    measured(cluster, f"chat-{new}-quality", quality(new, 10))
+    assert cluster.status["rollout"]["phase"] == "Aborted"
+    cluster.probes.clear()
+    rollout = cluster.parent["spec"]["rollout"]
+    cluster.edit(rollout={**rollout, "action": {"verb": "Retry", "id": "again"}})
+    cluster.settle()
+    assert (cluster.shares, jobs(cluster)) == ({cluster.first: 1000}, [f"chat-{new}-quality"])
+    measured(cluster, f"chat-{new}-quality", quality(new, 20))
+    assert cluster.shares == {new: 100, cluster.first: 900}
+
+
 def skip(cluster: Canary) -> None:
     rollout = cluster.parent["spec"]["rollout"]
     cluster.edit(rollout={**rollout, "action": {"verb": "Skip", "id": "1"}})

@@ -13,7 +13,7 @@ from pilotboat.api import labels
 from pilotboat.api.model_deployment import ModelDeploymentSpec
 from pilotboat.plan import PLANNERS
 from pilotboat.plan.http_route import API_VERSION
-from pilotboat.plan.types import Observed, Ref, Unread
+from pilotboat.plan.types import Observed, Plan, Ref, Refusal, Rejection, Unread
 from unit.plan.test_course import Canary
 from unit.plan.world import NAMESPACE, Raw, condition, deployment_spec, parent, types
 
@@ -146,6 +146,126 @@ def test_a_gateway_that_may_not_be_read_is_known_by_what_it_says_of_the_route() 
     cluster.unread = {GATEWAY: Unread.FORBIDDEN}
     cluster.settle()
     assert types(cluster.status)["GatewayReady"] == "True"
+
+
+def ask(cluster: Canary, verb: str, **rollout: Any) -> None:
+    action = {"verb": verb, "id": f"{verb}-{cluster.serial}"}
+    cluster.edit(rollout={**cluster.parent["spec"]["rollout"], **rollout, "action": action})
+
+
+def lose(cluster: Canary, revision: str) -> None:
+    """Its pods die, and those in their place never become ready."""
+    cluster.broken.add(revision)
+    for name in [name for name in cluster.pods if name.startswith(f"chat-{revision}-")]:
+        cluster.kill(name)
+    cluster.settle()
+
+
+def at_half() -> tuple[Named, str]:
+    cluster = Named()
+    cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "steps": [{"weight": 50, "hold": "1h"}]})
+    new = cluster.push(7)
+    cluster.settle()
+    assert cluster.shares == {new: 500, cluster.first: 500}
+    return cluster, new
+
+
+def test_a_share_of_which_nothing_is_ready_is_served_by_the_others_and_it_is_said_why() -> None:
+    cluster, new = at_half()
+    lose(cluster, new)
+    assert cluster.shares == {cluster.first: 1000}
+    assert cluster.status["rollout"]["weight"] == 50
+    told = condition(cluster.status, "Ready")
+    assert told["reason"] == "Loading"
+    assert f"canary {new} has 50 % of the traffic and no ready replica" in told["message"]
+    cluster.broken.clear()
+    cluster.settle()
+    assert cluster.shares == {new: 500, cluster.first: 500}
+
+
+def test_nor_is_the_service_left_with_a_stable_of_which_nothing_is_ready() -> None:
+    cluster, new = at_half()
+    lose(cluster, cluster.first)
+    assert cluster.shares == {new: 1000}
+    assert labels.REVISION not in cluster.selector
+    cluster.broken.clear()
+    cluster.settle()
+    assert cluster.selector[labels.REVISION] == cluster.first
+
+
+def test_through_our_own_gateway_too_it_is_said_why_a_canary_has_nothing_ready() -> None:
+    cluster = Canary(replicas=1, steps=[{"weight": 25, "hold": "1h"}])
+    new = cluster.push(7)
+    cluster.settle()
+    cluster.room = 1
+    for name in [name for name in cluster.pods if name.startswith(f"chat-{new}-")]:
+        cluster.kill(name)
+    cluster.settle()
+    told = condition(cluster.status, "Ready")
+    assert told["reason"] == "Unschedulable"
+    assert f"canary {new} has 25 % of the traffic and no ready replica" in told["message"]
+    assert "Insufficient nvidia.com/gpu" in told["message"]
+
+
+class Refusing(Named):
+    """An API server that does not take the HTTPRoute as long as the test wants it."""
+
+    refuses = False
+
+    def carry_out(self, plan: Plan) -> bool:
+        if not self.refuses:
+            return super().carry_out(plan)
+        news = [Ref.of(each) for each in plan.apply if each["kind"] == "HTTPRoute" and each["spec"] != self.spec]
+        if not news:
+            return super().carry_out(plan)
+        too_many = {ref: Rejection(Refusal.INVALID, "spec.hostnames: Too many: 17") for ref in news}
+        told = self.plan(dataclasses.replace(self.observed, rejected=too_many))
+        taken = tuple(each for each in plan.apply if each["kind"] != "HTTPRoute")
+        after, gone = ((), ()) if plan.after else (plan.after, plan.delete)
+        done = dataclasses.replace(plan, apply=taken, after=after, delete=gone)
+        return super().carry_out(dataclasses.replace(done, status=told.status, events=told.events))
+
+
+def refusing() -> tuple[Refusing, str]:
+    cluster = Refusing()
+    steps = [{"weight": 10, "hold": "1m"}, {"weight": 50, "hold": "1m"}]
+    cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "steps": steps})
+    new = cluster.push(7)
+    cluster.settle()
+    cluster.refuses = True
+    return cluster, new
+
+
+@pytest.mark.parametrize("way", ["its steps", "Promote", "Abort", "a third"])
+def test_while_the_route_is_refused_no_replica_goes_and_status_says_what_is(way: str) -> None:
+    cluster, new = refusing()
+    before = (cluster.shares, cluster.replicas, cluster.status["rollout"], cluster.status["currentRevision"])
+    if way == "a third":
+        cluster.push(8)
+    elif way != "its steps":
+        ask(cluster, way)
+    for _ in range(10):
+        cluster.minute(10_000)
+    rollout = cluster.status["rollout"]
+    assert (rollout["weight"], rollout["phase"]) == (10, "Progressing")
+    assert (cluster.shares, cluster.replicas, cluster.status["currentRevision"]) == (before[0], before[1], before[3])
+    assert "Too many: 17" in condition(cluster.status, "Ready")["message"]
+    assert "rollouts" not in cluster.status
+    cluster.refuses = False
+    for _ in range(20):
+        cluster.minute(10_000)
+    assert (new in cluster.replicas) is (way in ("its steps", "Promote"))
+
+
+def test_beside_a_canary_that_was_given_up_a_refused_route_keeps_nobody_from_scaling() -> None:
+    cluster, _ = refusing()
+    cluster.refuses = False
+    ask(cluster, "Abort")
+    cluster.settle()
+    cluster.refuses = True
+    cluster.edit(routing={"gateway": EDGE, "hostnames": ["new.example"]}, replicas=6)
+    cluster.settle()
+    assert cluster.replicas == {cluster.first: 6}
 
 
 def test_testers_have_a_rule_while_there_is_a_canary() -> None:

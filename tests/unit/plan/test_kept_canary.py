@@ -126,6 +126,23 @@ def test_one_that_is_given_up_meanwhile_goes_at_once_and_is_told(way: str) -> No
     assert [reason for reason, _ in cluster.story].count("CanaryRolledBack") == 1
 
 
+def test_a_return_to_a_revision_that_is_not_there_stops_no_verdict_and_no_abort() -> None:
+    for way in ("a person", "its figures"):
+        cluster = Watched(room=ENOUGH)
+        second = reached(cluster, 50)
+        cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "rollbackTo": "deadbeef"})
+        assert cluster.settle()
+        assert (cluster.shares[second], condition(cluster.status, "Ready")["reason"]) == (500, "RevisionNotFound")
+        if way == "a person":
+            cluster.ask("Abort")
+        else:
+            cluster.failing.add(second)
+        for _ in range(6):
+            cluster.minute()
+        assert (cluster.shares, cluster.replicas) == ({cluster.first: 1000}, {cluster.first: WANT})
+        assert cluster.status["rollout"]["phase"] == "Aborted"
+
+
 def test_what_else_is_asked_meanwhile_is_heard_when_the_source_is_back() -> None:
     cluster = Watched(room=ENOUGH)
     second = reached(cluster, 25)

@@ -14,7 +14,7 @@ from pilotboat.api.analysis import Decision, QueryRecord, Verdict, Why
 from pilotboat.api.reasons import Reason
 from pilotboat.api.rollout import Action, Rollout, RolloutPhase, RolloutStatus, Verb
 from pilotboat.plan.outcome import Cause
-from pilotboat.plan.progression import Facts, advance, begin, finished
+from pilotboat.plan.progression import Facts, advance, begin, finished, resumed
 from pilotboat.plan.rollout import Revision
 from unit.plan.world import NOW
 
@@ -39,11 +39,13 @@ class Life:
     decision: Decision | None = PROMOTE
     broken: Cause | None = None
     unrouted: Cause | None = None
+    gated: Cause | None = None
     now: datetime = NOW
     stable: int = 4
     canary: int = 0
     state: RolloutStatus = field(default_factory=lambda: begin("old", "new", NOW))
     weights: list[int] = field(default_factory=list)
+    again: timedelta | None = None
 
     @property
     def ready(self) -> int:
@@ -56,14 +58,17 @@ class Life:
             Revision("old", self.stable, self.stable),
             Revision("new", self.canary, self.ready),
             self.unrouted,
+            self.gated,
             starved=None if self.broken else starved,
             broken=self.broken,
             action=Action(verb=verb, id="1") if verb else None,
         )
         restarted = RolloutStatus.model_validate(self.state.wire()).model_copy(update={"decision": self.decision})
-        made = advance(restarted, self.spec, facts, self.now)
+        state, facts = resumed(restarted, self.spec, facts, self.now)
+        made = advance(state, self.spec, facts, self.now)
         self.state, self.stable, self.canary = made.state, made.move.stable, made.move.canary
         self.weights.append(made.move.weight)
+        self.again = made.look_again
         assert made.move.weight == self.state.weight
         return self.state
 
@@ -152,6 +157,7 @@ def holding(life: Life) -> None:
 
 
 def paused(life: Life) -> None:
+    life.settle()
     life.spec = rollout(paused=True)
     life.settle()
     assert life.state.phase is RolloutPhase.PAUSED
@@ -245,6 +251,73 @@ def test_a_pause_stops_the_clock_of_steps_only() -> None:
     assert life.after(3600).weight == 10
     life.spec = rollout()
     assert life.settle().step >= 1
+
+
+def test_a_pause_keeps_the_weight_that_there_is_and_no_deadline_runs() -> None:
+    life = Life(spec=rollout(paused=True, deadline="10m"))
+    assert (life.settle().phase, life.state.weight, life.canary) == (RolloutPhase.PAUSED, 0, 1)
+    assert life.after(3600).message == "paused at 0 %"
+    life.spec = rollout(deadline="10m")
+    assert life.settle().weight == 10
+    life.now += timedelta(seconds=60)
+    life.look()  # the next step is entered
+    life.spec = rollout(paused=True)
+    assert (life.after(3600).phase, life.state.weight, life.canary) == (RolloutPhase.PAUSED, 10, 1)
+    life.look(Verb.PROMOTE)
+    assert finished(life.settle()), "what a person asks for is done"
+
+
+GATED = Cause(Reason.ROLLING_OUT, "load gate: it is being measured")
+
+
+def test_a_gate_takes_its_time_and_pods_that_go_meanwhile_are_waited_for_from_then_on() -> None:
+    life = Life(spec=rollout(deadline="10m"))
+    life.look()
+    life.gated = GATED
+    assert (life.after(3600).weight, life.again) == (0, None)
+    life.gated, room, life.room = None, life.room, life.stable  # no pod of it is ready
+    assert life.look().phase is RolloutPhase.PROGRESSING
+    assert life.after(599).phase is RolloutPhase.PROGRESSING
+    life.room, life.gated = room, GATED
+    life.look()
+    assert life.after(3600).phase is RolloutPhase.PROGRESSING
+    life.gated, life.room = None, life.stable
+    life.look()
+    assert life.after(600).phase is RolloutPhase.ABORTED
+
+
+def test_a_skip_before_users_passes_the_gate_that_has_begun_and_nothing_else() -> None:
+    life = Life()
+    life.look()
+    state = life.look(Verb.SKIP)
+    assert (state.step, state.ungated) == (0, False)
+    life.gated = GATED  # by a query
+    state = life.look(Verb.SKIP)
+    assert (state.step, state.ungated, state.gates) == (0, True, [])
+
+
+@pytest.mark.parametrize("surge", ["Auto", "Never"])
+def test_what_is_lent_is_given_back_where_it_is_the_only_one_by_now(surge: str) -> None:
+    life = Life(want=2, stable=2, room=2, spec=rollout(surge=surge))
+    assert life.settle().borrowing
+    assert (life.state.weight, life.stable, life.canary) == (10, 1, 1)
+    life.want = 1
+    assert not life.look().borrowing
+    life.look(Verb.PROMOTE)
+    assert finished(life.settle())
+
+
+def test_a_step_of_the_whole_traffic_keeps_stable_until_it_is_over() -> None:
+    steps = [{"weight": 50, "hold": "1m"}, {"weight": 100, "hold": "10m"}]
+    for surge, kept in (("Auto", 1), ("Always", 4)):
+        life = Life(rollout(steps=steps, surge=surge), room=8)
+        life.settle()
+        state = life.after(60)
+        assert (state.phase, state.weight, life.canary) == (RolloutPhase.PROGRESSING, 100, 4)
+        assert life.after(599).step == 1
+        assert life.stable == kept
+        assert finished(life.after(1))
+        assert life.stable == 0
 
 
 def test_approval_is_for_one_step() -> None:

@@ -300,8 +300,10 @@ def test_a_query_that_names_no_canary_needs_series_of_its_own() -> None:
 
 
 def test_once_a_canary_had_users_nothing_keeps_it_from_them() -> None:
-    for changes in ({"weight": 1}, {"step": 1}, {"forced": True}, {"ungated": True}):
+    for changes in ({"weight": 1}, {"forced": True}, {"ungated": True}):
         assert unanswered(UNTRIED.model_copy(update=changes), wanted(), Observed(PARENT), NOW) is None
+    later = UNTRIED.model_copy(update={"step": 1})  # which step it is at says nothing: users make the difference
+    assert unanswered(later, wanted(), Observed(PARENT), NOW)
     assert unanswered(UNTRIED, None, Observed(PARENT), NOW) is None
 
 

@@ -480,7 +480,9 @@ class Cut(World):
         self.after = after
 
     def carry_out(self, plan: Plan) -> bool:
-        whole = super().carry_out(dataclasses.replace(plan, apply=plan.apply[: self.after], status=None))
+        whole = super().carry_out(
+            dataclasses.replace(plan, apply=(*plan.apply, *plan.after)[: self.after], after=(), status=None)
+        )
         again = super().carry_out(self.plan())
         return whole or again
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotboat.api.routing import MAX_LANES, WHOLE
-from pilotboat.plan.shares import by_ready
+from pilotboat.plan.shares import alive, by_ready
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=MAX_LANES))
@@ -25,3 +25,20 @@ def test_they_are_whole_and_within_one_of_exact(ready: list[int]) -> None:
 )
 def test_examples(ready: list[int], shares: list[int]) -> None:
     assert by_ready(ready) == shares
+
+
+@pytest.mark.parametrize(
+    ("weights", "ready", "given"),
+    [
+        ({"a": 25, "b": 75}, {"a": 1, "b": 3}, {"a": 25, "b": 75}),
+        ({"a": 25, "b": 75}, {"b": 3}, {"a": 0, "b": 100}),
+        ({"a": 25, "b": 75}, {"a": 1, "b": 0}, {"a": 100, "b": 0}),
+        ({"a": 25, "b": 75}, {}, {"a": 25, "b": 75}),
+        ({"a": 0, "b": 100}, {"a": 1}, {"a": 0, "b": 100}),
+    ],
+    ids=["both", "one", "the other", "none", "one that is to have nothing yet"],
+)
+def test_who_alone_has_anything_ready_has_it_all(
+    weights: dict[str, int], ready: dict[str, int], given: dict[str, int]
+) -> None:
+    assert alive(weights, ready) == given

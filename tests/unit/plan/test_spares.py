@@ -234,7 +234,9 @@ class Cut(Cluster):
     after = 10**6
 
     def carry_out(self, plan: Plan) -> bool:
-        whole = super().carry_out(dataclasses.replace(plan, apply=plan.apply[: self.after], delete=(), status=None))
+        whole = super().carry_out(
+            dataclasses.replace(plan, apply=(*plan.apply, *plan.after)[: self.after], after=(), delete=(), status=None)
+        )
         return super().carry_out(self.plan()) or whole
 
 
