@@ -99,12 +99,12 @@ def served(model: ServedModel, namespace: str, known: Mapping[Ref, Raw | None]) 
     return Served(_needs(MODEL, str(MODEL_DIR), model.source, dict(model.digests)))
 
 
-def base(spec: Base, commit: str | None) -> Needs:
+def base(spec: Base, commit: str | None = None) -> Needs:
     """What fetching a job's base model takes, at the commit that an earlier pod of the job found."""
     return _needs("base", str(MODEL_DIR), _at(spec.source, commit), dict(spec.digests))
 
 
-def dataset(spec: Dataset, commit: str | None) -> Needs:
+def dataset(spec: Dataset, commit: str | None = None) -> Needs:
     """What fetching a job's data set takes, likewise; `sha256` pins the file where the source has one file."""
     source = _at(spec.source, commit)
     return _needs("dataset", str(DATASET_DIR), source, {}, repo_type="dataset", sha256=spec.sha256)
