@@ -32,7 +32,7 @@ class LastResort:
             await self._app(scope, receive, tell)
         except ClientDisconnect:
             return
-        except Exception as error:
+        except Exception as error:  # a bug of ours: whoever asked gets an answer all the same
             if begun or scope["type"] != "http":
                 raise
             report(error, requestid.of(scope))
