@@ -35,7 +35,6 @@ from .reconcile import Reconciler, TryAgain
 from .regions import Regions
 from .resync import Resync
 from .store import Store
-from .trim import trim
 
 log = logging.getLogger(__name__)
 
@@ -94,19 +93,18 @@ class Engine:
     def _take(self, kind: Kind, raw: Mapping[str, Any], *, deleted: bool = False) -> None:
         """News from a watch, or from the answer to a write of ours, which may change what is to be done next.
 
-        A status of ours comes by both ways, and from either it is no more than an echo."""
-        echo = None if deleted else self._echo(kind, raw)
-        woken = (self.store.delete if deleted else self.store.put)(kind, raw)
-        if echo in woken:
-            self.queue.echo(echo)
-        self._wake(woken - {echo})
-
-    def _echo(self, kind: Kind, raw: Mapping[str, Any]) -> Key | None:
-        """The custom resource, where nothing of it is new but what we write into its status."""
-        if kind not in PARENTS:
-            return None
+        A status of ours comes by both ways, and from either it is no more than an echo: nothing of the custom resource
+        is new but what we write into its status."""
+        if deleted or kind not in PARENTS:
+            self._wake((self.store.delete if deleted else self.store.put)(kind, raw))
+            return
         key = Key(kind.plural, raw["metadata"]["namespace"], raw["metadata"]["name"])
-        return key if only_status(self.store.parent(key), trim(kind, raw), PROGRESS_FIELDS) else None
+        before, woken = self.store.parent(key), self.store.put(kind, raw)
+        after = self.store.parent(key) if key in woken else None
+        if after is not None and only_status(before, after, PROGRESS_FIELDS):
+            self.queue.echo(key)
+            woken = woken - {key}
+        self._wake(woken)
 
     def _emit(self, parent: Mapping[str, Any], plan: Plan) -> None:
         self._metrics.recoveries.see(parent.get("status") or {}, plan.status or {})

@@ -82,9 +82,10 @@ def commit(observed: Observed, revision: str) -> str | None:
     It stands in the revision's ConfigMap from then on, which outlives the pods. A pod's own word comes first, for a
     ConfigMap may be edited by hand; of two pods that began before either was heard, what stands there already counts.
     """
-    found = [item.revision for item in _reported(build.of_revision(observed.pods, revision)) if item.revision]
+    found = (item.revision for item in _reported(build.of_revision(observed.pods, revision)) if item.revision)
     held = _held(build.named(observed.children, "ConfigMap", f"{observed.parent['metadata']['name']}-{revision}"))
-    return held if held in found or not found else found[0]
+    first = next(found, held)
+    return first if held is None or first == held or held not in found else held
 
 
 def _held(raw: Raw | None) -> str | None:

@@ -51,8 +51,13 @@ class Needs:
             self.in_place or other.in_place,
         )
 
-    def at(self, commit: str | None) -> Needs:
-        """The same with the model at that commit, where one is known and the model is a hub's."""
+    @property
+    def from_hub(self) -> bool:
+        """Whether the model is a hub's."""
+        return any(item.name == MODEL and item.hugging_face for item in self.items)
+
+    def at(self, commit: str) -> Needs:
+        """The same with a hub's model at that commit."""
         return replace(self, items=tuple(_at(item, commit) if item.name == MODEL else item for item in self.items))
 
 

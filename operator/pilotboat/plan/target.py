@@ -60,7 +60,8 @@ def target(observed: Observed, spec: ModelDeploymentSpec, served: sources.Served
     parts = [pod, config, dict(user.labels), dict(user.annotations), spec.zones.spread]
     revision = build.digest(parts)[:8]
     pod["volumes"][0]["configMap"]["name"] = f"{name}-{revision}"
-    config[artifact.FETCH] = _fetch_config(served.needs.at(artifact.commit(observed, revision)), settings)
+    if served.needs.from_hub and (commit := artifact.commit(observed, revision)):
+        config[artifact.FETCH] = _fetch_config(served.needs.at(commit), settings)
     selector = routes.selector(name, revision)
     pod["topologySpreadConstraints"] = pods.spread(selector, spec.zones.spread is Spread.REQUIRED)
     return Target(revision, config, pod, user.labels, user.annotations)

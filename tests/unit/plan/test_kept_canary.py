@@ -107,18 +107,23 @@ def test_nor_is_it_left_for_a_third_of_which_nothing_can_be_made() -> None:
     assert cluster.shares == {third: 250, cluster.first: 750}
 
 
+def give_up(cluster: Watched, canary: str, way: str) -> None:
+    """A person asks for it, or its figures do within minutes."""
+    if way == "a person":
+        cluster.ask("Abort")
+    else:
+        cluster.failing.add(canary)
+    for _ in range(6):
+        cluster.minute()
+
+
 @pytest.mark.parametrize("way", ["a person", "its figures"])
 def test_one_that_is_given_up_meanwhile_goes_at_once_and_is_told(way: str) -> None:
     cluster = Watched(room=ENOUGH)
     second = reached(cluster, 50)
     source_missing(cluster)
     assert cluster.settle()
-    if way == "a person":
-        cluster.ask("Abort")
-    else:
-        cluster.failing.add(second)
-    for _ in range(6):
-        cluster.minute()
+    give_up(cluster, second, way)
     assert cluster.settle()
     assert (cluster.shares, cluster.replicas) == ({cluster.first: 1000}, {cluster.first: WANT})
     assert cluster.status["rollout"]["phase"] == "Aborted"
@@ -133,12 +138,7 @@ def test_a_return_to_a_revision_that_is_not_there_stops_no_verdict_and_no_abort(
         cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "rollbackTo": "deadbeef"})
         assert cluster.settle()
         assert (cluster.shares[second], condition(cluster.status, "Ready")["reason"]) == (500, "RevisionNotFound")
-        if way == "a person":
-            cluster.ask("Abort")
-        else:
-            cluster.failing.add(second)
-        for _ in range(6):
-            cluster.minute()
+        give_up(cluster, second, way)
         assert (cluster.shares, cluster.replicas) == ({cluster.first: 1000}, {cluster.first: WANT})
         assert cluster.status["rollout"]["phase"] == "Aborted"
 
