@@ -4,6 +4,7 @@ reachable before it is."""
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from tests.integration.cluster import Cluster
 from tests.integration.gatewayproc import Gateway, addresses, gateway, replica, serving, until
 
-STABLE = "aaaa1111"
+STABLE, NEXT = "aaaa1111", "bbbb2222"
 REQUEST = b"GET /v1/models HTTP/1.1\r\nhost: gateway\r\n\r\n"
 
 
@@ -89,6 +90,31 @@ async def test_a_reload_shuts_no_connection_that_is_being_asked_on(pod: Gateway)
             end.set()
     assert [lost for keeper in keepers for lost in keeper.lost] == []
     assert min(keeper.kept for keeper in keepers) > 0
+
+
+async def test_who_had_a_stream_while_it_was_reloaded_asks_on_by_the_shares_of_now(pod: Gateway, net: str) -> None:
+    """His next request is there when the old worker has ended his stream, and that one knows nobody who serves now."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", pod.port)
+    writer.write(stream("fake:tokens=30 fake:delay=0.1"))
+    head = await reader.readuntil(b"\r\n\r\n")
+    await pod.endpoints(NEXT, f"{net}.1")
+    await pod.reload(lanes={NEXT: 1000}, max_queued=11)
+    await pod.serves({NEXT: 1000})
+    writer.write(REQUEST)
+    streamed = await reader.readuntil(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    writer.close()
+    assert f"x-pilotboat-revision: {STABLE}" in head.decode().lower()
+    assert streamed.count(b"data: ") >= 30
+    assert answer.startswith("http/1.1 200")
+    assert f"x-pilotboat-revision: {NEXT}" in answer
+    assert "connection: close" in answer
+
+
+def stream(prompt: str) -> bytes:
+    body = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user", "content": prompt}]})
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-length: {len(body)}"
+    return f"{head}\r\ncontent-type: application/json\r\n\r\n{body}".encode()
 
 
 async def test_the_first_requests_of_a_worker_may_come_at_once(pod: Gateway) -> None:

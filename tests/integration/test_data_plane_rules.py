@@ -63,6 +63,22 @@ async def test_callers_stay_and_testers_choose(pod: Gateway) -> None:
     assert set(await pod.models(20, x_canary="no")) == {STABLE, CANARY}
 
 
+async def test_testers_find_a_canary_that_begins_and_ends_without_a_reload(pod: Gateway) -> None:
+    marked = {"header": "x-canary", "value": "yes"}
+    await changed(pod, testers={**marked, "revision": None})
+    assert set(await pod.models(20, x_canary="yes")) == {STABLE, CANARY}, "as everybody's"
+    reloads = await pod.metric("reloads_total")
+    for revision, seen in ((CANARY, {CANARY}), (None, {STABLE, CANARY}), (STABLE, {STABLE})):
+        await pod.route(lanes={STABLE: 500, CANARY: 500}, testers={**marked, "revision": revision})
+        await until(lambda wanted=seen: answered(pod, wanted))
+    assert await pod.metric("reloads_total") == reloads
+
+
+async def answered(pod: Gateway, wanted: set[str]) -> bool:
+    """Whether testers are answered by these alone."""
+    return set(await pod.models(20, x_canary="yes")) == wanted
+
+
 async def test_the_queue_is_bounded(pod: Gateway) -> None:
     await changed(pod, server_limit=1, max_queued=2)
     asked = [asyncio.create_task(_status(pod, "fake:first=2")) for _ in range(12)]

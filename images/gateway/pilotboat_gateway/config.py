@@ -17,7 +17,20 @@ from pilotboat.api.traffic import Sticky
 
 from .settings import Settings
 from .table import Board, Seat, Slot, Table
-from .template import COPIED, COPIES, COPY_HOP, FEEDBACK, GLOBAL, MOST_COPIES, MOST_HELD, ROOM, RULES, SPILL, error
+from .template import (
+    COPIED,
+    COPIES,
+    COPY_HOP,
+    FEEDBACK,
+    GLOBAL,
+    MOST_COPIES,
+    MOST_HELD,
+    NEXT,
+    ROOM,
+    RULES,
+    SPILL,
+    error,
+)
 
 STEP = 367
 """Coprime to WHOLE: multiples of it meet every remainder once in WHOLE, far apart, so that lanes take turns evenly.
@@ -73,6 +86,8 @@ def _lane(route: Route, board: Board, revision: str | None) -> str | None:
 
 LEAVING = {"leaving": "yes"}
 """Entry of the map by which callers are asked to come no more on their connection."""
+REPLACED = LEAVING | {"replaced": "yes"}
+"""Entries of the map of a worker that is about to be replaced."""
 
 
 def split(route: Route, board: Board) -> str:
@@ -123,6 +138,7 @@ def _text(routes: Mapping[str, Route], table: Table, settings: Settings, descrip
             wrong=error(400, "The request is not HTTP.", "invalid_request_error", "bad_request"),
         ),
         FEEDBACK.format(port=settings.agent_port),
+        NEXT.format(timeout=min(LONGEST, TRIES * longest)),
     ]
     for name, route in sorted(routes.items()):
         parts += [_frontend(route, settings), _spill(route, settings), *_copies(route, settings)]
@@ -176,6 +192,7 @@ def _number(sticky: Sticky | None) -> list[str]:
 
 
 def _testers(route: Route, settings: Settings) -> str:
+    """Who they are; where they go is the map's, so that a canary's beginning and end take no reload."""
     if route.testers is None:
         return ""
     asked = f"{{ req.hdr({route.testers.header}) -m str '{route.testers.value}' }}"

@@ -18,6 +18,7 @@ from pilotboat.api.routing import Route
 from . import runtime, streams, table
 from .config import (
     LEAVING,
+    REPLACED,
     SPILL_LIMIT,
     SPILL_SERVER,
     backend,
@@ -189,7 +190,7 @@ class Driver:
         """The new worker reads the map's file, which does not say so."""
         entries = await runtime.show_map(self._settings.runtime, self._settings.map)
         if entries:  # else there is no route, and nobody is answered
-            await runtime.replace_map(self._settings.runtime, self._settings.map, entries | LEAVING)
+            await runtime.replace_map(self._settings.runtime, self._settings.map, entries | REPLACED)
             await asyncio.sleep(LAST_ANSWERS)
 
     async def _runs(self, wanted: str) -> bool:

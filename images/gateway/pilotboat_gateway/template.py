@@ -98,12 +98,25 @@ backend pilotboat:all
   stick-table type integer size 100 expire 60s store http_req_rate(10s)
 """
 
+NEXT = """\
+# What comes to a worker that was replaced, on a connection that had a stream: the one that accepts now knows the shares
+# and replicas of now. Without a port it is asked on the one that the caller came to.
+backend pilotboat:next
+  timeout server {timeout}s
+  retry-on conn-failure
+  server next 127.0.0.1
+"""
+
 RULES = """\
 frontend {name}
   bind :{port}
   timeout client {timeout}s
   http-request del-header x-pilotboat-hop
   http-request del-header x-pilotboat-held
+  http-request set-var(txn.next) bool(true) if {{ stopping }} {{ str(replaced),map_str({map}) -m found }}
+  acl next var(txn.next) -m found
+  # The worker that takes it has the line that tells of it.
+  http-request set-log-level silent if next
   acl feedback path /v1/feedback
   http-request track-sc1 src table pilotboat:callers if feedback
   http-request track-sc2 int(1) table pilotboat:all if feedback
@@ -116,12 +129,13 @@ frontend {name}
   http-request set-var(txn.split) str(split/{name}),map_str({map})
 {testers}
 {choices}
-  http-request return {unavailable} if !feedback !{{ var(txn.be) -m found }}
+  http-request return {unavailable} if !feedback !next !{{ var(txn.be) -m found }}
 {copies}
   http-response set-header connection close if {{ str(leaving),map_str({map}) -m found }}
   http-response set-status 503 if {{ status 530 }}
   use_backend {flood} if feedback flood
   use_backend pilotboat:agent if feedback
+  use_backend pilotboat:next if next
   use_backend %[var(txn.be)]
 
 backend {flood}
@@ -134,7 +148,7 @@ backend {name}:turns
 """
 
 COPIED = """\
-  http-request set-var(txn.copies) str(copies/{name}),map_str({map}) if !feedback
+  http-request set-var(txn.copies) str(copies/{name}),map_str({map}) if !feedback !next
   http-request set-var(txn.percent) var(txn.copies),field(1,|),add(0)
   http-request set-var(txn.canary) var(txn.copies),field(2,|)
   http-request set-var(txn.size) req.body_size

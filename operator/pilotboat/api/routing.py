@@ -63,7 +63,8 @@ class Testers(Model):
 
     header: HttpToken
     value: HeaderValue
-    revision: RevisionName
+    revision: RevisionName | None = None
+    """None: there is no canary now. The rest stays, so that a canary's beginning and end take no reload."""
 
 
 class Copies(Model):
@@ -71,7 +72,7 @@ class Copies(Model):
 
     percent: Annotated[int, Field(ge=1, le=100)]
     revision: RevisionName | None = None
-    """None: nobody is to have copies now. The rest stays, so that a canary's beginning and end take no reload."""
+    """None: nobody is to have copies now; as for Testers."""
     room: Annotated[int, Field(ge=0)] = 0
     """Requests a replica of `revision` has at most, on average and the copy included, for a copy to be let in."""
 

@@ -28,6 +28,10 @@ PATIENCE = 6.0
 LONGEST = 3600.0
 """Most seconds that a node or zone must be well again."""
 
+HEARD_BY = 60.0
+"""Seconds after which the word of a node that is well again on its replicas has surely come: its heartbeats may come by
+a new connection while a kubelet (1.36) still waits on the old one, 30 s in silence and 15 s for an answer to a ping."""
+
 FORGET = 6 * 3600.0
 """Seconds without a loss after which a node is as good as any other."""
 
@@ -163,14 +167,18 @@ def _suspicion(before: LostNode | None, node: Node, now: datetime) -> LostNode:
 
 
 def _well(before: LostNode, pods: Sequence[Raw], well_after: float, now: datetime) -> list[LostNode]:
-    """Well again: its replicas count when it has been so long enough, and its losses are remembered for longer."""
+    """Well again: its replicas count when it has been so long enough, and its losses are remembered for longer.
+
+    Those that are not ready by then are waited for a little: were the surplus to go now, the ReplicaSet would take them.
+    """
     since = before.well_since or timestamp(now)
     lasted = elapsed(since, now)
     harmless = not before.counted and before.well_since is None and before.losses == 1
     if harmless or lasted >= FORGET:
         return []
-    here = {_name(pod) for pod in pods}
-    left = [name for name in before.pods if name in here] if lasted < held_for(before, well_after) else []
+    over = lasted - held_for(before, well_after)
+    here = {_name(pod) for pod in pods if over < 0 or (over < HEARD_BY and not diagnose.ready(pod))}
+    left = [name for name in before.pods if name in here]
     return [before.model_copy(update={"well_since": since, "pods": left, "serving": [], "counted": bool(left)})]
 
 
@@ -206,6 +214,7 @@ def _name(pod: Raw) -> str:
 def _soonest(kept: Sequence[LostNode], well_after: float, now: datetime) -> timedelta | None:
     """When time alone changes something."""
     waits = [PATIENCE - elapsed(node.since, now) for node in kept if not node.counted and not node.well_since]
-    waits += [held_for(n, well_after) - elapsed(n.well_since, now) for n in kept if n.well_since and n.counted]
+    held = [held_for(n, well_after) - elapsed(n.well_since, now) for n in kept if n.well_since and n.counted]
+    waits += [wait if wait > 0 else wait + HEARD_BY for wait in held]
     ahead = [wait for wait in waits if wait > -1]
     return timedelta(seconds=max(0.0, min(ahead)) + 0.5) if ahead else None

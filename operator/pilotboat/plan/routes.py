@@ -161,9 +161,9 @@ def lanes(
 def testers(spec: ModelDeploymentSpec, state: RolloutStatus | None) -> Testers | None:
     """Where marked requests go: to the canary, while it may have traffic at all."""
     asked = spec.routing.testers
-    if asked is None or state is None or not state.weight:
+    if asked is None:
         return None
-    return Testers(header=asked.header, value=asked.value, revision=state.canary)
+    return Testers(header=asked.header, value=asked.value, revision=state.canary if state and state.weight else None)
 
 
 def copies(spec: ModelDeploymentSpec, state: RolloutStatus | None) -> Copies | None:
@@ -192,7 +192,7 @@ def manifests(
     if way.port is not None:
         made += [_endpoints(parent, lane) for lane in lanes]
         made.append(_route(parent, spec, way.port, lanes, asked, copies(spec, state), zones or {}))
-    made += http_route.manifests(observed, spec, lanes, asked)
+    made += http_route.manifests(observed, spec, lanes, asked if asked and asked.revision else None)
     sent = {lane.revision for lane in lanes if lane.share}
     beside = state.stable if state and state.stable in sent and http_route.wanted(parent) else None
     return [*made, _service(parent, spec, way, beside)]

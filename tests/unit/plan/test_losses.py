@@ -147,7 +147,7 @@ def test_of_many_lost_nodes_each_counts_and_of_those_that_are_well_again_some_ar
     assert found.stand_ins([pod.raw for pod in pods], len(names)) == len(names)
     back = look(60, None, found)
     assert len(back.pods) == len(names), "they are stood in for until they are trusted"
-    assert len(look(60 + AFTER, None, back).nodes) == losses.REMEMBERED
+    assert len(look(60 + AFTER + losses.HEARD_BY, None, back).nodes) == losses.REMEMBERED
 
 
 def test_an_answer_from_before_the_suspicion_says_nothing() -> None:
@@ -183,6 +183,18 @@ def test_the_surplus_goes_when_the_node_has_been_well_long_enough_and_not_before
     assert not back.failing
     assert see(60 + AFTER - 1, [Pod("p").serving()], WELL, back).pods == {"p"}
     assert not see(60 + AFTER, [Pod("p").serving()], WELL, back).pods
+
+
+def test_a_replica_that_is_not_ready_when_its_node_is_trusted_is_waited_for_a_little() -> None:
+    """Without that the ReplicaSet would end it, and keep who stands in for it."""
+    lost = see(0, [Pod("p").unready()])
+    well = see(10, [Pod("p").unready()], node=WELL, known=lost)
+    trusted = see(10 + AFTER, [Pod("p").unready()], node=WELL, known=well)
+    assert trusted.pods == {"p"}
+    assert trusted.look_again is not None
+    assert trusted.look_again.total_seconds() == pytest.approx(losses.HEARD_BY, abs=1)
+    assert not see(11 + AFTER, [Pod("p").serving()], node=WELL, known=trusted).pods
+    assert not see(10 + AFTER + losses.HEARD_BY, [Pod("p").unready()], node=WELL, known=trusted).pods
 
 
 def test_each_further_loss_doubles_the_time_up_to_an_hour() -> None:
