@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.cluster import Cluster
+from pilotboat_gateway import runtime
+from tests.integration.cluster import PATIENCE, Cluster
 from tests.integration.gatewayproc import Gateway, addresses, gateway, replica, serving, until
 
 STABLE, NEXT = "aaaa1111", "bbbb2222"
@@ -111,6 +113,70 @@ async def test_who_had_a_stream_while_it_was_reloaded_asks_on_by_the_shares_of_n
     assert "connection: close" in answer
 
 
+async def test_streams_that_outlive_a_reload_are_told_and_then_the_old_worker_ends(pod: Gateway) -> None:
+    """Whole ones, and one that fails after its first token: without evidence of them much of what a canary did in a
+    busy namespace is not known."""
+    async with asyncio.TaskGroup() as callers:
+        for tokens in (30, 31, 35, 40):
+            callers.create_task(streamed(pod, f"fake:tokens={tokens} fake:delay=0.1"))
+        callers.create_task(streamed(pod, "fake:tokens=50 fake:delay=0.1 fake:fail=30"))
+        await until(lambda: under_way(pod, 5))
+        await pod.reload(lanes={STABLE: 1000}, max_queued=11)
+        assert await told(pod) == (0, 0)
+    await until(lambda: all_told(pod, (5, 1)))
+    await until(lambda: no_old_worker(pod))
+
+
+async def test_streams_that_outlive_their_gateway_are_told_to_who_asks_it_last(pod: Gateway, net: str) -> None:
+    """A pod that ends is ready for as long as it streams, and so is asked."""
+    await pod.endpoints("itself", f"{net}.200", name="any", terminating=True, ready=False)
+    async with asyncio.TaskGroup() as callers:
+        callers.create_task(streamed(pod, "fake:tokens=30 fake:delay=0.1"))
+        await until(lambda: under_way(pod, 1))
+        await until(lambda: leaving(pod))
+        pod.processes["haproxy"].send_signal(signal.SIGUSR1)
+    await until(lambda: all_told(pod, (1, 0)))
+    pod.processes.pop("haproxy").wait(PATIENCE)
+
+
+async def streamed(pod: Gateway, prompt: str) -> None:
+    """One answer to its end, or to where it is cut off."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", pod.port)
+    writer.write(stream(prompt))
+    await reader.readuntil(b"data: ")
+    while not (b"\r\n0\r\n\r\n" in (piece := await reader.read(4096)) or not piece):
+        pass
+    writer.close()
+
+
+async def under_way(pod: Gateway, count: int) -> bool:
+    return await pod.metric("open_streams") == count
+
+
+async def leaving(pod: Gateway) -> bool:
+    """Whether the agent has told HAProxy, and done what else it does then."""
+    entries = await runtime.show_map(pod.folder / "runtime.sock", pod.folder / "lanes.map")
+    return "leaving" in entries and await pod.is_ready()
+
+
+async def asks_to_leave(pod: Gateway) -> bool:
+    return "close" in await connection(pod)
+
+
+async def told(pod: Gateway) -> tuple[int, int]:
+    """Requests and errors."""
+    minutes = (await pod.evidence()).minutes.get(STABLE, [])
+    return sum(each.requests for each in minutes), sum(each.errors for each in minutes)
+
+
+async def all_told(pod: Gateway, wanted: tuple[int, int]) -> bool:
+    return await told(pod) == wanted
+
+
+async def no_old_worker(pod: Gateway) -> bool:
+    return await runtime.old_workers(pod.folder / "master.sock") == []
+
+
 def stream(prompt: str) -> bytes:
     body = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user", "content": prompt}]})
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-length: {len(body)}"
@@ -167,10 +233,7 @@ async def test_one_that_is_being_ended_asks_callers_to_connect_elsewhere(pod: Ga
     assert "close" not in await connection(pod)
     await pod.endpoints("itself", f"{net}.200", name="any", terminating=True, ready=False)
 
-    async def asks() -> bool:
-        return "close" in await connection(pod)
-
-    await until(asks)
+    await until(lambda: asks_to_leave(pod))
     assert await pod.models(20) == {STABLE: 20}
 
 

@@ -25,6 +25,7 @@ from .requestlog import Copied, Seen
 from .runtime import Rejected, Unreachable
 from .scrape import Pod, Scraper
 from .settings import Settings
+from .tails import Tails
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ class Agent:
         self._settings = settings
         self._recorder = Recorder()
         self._metrics = Metrics(self._recorder)
-        self._driver = Driver(settings, self._metrics)
+        self._tails = Tails(settings, self._line_of_old)
+        self._driver = Driver(settings, self._metrics, self._tails)
         self._scraper = Scraper()
         self._canned = Canned()
         self._configs: Objects | None = None
@@ -163,6 +165,7 @@ class Agent:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(TICK)
+            await self._tails.sweep()
             try:
                 if not await self._driver.still_matches() or await self._driver.sweep():
                     self._wake()
@@ -194,18 +197,25 @@ class Agent:
         try:
             async for line in reader:
                 text = line.decode(errors="replace")
-                match requestlog.read(text):
-                    case Seen() as seen:
-                        self._recorder.request(seen, time.time())
-                        self._failed(seen, text)
-                    case Copied() as copy:
-                        self._recorder.copied(copy)
-                    case None if text.startswith(NEWS):
-                        log.info("HAProxy: %s", text.rstrip())
+                self._record(requestlog.read(text), text)
+                if text.startswith(NEWS):
+                    log.info("HAProxy: %s", text.rstrip())
         except (ValueError, OSError) as error:  # a line of more than LINE: HAProxy connects anew
             log.warning("the log of requests broke off: %s", error)
         finally:
             writer.close()
+
+    def _line_of_old(self, text: str) -> None:
+        """Of a worker that accepts nothing more, or is about to."""
+        self._record(requestlog.read(text, stopping=True), text)
+
+    def _record(self, told: Seen | Copied | None, line: str) -> None:
+        match told:
+            case Seen() as seen:
+                self._recorder.request(seen, time.time())
+                self._failed(seen, line)
+            case Copied() as copy:
+                self._recorder.copied(copy)
 
     def _failed(self, seen: Seen, line: str) -> None:
         """The first of each second is told: where many fail, it says what all would."""

@@ -34,6 +34,7 @@ from .runtime import Placed, Rejected, Running, Unreachable
 from .scrape import Pod
 from .settings import Settings
 from .table import Board, Places, Seat
+from .tails import Tails
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +74,10 @@ class Saved:
 class Driver:
     """One HAProxy."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, tails: Tails) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._tails = tails
         self._reloaded = -BETWEEN_RELOADS
         self._drained: set[str] | None = None
         """Servers that drain because we said so; None until the first look at a HAProxy that another agent drove."""
@@ -104,6 +106,8 @@ class Driver:
         if (await runtime.running(self._settings.runtime)).signature != wanted:
             await self._reload(wanted)
         await self._steer()
+        if leaves:
+            await self._tails.follow()
         before, self.seated = self.seated, table.seated(boards)
         self._left = table.left(self._left, before, self.seated, time.time())
         self.matches = True
@@ -177,6 +181,7 @@ class Driver:
     async def _reload(self, wanted: str) -> None:
         await asyncio.sleep(self._reloaded + BETWEEN_RELOADS - time.monotonic())
         await self._say_last()
+        await self._tails.follow()
         self._reloaded = time.monotonic()
         self._metrics.reloads.inc()
         log.info("reloading HAProxy")

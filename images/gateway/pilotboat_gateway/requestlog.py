@@ -48,10 +48,13 @@ class Copied:
     fate: Fate
 
 
-def read(line: str) -> Seen | Copied | None:
-    """What a line says; None where another line says it of the same request, or it is none of ours."""
+def read(line: str, stopping: bool = False) -> Seen | Copied | None:
+    """What a line says; None where another line says it of the same request, or it is none of ours.
+
+    `stopping`: read from one who follows a worker that accepts nothing more (tails.py), and not told by the worker.
+    """
     fields = dict(zip(LOG_FIELDS, line.split(), strict=False))
-    if len(fields) != len(LOG_FIELDS):
+    if len(fields) != len(LOG_FIELDS) or fields["stopping"] != str(int(stopping)):
         return None
     if fields["frontend"].endswith(COPY):
         return Copied(fields["frontend"].removesuffix(COPY), _fate(fields))

@@ -136,6 +136,15 @@ async def stats(path: Path, prefix: str = "") -> list[dict[str, str]]:
     return rows
 
 
+async def at_rest(path: Path, prefix: str) -> bool:
+    """Whether a worker accepts nothing more, and no caller is left with it. Raises Unreachable where it has ended."""
+    told = dict(line.split(": ", 1) for line in (await ask(path, f"{prefix}show info")).splitlines() if ": " in line)
+    if told.get("Stopping") != "1":
+        return False
+    text = await ask(path, f"{prefix}show stat -1 1 -1")
+    return not any(int(row["scur"] or 0) for row in csv.DictReader(io.StringIO(text.removeprefix("# "))))
+
+
 async def old_workers(master: Path) -> list[str]:
     """Process ids of workers that accept nothing more and end their streams."""
     found, old = [], False

@@ -20,8 +20,21 @@ it tried, and one more."""
 COPY_HOP = 99
 """What a copy says of the lanes it has tried, more than there are: it is not tried again, and goes nowhere else."""
 
-LOG_FIELDS = ("frontend", "backend", "server", "status", "TR", "Tw", "Tc", "Tr", "state", "retries", "revision")
-LOG_FORMAT = "%f %b %s %ST %TR %Tw %Tc %Tr %ts %rc %[var(txn.revision)]"
+LOG_FIELDS = (
+    "frontend",
+    "backend",
+    "server",
+    "status",
+    "TR",
+    "Tw",
+    "Tc",
+    "Tr",
+    "state",
+    "retries",
+    "revision",
+    "stopping",
+)
+LOG_FORMAT = "%f %b %s %ST %TR %Tw %Tc %Tr %ts %rc %[var(txn.revision)] %[stopping]"
 
 GLOBAL = (
     """\

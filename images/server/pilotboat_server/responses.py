@@ -115,9 +115,13 @@ class Generation(Response):
         await send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _fail(self, error: ApiError, send: Send) -> None:
-        """Before the first token a plain error; after it an error event, and no [DONE]: the answer is not whole."""
+        """Before the first token a plain error; after it an error event, and no [DONE]: the answer is not whole.
+
+        Where that is our fault its body has no end either, and the connection is closed: a gateway reads no events, and
+        would count it among the good ones.
+        """
         if self._started:
-            await self._send_part(send, b"data: " + dump(error.body()) + b"\n\n", more=False)
+            await self._send_part(send, b"data: " + dump(error.body()) + b"\n\n", more=error.status >= 500)
         else:
             await self._send_all(send, error.status, JSON_HEADERS | error.headers(), dump(error.body()))
 

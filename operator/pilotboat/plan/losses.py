@@ -169,7 +169,7 @@ def _suspicion(before: LostNode | None, node: Node, now: datetime) -> LostNode:
 def _well(before: LostNode, pods: Sequence[Raw], well_after: float, now: datetime) -> list[LostNode]:
     """Well again: its replicas count when it has been so long enough, and its losses are remembered for longer.
 
-    Those that are not ready by then are waited for a little: were the surplus to go now, the ReplicaSet would take them.
+    Those that are not ready by then are waited for a little: were the surplus to go now, it would be they.
     """
     since = before.well_since or timestamp(now)
     lasted = elapsed(since, now)

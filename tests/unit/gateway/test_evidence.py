@@ -12,25 +12,25 @@ from pilotboat_gateway.evidence import Recorder
 from pilotboat_gateway.requestlog import Copied, Fate, Seen
 
 LINES: list[tuple[str, Seen | Copied | None]] = [
-    ("chat chat:0 s1 200 1 2 3 40 -- 0 aaa", Seen("chat", "aaa", 200, False, 46.0, 0)),
-    ("chat chat:0 s1 500 0 0 0 5 -- +2 aaa", Seen("chat", "aaa", 500, True, 5.0, 2)),
-    ("chat chat:0 s1 200 0 0 0 5 SD 0 aaa", Seen("chat", "aaa", 200, True, 5.0, 0)),
-    ("chat chat:0 s1 200 0 0 0 5 CD 0 aaa", Seen("chat", "aaa", 200, False, 5.0, 0)),
-    ("chat chat:0 s1 -1 0 0 0 -1 CH 0 aaa", Seen("chat", "aaa", -1, False, None, 0)),
-    ("chat chat:0 <NOSRV> 429 0 -1 -1 -1 PR 0 aaa", Seen("chat", None, 429, False, None, 0)),
-    ("chat chat:0 <NOSRV> 503 0 -1 -1 -1 sQ 0 aaa", Seen("chat", "aaa", 503, True, None, 0)),
-    ("chat:spill chat:1 s0 200 0 0 0 5 -- 0 bbb", Seen("chat", "bbb", 200, False, 5.0, 0)),
-    ("chat:spill chat:spill <NOSRV> 530 0 -1 -1 -1 LR 0 -", Seen("chat", None, 503, True, None, 0)),
-    ("chat chat:0 spill 200 0 0 0 5 -- 0 aaa", None),
-    ("chat:copy chat:1 s0 200 0 0 0 5 -- 0 bbb", Copied("chat", Fate.ANSWERED)),
-    ("chat:copy chat:1 s0 400 0 0 0 5 -- 0 bbb", Copied("chat", Fate.ANSWERED)),
-    ("chat:copy chat:1 s0 200 0 0 0 5 CD 0 bbb", Copied("chat", Fate.ANSWERED)),
-    ("chat:copy chat:1 s0 200 0 0 0 5 SD 0 bbb", Copied("chat", Fate.FAILED)),
-    ("chat:copy chat:1 s0 500 0 0 0 5 -- 0 bbb", Copied("chat", Fate.FAILED)),
-    ("chat:copy chat:1 s0 -1 0 0 0 -1 CH 0 bbb", Copied("chat", Fate.FAILED)),
-    ("chat:copy chat:1 s0 429 0 0 0 5 -- 0 bbb", Copied("chat", Fate.DROPPED)),
-    ("chat:copy chat:1 spill 530 0 0 0 5 -- 0 bbb", Copied("chat", Fate.DROPPED)),
-    ("chat:copy chat:copy <NOSRV> 429 0 -1 -1 -1 PR 0 -", Copied("chat", Fate.DROPPED)),
+    ("chat chat:0 s1 200 1 2 3 40 -- 0 aaa 0", Seen("chat", "aaa", 200, False, 46.0, 0)),
+    ("chat chat:0 s1 500 0 0 0 5 -- +2 aaa 0", Seen("chat", "aaa", 500, True, 5.0, 2)),
+    ("chat chat:0 s1 200 0 0 0 5 SD 0 aaa 0", Seen("chat", "aaa", 200, True, 5.0, 0)),
+    ("chat chat:0 s1 200 0 0 0 5 CD 0 aaa 0", Seen("chat", "aaa", 200, False, 5.0, 0)),
+    ("chat chat:0 s1 -1 0 0 0 -1 CH 0 aaa 0", Seen("chat", "aaa", -1, False, None, 0)),
+    ("chat chat:0 <NOSRV> 429 0 -1 -1 -1 PR 0 aaa 0", Seen("chat", None, 429, False, None, 0)),
+    ("chat chat:0 <NOSRV> 503 0 -1 -1 -1 sQ 0 aaa 0", Seen("chat", "aaa", 503, True, None, 0)),
+    ("chat:spill chat:1 s0 200 0 0 0 5 -- 0 bbb 0", Seen("chat", "bbb", 200, False, 5.0, 0)),
+    ("chat:spill chat:spill <NOSRV> 530 0 -1 -1 -1 LR 0 - 0", Seen("chat", None, 503, True, None, 0)),
+    ("chat chat:0 spill 200 0 0 0 5 -- 0 aaa 0", None),
+    ("chat:copy chat:1 s0 200 0 0 0 5 -- 0 bbb 0", Copied("chat", Fate.ANSWERED)),
+    ("chat:copy chat:1 s0 400 0 0 0 5 -- 0 bbb 0", Copied("chat", Fate.ANSWERED)),
+    ("chat:copy chat:1 s0 200 0 0 0 5 CD 0 bbb 0", Copied("chat", Fate.ANSWERED)),
+    ("chat:copy chat:1 s0 200 0 0 0 5 SD 0 bbb 0", Copied("chat", Fate.FAILED)),
+    ("chat:copy chat:1 s0 500 0 0 0 5 -- 0 bbb 0", Copied("chat", Fate.FAILED)),
+    ("chat:copy chat:1 s0 -1 0 0 0 -1 CH 0 bbb 0", Copied("chat", Fate.FAILED)),
+    ("chat:copy chat:1 s0 429 0 0 0 5 -- 0 bbb 0", Copied("chat", Fate.DROPPED)),
+    ("chat:copy chat:1 spill 530 0 0 0 5 -- 0 bbb 0", Copied("chat", Fate.DROPPED)),
+    ("chat:copy chat:copy <NOSRV> 429 0 -1 -1 -1 PR 0 - 0", Copied("chat", Fate.DROPPED)),
     ("Server chat:0/s0 is UP. 1 active and 1 backup servers online. 0 sessions requeued, 0 total in queue.", None),
     ("", None),
 ]
@@ -39,6 +39,13 @@ LINES: list[tuple[str, Seen | Copied | None]] = [
 @pytest.mark.parametrize(("line", "seen"), LINES)
 def test_a_line_says_what_became_of_a_request(line: str, seen: Seen | Copied | None) -> None:
     assert requestlog.read(line) == seen
+    assert requestlog.read(line, stopping=True) is None, "whoever follows the worker has it from the worker itself"
+
+
+def test_of_a_worker_that_accepts_nothing_more_counts_what_it_tells_whoever_follows_it() -> None:
+    line = "chat chat:0 s0 200 0 0 0 5 -- 0 aaa 1"
+    assert requestlog.read(line) is None
+    assert requestlog.read(line, stopping=True) == Seen("chat", "aaa", 200, False, 5.0, 0)
 
 
 def test_minutes_are_kept_for_a_day() -> None:

@@ -24,12 +24,20 @@ SLOW = "fake:delay=60 fake:tokens=9"
 
 async def stream(running: Running, **body: Any) -> list[Any]:
     """The JSON of each event of a streamed chat, and `[DONE]`."""
+    events: list[Any] = []
+    await gather(events, running, **body)
+    return events
+
+
+async def gather(events: list[Any], running: Running, **body: Any) -> None:
+    """The same, each as it comes."""
     async with running.http.stream("POST", CHAT, json={"stream": True, **body}) as response:
         assert response.status_code == 200, await response.aread()
         assert response.headers["content-type"].startswith("text/event-stream")
-        lines = [line async for line in response.aiter_lines() if line]
-    assert all(line.startswith("data: ") for line in lines)
-    return [line[6:] if line == "data: [DONE]" else json.loads(line[6:]) for line in lines]
+        async for line in response.aiter_lines():
+            if line:
+                assert line.startswith("data: ")
+                events.append(line[6:] if line == "data: [DONE]" else json.loads(line[6:]))
 
 
 async def test_a_chat_is_answered_with_text_reason_and_usage() -> None:
@@ -254,15 +262,19 @@ async def test_a_failure_before_the_first_token_is_a_plain_error(streamed: bool)
     assert (reply.status_code, reply.json()["error"]["type"]) == (500, "server_error")
 
 
-async def test_a_failure_after_the_first_token_is_an_error_event_and_no_done() -> None:
+async def test_a_failure_after_the_first_token_is_an_error_event_and_the_answer_has_no_end() -> None:
+    """A gateway, which reads no events, counts it as one that was cut off."""
+    events: list[Any] = []
     async with serving() as running:
-        events = await stream(running, messages=ask("fake:fail=2"))
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+            await gather(events, running, messages=ask("fake:fail=2"))
         with pytest.raises(openai.APIError):
             async for _ in await running.client.chat.completions.create(
                 model="m", messages=ask("fake:fail=2"), stream=True
             ):
                 pass
         assert await running.metric("pilotboat:request_failures_total") == 2
+    assert [sorted(event) for event in events[:-1]] == [sorted(events[0])] * (len(events) - 1)
     assert events[-1]["error"]["type"] == "server_error"
 
 
