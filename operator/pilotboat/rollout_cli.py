@@ -21,6 +21,8 @@ from pilotboat.engine.kinds import MODEL_DEPLOYMENT
 Raw = Mapping[str, Any]
 ACTIONS = {verb.lower(): verb for verb in Verb}
 VERBS = ("status", *ACTIONS, "pause", "resume", "undo")
+PROMOTED = "Promoted"
+"""Outcome of a rollout that was not given up; what came without steps has no record."""
 
 
 def add(commands: Any) -> None:
@@ -83,10 +85,16 @@ def _before(status: Raw) -> str:
     if current and update and current != update and not rollout:  # it is replaced, replica by replica
         return str(current)
     others = (current, update, rollout.get("canary"))
-    earlier = [revision for revision in status.get("revisions") or () if revision not in others]
+    earlier = [str(revision) for revision in status.get("revisions") or () if revision not in others]
     if not earlier:
         raise Refused("no earlier revision is kept; spec.rollout.history says how many are")
-    return str(earlier[-1])
+    # By age a canary that was given up stands among those that served: it must not get all the traffic unasked.
+    fates = {record["revision"]: record["outcome"] for record in reversed(status.get("rollouts") or ())}
+    served = [revision for revision in earlier if fates.get(revision, PROMOTED) == PROMOTED]
+    if not served:
+        told = ", ".join(f"{revision} ({fates[revision]})" for revision in earlier)
+        raise Refused(f"no earlier revision that is kept was promoted: {told}; `--to REVISION` takes one all the same")
+    return served[-1]
 
 
 def told(found: Raw) -> Iterator[str]:

@@ -55,7 +55,16 @@ def test_a_rollout_in_lines(raw: dict[str, Any], lines: list[str]) -> None:
     assert list(rollout_cli.told(raw)) == lines
 
 
+def record(revision: str, outcome: str) -> dict[str, Any]:
+    return {"revision": revision, "stable": "99999999", "outcome": outcome}
+
+
 KEPT = ["99999999", "aaaaaaaa", "bbbbbbbb"]
+FIXED = {
+    "currentRevision": "bbbbbbbb",
+    "revisions": KEPT,
+    "rollouts": [record("bbbbbbbb", "Promoted"), record("aaaaaaaa", "Aborted")],
+}
 
 
 @pytest.mark.parametrize(
@@ -66,10 +75,14 @@ KEPT = ["99999999", "aaaaaaaa", "bbbbbbbb"]
         ({"currentRevision": "aaaaaaaa", "updateRevision": "bbbbbbbb", "revisions": KEPT}, "aaaaaaaa"),
         ({"currentRevision": "bbbbbbbb", "updateRevision": "bbbbbbbb", "revisions": KEPT}, "aaaaaaaa"),
         ({"updateRevision": "bbbbbbbb", "revisions": KEPT}, "aaaaaaaa"),
+        (FIXED, "99999999"),
+        (FIXED | {"rollouts": [record("bbbbbbbb", "Promoted"), record("aaaaaaaa", "Superseded")]}, "99999999"),
+        (FIXED | {"rollouts": [record("aaaaaaaa", "Promoted"), record("aaaaaaaa", "Aborted")]}, "aaaaaaaa"),
     ],
     ids=[
         *("the one before", "never the canary that was given up", "what a broken one is about to replace"),
         *("the one before the one that serves whole", "never the one that is asked for"),
+        *("never one that was given up before the fix came", "nor one that was overtaken", "the newest record counts"),
     ],
 )
 def test_undo_takes_the_revision_before(status: dict[str, Any], to: str) -> None:
@@ -83,6 +96,11 @@ def test_undo_takes_the_revision_before(status: dict[str, Any], to: str) -> None
         ({}, "undo", "no earlier revision is kept"),
         ({"currentRevision": "aaaaaaaa", "revisions": ["aaaaaaaa"]}, "undo", "no earlier revision is kept"),
         ({"currentRevision": "aaaaaaaa", "revisions": KEPT, "rollout": CANARY}, "undo", "a canary is under way"),
+        (
+            FIXED | {"revisions": ["aaaaaaaa", "bbbbbbbb"]},
+            "undo",
+            r"no earlier .* was promoted: aaaaaaaa \(Aborted\); `--to REVISION`",
+        ),
         *(({}, verb, "no rollout with steps is under way") for verb in rollout_cli.ACTIONS),
     ],
 )
