@@ -96,6 +96,16 @@ ACCEPTED: dict[str, tuple[Kind, Raw]] = {
     "an @ in a path": (MODEL_DEPLOYMENT, http("https://cdn.example/npm/x@1.0/model.gguf?sig=a%20b")),
     "an address of numbers": (MODEL_DEPLOYMENT, http("http://[fd00::1]:8080/m.gguf")),
     "dots in a name": (MODEL_DEPLOYMENT, source(pvc={"claimName": "weights", "path": "a..b/v1.2/model.gguf"})),
+    "an equality that enough prompts can show": (
+        MODEL_DEPLOYMENT,
+        model(
+            rollout={"steps": [{"weight": 5}], "analysis": {"quality": {"minEqual": 0.9, "prompts": ["Hello"] * 25}}}
+        ),
+    ),
+    "an equality that nobody asks for": (
+        MODEL_DEPLOYMENT,
+        model(rollout={"steps": [{"weight": 5}], "analysis": {"quality": {"perplexity": {}}}}),
+    ),
     "quantities": (
         MODEL_DEPLOYMENT,
         model(podTemplate={"resources": {"limits": {"memory": "16Gi", "cpu": 4, "nvidia.com/gpu": 1}}}),
@@ -345,6 +355,14 @@ ROLLOUTS: dict[str, tuple[Raw, str, str]] = {
     "a length of nothing": (
         rollout(5, analysis={"quality": {"perplexity": {}, "maxTokens": 8}}),
         *("analysis.quality.maxTokens", "maxTokens is for answers that are compared"),
+    ),
+    "an equality that nobody could show": (
+        rollout(5, analysis={"quality": {"minEqual": 0.9}}),
+        *("analysis.quality.minEqual", "give more prompts, or a lower minEqual"),
+    ),
+    "too few prompts": (
+        rollout(5, analysis={"quality": {"prompts": ["Hello"] * 10}}),
+        *("analysis.quality.minEqual", "give more prompts, or a lower minEqual"),
     ),
     "too few references": (
         rollout(5, analysis={"quality": {"perplexity": {"references": [{"prompt": "1+1", "answer": "2"}]}}}),

@@ -45,11 +45,13 @@ class _Told:
 
 
 def agreement(pairs: Iterable[Pair]) -> Agreement:
-    """Of the prompts that both answered."""
+    """Of the prompts that both answered, and how many only the first did."""
+    pairs = list(pairs)
     both = [(one, other) for one, other in pairs if one is not None and other is not None]
     scores = [score for one, other in both for score in _scored(one, other)]
     return Agreement(
         answered=len(both),
+        unanswered=sum(one is not None and other is None for one, other in pairs),
         exact=sum(one.text == other.text for one, other in both),
         prefix=_mean([_prefix(one, other) for one, other in both]) or 0.0,
         similarity=_mean([_similarity(one, other) for one, other in both]) or 0.0,

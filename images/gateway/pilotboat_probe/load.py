@@ -31,11 +31,9 @@ SHORT, LONG = 16, 144
 
 
 def arrivals(rate: float, length: float, seed: int) -> list[float]:
-    """Seconds at which requests are due: a Poisson process, one request at least."""
-    draw, at, due = random.Random(seed), 0.0, []
-    while (at := at + draw.expovariate(rate)) < length:
-        due.append(at)
-    return due or [0.0]
+    """Seconds at which requests are due: a Poisson process that has as many as the rate says, one at least."""
+    draw = random.Random(seed)
+    return sorted(draw.random() * length for _ in range(max(round(rate * length), 1)))
 
 
 @dataclass(frozen=True)

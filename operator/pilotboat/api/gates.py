@@ -5,13 +5,22 @@ Owns: the bounds a user sets. Must not know: how evidence is weighed (plan/canar
 
 from __future__ import annotations
 
+from math import ceil, floor
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from .base import Duration, Model, cel, seconds, validations
-from .probing import FEW_REFERENCES, MAX_REFERENCES, Prompt, Reference
+from .probing import (
+    FEW_REFERENCES,
+    GENERAL_PROMPTS,
+    MAX_LOAD_REQUESTS,
+    MAX_PROMPTS,
+    MAX_REFERENCES,
+    Prompt,
+    Reference,
+)
 from .prometheus import Prometheus
 
 
@@ -59,7 +68,27 @@ def _of_answers(field: str) -> dict[str, str]:
     return cel(f"!has(self.perplexity) || has(self.minEqual) || !has(self.{field})", _compared(field), f".{field}")
 
 
-class QualityGate(Model, json_schema_extra=validations(*map(_of_answers, _COMPARES))):
+_EQUAL = 0.8
+_UNSURE = 2.706
+"""Square of the normal's quantile for 95 %, rounded up: n equal answers of n surely show a share of n / (n + this)."""
+_UNREACHABLE = (
+    f"minEqual must be at most n / (n + {_UNSURE}), which is what n equal answers to n prompts surely show "
+    f"({GENERAL_PROMPTS} where none are given): give more prompts, or a lower minEqual"
+)
+
+
+def _reachable() -> dict[str, str]:
+    of = f"(has(self.prompts) && size(self.prompts) > 0 ? double(size(self.prompts)) : {GENERAL_PROMPTS}.0)"
+    asked = f"(has(self.minEqual) ? self.minEqual : has(self.perplexity) ? 0.0 : {_EQUAL})"
+    return cel(f"{asked} * ({of} + {_UNSURE}) <= {of}", _UNREACHABLE, ".minEqual")
+
+
+def _shown(prompts: int) -> float:
+    """The highest share of equal answers that so many can show, rounded down."""
+    return floor(1000 * prompts / (prompts + _UNSURE)) / 1000
+
+
+class QualityGate(Model, json_schema_extra=validations(*map(_of_answers, _COMPARES), _reachable())):
     """Before it has users, the canary answers a fixed set of prompts greedily; so does stable, twice.
 
     Or, and as well, both say how likely they hold answers that are given.
@@ -76,20 +105,29 @@ class QualityGate(Model, json_schema_extra=validations(*map(_of_answers, _COMPAR
     ] = None
     max_tokens: Annotated[int, Field(ge=1, le=512, description="Length of an answer.")] = 64
     prompts: Annotated[
-        list[Prompt], Field(max_length=100, description="None: twenty general ones; the more, the surer.")
+        list[Prompt], Field(max_length=MAX_PROMPTS, description="None: twenty general ones; the more, the surer.")
     ] = Field(default_factory=list)
     perplexity: PerplexityGate | None = Field(None, description="Judge by given answers, alone or as well.")
 
     @property
     def equal(self) -> float | None:
         """The share that is asked for; None where answers are not compared."""
-        return 0.8 if self.min_equal is None and self.perplexity is None else self.min_equal
+        return _EQUAL if self.min_equal is None and self.perplexity is None else self.min_equal
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> Self:
         for name in sorted(self.model_fields_set) if self.perplexity and self.min_equal is None else ():
             if to_camel(name) in _COMPARES:
                 raise ValueError(_compared(to_camel(name)))
+        return self
+
+    @model_validator(mode="after")
+    def _reached(self) -> Self:
+        of, asked = len(self.prompts) or GENERAL_PROMPTS, self.equal
+        if asked is not None and asked * (of + _UNSURE) > of:
+            needed = ceil(asked * _UNSURE / (1 - asked)) if asked < 1 else MAX_PROMPTS + 1
+            enough = f"n = {needed} would do" if needed <= MAX_PROMPTS else f"n = {MAX_PROMPTS} {_shown(MAX_PROMPTS):g}"
+            raise ValueError(f"{_UNREACHABLE}; n = {of} shows {_shown(of):g}, {enough}")
         return self
 
 
@@ -109,6 +147,8 @@ class LoadGate(Model):
     def _enough(self) -> Self:
         if not 1 <= seconds(self.duration) <= 600 or self.qps * seconds(self.duration) < 100:
             raise ValueError("duration: at most 10m, and long enough for 100 requests at this qps")
+        if self.qps * seconds(self.duration) > MAX_LOAD_REQUESTS:
+            raise ValueError(f"duration: at most {MAX_LOAD_REQUESTS} requests at this qps")
         return self
 
 

@@ -15,12 +15,15 @@ from .base import ConfigFile, Duration, Model, Status, Url, seconds
 from .routing import Minute
 
 MAX_PROMPTS, MAX_PROMPT = 100, 2000
+GENERAL_PROMPTS = 20
+"""That the probe has itself, where a config gives none."""
 MAX_PROMPT_BYTES = 500_000
 """All prompts as JSON: a ConfigMap holds 1 MiB."""
 
 MAX_LOAD_REQUESTS = 60_000
 """Requests of one load: each leaves two figures in memory until the end."""
 
+MAX_REQUEST_SECONDS = 600
 MAX_ANSWER_TOKENS = 512
 
 FEW_REFERENCES, MAX_REFERENCES = 6, 100
@@ -115,7 +118,7 @@ class ProbeConfig(ConfigFile):
     canary: Endpoint
     stable: Endpoint | None = None
     prompts: Annotated[list[Prompt], Field(max_length=MAX_PROMPTS)] = Field(default_factory=list)
-    request_timeout: Annotated[Duration, _within(1, 600)] = "1m"
+    request_timeout: Annotated[Duration, _within(1, MAX_REQUEST_SECONDS)] = "1m"
     connect_timeout: Annotated[Duration, _within(1, 600)] = "30s"
     """For how long a Service that does not answer is tried before the work begins."""
     quality: QualityWork | None = None
@@ -144,6 +147,8 @@ class Agreement(Status):
 
     answered: int = 0
     """Prompts that both answered: what the rest is of."""
+    unanswered: int = 0
+    """Prompts that the first answered and the second did not."""
     exact: int = 0
     """Answers that are the same to the last character."""
     prefix: float = 0.0

@@ -13,12 +13,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from math import ceil
 from typing import Any
 
 from ..api.analysis import Why
-from ..api.gates import PerplexityGate, QualityGate
+from ..api.gates import LoadGate, PerplexityGate, QualityGate
 from ..api.model_deployment import ModelDeploymentSpec
-from ..api.probing import Endpoint, LoadWork, PerplexityWork, ProbeConfig, ProbeResult, QualityWork, TrafficWork
+from ..api.probing import (
+    MAX_REQUEST_SECONDS,
+    Endpoint,
+    LoadWork,
+    PerplexityWork,
+    ProbeConfig,
+    ProbeResult,
+    QualityWork,
+    TrafficWork,
+)
 from ..api.reasons import Reason
 from ..api.rollout import GateRecord, RolloutPhase, RolloutStatus
 from ..api.routing import SERVER_PORT
@@ -139,6 +149,10 @@ def _measured(
     due = _probe(observed, spec, state, kind)
     name = due.name(observed.parent)
     found = probe.read(name, observed.children, observed.pods)
+    if found.state is not State.ABSENT and probe.asked(name, observed.children) != due.config.to_json():
+        # It goes, with whatever it has measured: that is no answer to what is asked now.
+        told = f"{kind} gate, before the canary has users: what is asked was changed, and is measured anew"
+        return Look(state, waiting=Cause(Reason.ROLLING_OUT, told), gate=kind)
     said = (
         judge(spec, found.result) if found.result else found.cause or Cause(Reason.ROLLING_OUT, "it is being measured")
     )
@@ -152,9 +166,8 @@ def _measured(
     by_itself = f" {AGAIN.seconds // 60} minutes after its end, or" if isinstance(said, _Passing) else ""
     again = f"; it is measured again{by_itself} when analysis.{kind} changes or Job {name} is deleted" if over else ""
     waiting = Cause(said.reason, f"{kind} gate, before the canary has users: {said.message}{again}")
-    changed = probe.asked(name, observed.children) != due.config.to_json()
-    if over and (changed or (left is not None and left <= timedelta())):
-        return Look(state, waiting=waiting, gate=kind)  # it goes, and what is asked now is measured
+    if over and left is not None and left <= timedelta():
+        return Look(state, waiting=waiting, gate=kind)  # it goes, and is measured again
     return replace(_kept(observed, spec, state, due, settings), waiting=waiting, gate=kind, look_again=left)
 
 
@@ -185,11 +198,16 @@ def _probe(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, 
                 prompt_tokens=[wish.prompt_tokens],
                 max_tokens=wish.max_tokens,
             )
-            changes = {"load_test": load, "traffic": None}
+            changes = {"load_test": load, "traffic": None, "request_timeout": _patience(wish)}
         case _:
             rate = analysis.probes.per_minute if analysis.probes else 1
             changes = {"traffic": TrafficWork(per_minute=rate, duration=TRAFFIC_TIME)}
     return Probe(kind, config.model_copy(update=changes))
+
+
+def _patience(asked: LoadGate) -> str:
+    """The minute that other probes have for an answer, after the latest first token that is allowed."""
+    return f"{min(60 + ceil(asked.max_first_token_milliseconds / 1000), MAX_REQUEST_SECONDS)}s"
 
 
 def _quality_work(asked: QualityGate) -> dict[str, Any]:
@@ -214,13 +232,16 @@ def _quality(spec: ModelDeploymentSpec, result: ProbeResult) -> GateRecord | Cau
 
 
 def _equal(threshold: float, result: ProbeResult) -> gates.Passed:
-    """Held against how often stable repeats itself: what it does not repeat, nobody can equal."""
+    """Held against how often stable repeats itself: what it does not repeat, nobody can equal. What stable answered and
+    the canary did not is not equal."""
     found = result.quality
     if found is None:
         return gates.Passed(None, 0.0, threshold, "the probe compared no answers")
     repeated = found.itself.exact / found.itself.answered if found.itself.answered else 1.0
-    said = gates.answers(found.canary.exact, found.canary.answered, threshold * repeated)
-    return replace(said, passed=bool(said.passed))
+    of, failed = found.canary.answered + found.canary.unanswered, found.canary.unanswered
+    said = gates.answers(found.canary.exact, of, threshold * repeated)
+    told = f"; at {failed} of them the canary failed" if failed else ""
+    return replace(said, passed=bool(said.passed), message=said.message + told)
 
 
 def _likely(asked: PerplexityGate, result: ProbeResult) -> gates.Passed:

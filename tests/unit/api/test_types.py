@@ -18,12 +18,17 @@ from pilotboat.api.base import MAX_NAME, seconds
 from pilotboat.api.conditions import Condition, find, merge
 from pilotboat.api.crd import FINE_TUNE_JOB, MODEL_DEPLOYMENT, structural
 from pilotboat.api.finetune_job import FineTuneJobSpec
+from pilotboat.api.gates import LoadGate, QualityGate
 from pilotboat.api.model_deployment import ModelDeploymentSpec
+from pilotboat.api.probing import GENERAL_PROMPTS, LoadWork
 from pilotboat.api.reasons import Reason
 from pilotboat.api.reference import reasons
 from pilotboat.api.runbooks import RUNBOOKS
 from pilotboat.api.runtime import MAX_REPORT, ServerConfig, TerminationReport, TrainerResult
 from pilotboat.api.sources import DatasetSource, ModelSource
+from pilotboat.plan.canary.gates import answers
+from pilotboat_probe.load import arrivals
+from pilotboat_probe.prompts import PROMPTS
 
 ROOT = Path(__file__).parents[3]
 
@@ -39,6 +44,44 @@ def test_durations(text: str, value: int) -> None:
 def test_no_durations(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration such as 90s, 5m or 1h30m"):
         seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("quality", "words"),
+    [
+        ({"minEqual": 0.9}, "n = 20 shows 0.88, n = 25 would do"),
+        ({"minEqual": 1}, "n = 20 shows 0.88, n = 100 0.973"),
+        ({"prompts": ["Hello"] * 10}, "n = 10 shows 0.787, n = 11 would do"),
+        ({"minEqual": 0.5, "perplexity": {}, "prompts": ["Hello"]}, "n = 1 shows 0.269, n = 3 would do"),
+    ],
+)
+def test_a_share_of_equal_answers_that_nobody_could_show_is_refused(quality: Any, words: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(words)):
+        QualityGate.model_validate(quality)
+
+
+@pytest.mark.parametrize("prompts", [0, 1, 5, 19, 20, 100])
+def test_what_may_be_asked_for_is_shown_where_all_answers_are_equal(prompts: int) -> None:
+    of = prompts or GENERAL_PROMPTS
+    highest = of / (of + 2.7061)
+    QualityGate.model_validate({"minEqual": highest, "prompts": ["Hello"] * prompts})
+    assert answers(of, of, highest).passed
+    assert len(PROMPTS) == GENERAL_PROMPTS
+
+
+@pytest.mark.parametrize(
+    ("qps", "duration", "planned"), [(1, "100s", 100), (0.5, "200s", 100), (3.5, "1m", 210), (100, "10m", 60_000)]
+)
+def test_a_load_that_may_be_asked_for_can_be_measured(qps: float, duration: str, planned: int) -> None:
+    asked = LoadGate.model_validate({"qps": qps, "duration": duration, "maxFirstTokenMilliseconds": 500})
+    work = LoadWork(rate=asked.qps, duration=asked.duration)
+    assert len(arrivals(work.rate, seconds(work.duration), work.seed)) == planned
+
+
+@pytest.mark.parametrize(("qps", "duration"), [(1, "99s"), (200, "10m"), (10, "11m")])
+def test_a_load_that_cannot_be_measured_is_refused(qps: float, duration: str) -> None:
+    with pytest.raises(ValidationError, match="duration: at most"):
+        LoadGate.model_validate({"qps": qps, "duration": duration, "maxFirstTokenMilliseconds": 500})
 
 
 def test_a_union_says_what_may_be_given() -> None:

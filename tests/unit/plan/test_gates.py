@@ -72,11 +72,10 @@ def measured(cluster: Canary, name: str, result: ProbeResult | None, reason: str
     cluster.settle()
 
 
-def quality(new: str, exact: int, itself: int = 20) -> ProbeResult:
-    agreed = Agreement(answered=20, exact=itself)
-    return ProbeResult(
-        canary=new, quality=QualityResult(prompts=20, canary=Agreement(answered=20, exact=exact), itself=agreed)
-    )
+def quality(new: str, exact: int, itself: int = 20, failed: int = 0) -> ProbeResult:
+    agreed, canary = Agreement(answered=20, exact=itself), Agreement(answered=20 - failed, exact=exact)
+    failing = {"canary": canary.model_copy(update={"unanswered": failed}), "canary_failed": failed}
+    return ProbeResult(canary=new, quality=QualityResult(prompts=20, itself=agreed, **failing))
 
 
 def likely(new: str, gap: float, of: int = 20, **more: Any) -> ProbeResult:
@@ -112,6 +111,13 @@ def test_gates_are_measured_one_after_the_other_and_before_any_user() -> None:
     [
         (QUALITY, "quality", lambda new: quality(new, 10), "quality gate: 10 of 20 answers equal"),
         (
+            QUALITY,
+            "quality",
+            lambda new: quality(new, 14, failed=6),
+            "14 of 20 answers equal stable's: surely at least 51.6%, and 80.0% are asked for; at 6 of them the canary",
+        ),
+        (QUALITY, "quality", lambda new: quality(new, 0, failed=20), "0 of 20 answers equal"),
+        (
             LIKELY,
             "quality",
             lambda new: likely(new, 0.06),
@@ -131,6 +137,8 @@ def test_gates_are_measured_one_after_the_other_and_before_any_user() -> None:
     ],
     ids=[
         "other answers",
+        "some answers missing",
+        "all answers missing",
         "less likely",
         "broken",
         "slow",
@@ -201,6 +209,44 @@ def test_a_gate_that_could_not_be_measured_is_measured_again_as_soon_as_somethin
     cluster.probes.clear()
     measured(cluster, name, load(new, 100))
     assert cluster.shares == {new: 100, cluster.first: 900}
+
+
+@pytest.mark.parametrize("when", ["before the result", "with the result"])
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "result"),
+    [
+        ("load", LOAD, {"load": LOAD["load"] | {"qps": 100}}, lambda new: load(new, 400)),
+        (
+            "quality",
+            QUALITY,
+            {"quality": {"prompts": [f"my own {n}" for n in range(50)]}},
+            lambda new: quality(new, 20),
+        ),
+    ],
+    ids=["load", "quality"],
+)
+def test_what_is_asked_now_is_not_judged_by_what_was_measured_before(
+    when: str, kind: str, before: Any, after: Any, result: Any
+) -> None:
+    cluster, new = gated(**before)
+    name = f"chat-{new}-{kind}"
+    first = uid_of(cluster, name)
+    cluster.edit(rollout={**cluster.parent["spec"]["rollout"], "analysis": {**OFF, **after}})
+    if when == "before the result":
+        cluster.settle()
+    else:
+        measured(cluster, name, result(new))
+        cluster.probes.clear()
+    assert uid_of(cluster, name) != first
+    assert (cluster.shares, cluster.status["rollout"].get("gates", [])) == ({cluster.first: 1000}, [])
+    measured(cluster, name, result(new))
+    assert cluster.shares == {new: 100, cluster.first: 900}
+
+
+@pytest.mark.parametrize(("allowed", "patience"), [(500, "61s"), (90_000, "150s"), (600_000, "600s")])
+def test_the_load_probe_waits_for_every_first_token_that_is_allowed(allowed: int, patience: str) -> None:
+    cluster, new = gated(load={"qps": 1, "duration": "100s", "maxFirstTokenMilliseconds": allowed})
+    assert ProbeConfig.load(config_map(cluster, f"chat-{new}-load")).request_timeout == patience
 
 
 def uid_of(cluster: Canary, job: str) -> str:

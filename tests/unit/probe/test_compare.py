@@ -41,9 +41,9 @@ def test_two_answers(one: str, other: str, exact: int, prefix: float, similarity
     assert (found.log_likelihood, found.compared_tokens) == (None, 0)
 
 
-def test_only_prompts_that_both_answered_count() -> None:
+def test_only_prompts_that_both_answered_are_compared() -> None:
     found = agreement([(words("a"), None), (None, words("a")), (None, None), (words("a b"), words("a c"))])
-    assert (found.answered, found.exact, found.prefix) == (1, 0, 0.5)
+    assert (found.answered, found.unanswered, found.exact, found.prefix) == (1, 1, 0, 0.5)
 
 
 def test_likelihood_is_compared_where_both_saw_the_same_text() -> None:
