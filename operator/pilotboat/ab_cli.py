@@ -6,16 +6,15 @@ Owns: the table. Must not know: how posts are counted (gateway) and added up (pl
 from __future__ import annotations
 
 import argparse
-import asyncio
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
+from pilotboat import cluster_cli
 from pilotboat.api.outcomes import Outcomes, Result
-from pilotboat.engine.api import Api, load_configuration
-from pilotboat.engine.errors import ApiError, EngineError
+from pilotboat.cluster_cli import Refused
+from pilotboat.engine.api import Api
 from pilotboat.engine.kinds import MODEL_DEPLOYMENT
 from pilotboat.plan.canary.effects import OutcomeEffect
 from pilotboat.plan.feedback import Base, effects
@@ -28,9 +27,7 @@ def add(commands: Any) -> None:
     """The arguments of `pilotboat ab`."""
     words = "The outcomes that applications posted of the canary and of stable, with the difference."
     parser: argparse.ArgumentParser = commands.add_parser("ab", help=words, description=words)
-    parser.add_argument("name", help="name of the ModelDeployment")
-    parser.add_argument("-n", "--namespace", default="default")
-    parser.add_argument("--kubeconfig", help="left out: the pod's account, or kubectl's default")
+    cluster_cli.add_deployment(parser)
     parser.add_argument(
         "--of", choices=[str(base) for base in Base], default=str(Base.POSTS), help="what shares are of"
     )
@@ -38,25 +35,21 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table; the exit code."""
-    try:
-        print(asyncio.run(_run(arguments)))
-    except (EngineError, Nothing) as error:
-        print(f"pilotboat: {error.message if isinstance(error, ApiError) else error}", file=sys.stderr)
-        return 1
+    return cluster_cli.run(_run(arguments))
+
+
+async def _run(arguments: argparse.Namespace) -> int:
+    async with Api(await cluster_cli.credentials(arguments)) as api:
+        namespace = cluster_cli.namespace(arguments)
+        found = await api.get(MODEL_DEPLOYMENT, namespace, arguments.name)
+    if found is None:
+        raise Nothing(f"there is no ModelDeployment {arguments.name} in namespace {namespace}")
+    print("\n".join(table(found, Base(arguments.of))))
     return 0
 
 
-class Nothing(Exception):
+class Nothing(Refused):
     """There is no table; the message says why."""
-
-
-async def _run(arguments: argparse.Namespace) -> str:
-    configuration = await load_configuration(arguments.kubeconfig)
-    async with Api(configuration) as api:
-        found = await api.get(MODEL_DEPLOYMENT, arguments.namespace, arguments.name)
-    if found is None:
-        raise Nothing(f"there is no ModelDeployment {arguments.name} in namespace {arguments.namespace}")
-    return "\n".join(table(found, Base(arguments.of)))
 
 
 def table(found: Raw, base: Base) -> Iterator[str]:
@@ -66,6 +59,9 @@ def table(found: Raw, base: Base) -> Iterator[str]:
     for name, side in (("stable", result.stable), ("canary", result.canary)):
         yield f"{name}: {side.requests} requests answered, {side.posted} outcomes posted"
     told = effects(result, base)
+    if not told and (result.stable.posted or result.canary.posted):
+        yield "No whole minute of requests is counted yet: shares of requests come with the next minutes."
+        return
     if not told:
         yield "No application has posted an outcome: POST /v1/feedback with request_id and outcome."
         return
@@ -95,7 +91,14 @@ def _latest(status: Raw) -> tuple[str, Result]:
 
 
 def _row(told: OutcomeEffect) -> tuple[str, ...]:
-    gap = told.effect
-    shares = (f"{100 * told.a.estimate:.1f} %", f"{100 * told.b.estimate:.1f} %", f"{100 * gap.estimate:+.1f}")
-    interval = f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
-    return (told.outcome, *shares, interval, "settled" if gap.settled else "not yet")
+    gap, sides = told.effect, (told.a, told.b)
+    shares = [f"{100 * side.estimate:.1f} %" if side.known else "-" for side in sides]
+    effect, interval = f"{100 * gap.estimate:+.1f}", f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+    if not all(side.known for side in sides):
+        effect = interval = "-"
+    return (_printable(told.outcome), *shares, effect, interval, "settled" if gap.settled else "not yet")
+
+
+def _printable(text: str) -> str:
+    """Anybody with a key may post an outcome: no terminal is to obey it."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -18,11 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from kubernetes.aio import client
-from kubernetes.aio.config import ConfigException
-
-from .engine.api import IN_CLUSTER, Api, load_configuration
-from .engine.errors import ApiError, EngineError
+from . import cluster_cli
+from .engine.api import Api, uses_pod_account
+from .engine.errors import EngineError
 from .rehearse import file, table
 from .rehearse.cluster import Subject
 from .rehearse.errors import BadFile, Refused, RehearsalError
@@ -38,8 +36,7 @@ def add(commands: Any) -> None:
     words = "Make the faults of a file, under load and within its limit; print promises and measurements."
     parser: argparse.ArgumentParser = commands.add_parser("rehearse", help=words, description=words)
     parser.add_argument("file", type=Path, help="YAML; docs/rehearsal.md describes it")
-    parser.add_argument("--kubeconfig", help="left out: the pod's account, or kubectl's default")
-    parser.add_argument("--context", help="of the kubeconfig; left out: its current one")
+    cluster_cli.add(parser)
     parser.add_argument("--dry-run", action="store_true", help="print what would be hit, and do nothing")
     parser.add_argument("--allow-commands", action="store_true", help="let the file run its commands on this machine")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there as well")
@@ -49,19 +46,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it; the exit code."""
     try:
         asked = file.load(arguments.file)
-        return asyncio.run(_run(arguments, asked, _key(asked.load.api_key)))
-    except (EngineError, RehearsalError) as error:
+        key = _key(asked.load.api_key)
+    except RehearsalError as error:
         return _complain(error)
-    except asyncio.CancelledError:
-        return _complain(Refused("stopped"))
+    return cluster_cli.run(_run(arguments, asked, key), REFUSED, RehearsalError)
 
 
 async def _run(arguments: argparse.Namespace, asked: Rehearsal, key: str | None) -> int:
-    configuration = await _configuration(arguments)
+    configuration = await cluster_cli.credentials(arguments)
     async with Api(configuration) as api, Reach(configuration, asked.deployment.namespace) as reach:
         ours = Subject(api, reach, asked.deployment)
         control = Subject(api, reach, asked.deployment, asked.control) if asked.control else None
-        via = asked.load.via or (Via.SERVICE if _inside(arguments) else Via.PORT_FORWARD)
+        via = asked.load.via or (
+            Via.SERVICE if uses_pod_account(arguments.kubeconfig, arguments.context) else Via.PORT_FORWARD
+        )
         stage = Stage(asked, ours, control, via, key, arguments.allow_commands, _say)
         if arguments.dry_run:
             for fault, hit in await stage.check():
@@ -76,13 +74,6 @@ async def _run(arguments: argparse.Namespace, asked: Rehearsal, key: str | None)
         _complain(stopped)
         return code if code == table.BROKEN else REFUSED
     return code
-
-
-async def _configuration(arguments: argparse.Namespace) -> client.Configuration:
-    try:
-        return await load_configuration(arguments.kubeconfig, arguments.context)
-    except ConfigException as error:
-        raise Refused(f"--kubeconfig, --context: no cluster can be reached with these: {error}") from None
 
 
 async def _until_stopped(stage: Stage) -> BaseException | None:
@@ -130,15 +121,10 @@ def _key(where: ApiKey | None) -> str | None:
     return key
 
 
-def _inside(arguments: argparse.Namespace) -> bool:
-    return arguments.kubeconfig is None and arguments.context is None and IN_CLUSTER.exists()
-
-
 def _say(words: str, where: TextIO | None = None) -> None:
     with contextlib.suppress(OSError):  # the terminal may be closed; that is no reason to leave anything undone
         print(words, file=where or sys.stderr, flush=True)
 
 
 def _complain(error: BaseException) -> int:
-    _say(f"pilotboat: {error.message if isinstance(error, ApiError) else error}")
-    return REFUSED
+    return cluster_cli.complain(error, REFUSED)

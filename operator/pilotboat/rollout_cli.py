@@ -7,15 +7,14 @@ operator does about it. Only `spec.rollout` is written, as `kubectl patch` would
 from __future__ import annotations
 
 import argparse
-import asyncio
-import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pilotboat import cluster_cli
 from pilotboat.api.rollout import RolloutPhase, Verb
-from pilotboat.engine.api import Api, load_configuration
-from pilotboat.engine.errors import ApiError, EngineError
+from pilotboat.cluster_cli import Refused
+from pilotboat.engine.api import Api
 from pilotboat.engine.kinds import MODEL_DEPLOYMENT
 
 Raw = Mapping[str, Any]
@@ -30,39 +29,30 @@ def add(commands: Any) -> None:
     words = "Look at a rollout, or steer it: approve, skip, promote, abort, retry, pause, resume, undo."
     parser: argparse.ArgumentParser = commands.add_parser("rollout", help=words, description=words)
     parser.add_argument("verb", choices=VERBS)
-    parser.add_argument("name", help="name of the ModelDeployment")
-    parser.add_argument("-n", "--namespace", default="default")
-    parser.add_argument("--kubeconfig", help="left out: the pod's account, or kubectl's default")
+    cluster_cli.add_deployment(parser)
     parser.add_argument("--to", metavar="REVISION", help="with undo: an earlier revision; left out, the one before")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; the exit code."""
-    try:
-        print(asyncio.run(_run(arguments)))
-    except (EngineError, Refused) as error:
-        print(f"pilotboat: {error.message if isinstance(error, ApiError) else error}", file=sys.stderr)
-        return 1
-    return 0
+    return cluster_cli.run(_run(arguments))
 
 
-class Refused(Exception):
-    """What was asked cannot be; the message says what can."""
-
-
-async def _run(arguments: argparse.Namespace) -> str:
+async def _run(arguments: argparse.Namespace) -> int:
     if arguments.to and arguments.verb != "undo":
         raise Refused("--to goes with undo only")
-    configuration = await load_configuration(arguments.kubeconfig)
-    async with Api(configuration) as api:
-        found = await api.get(MODEL_DEPLOYMENT, arguments.namespace, arguments.name)
+    async with Api(await cluster_cli.credentials(arguments)) as api:
+        namespace = cluster_cli.namespace(arguments)
+        found = await api.get(MODEL_DEPLOYMENT, namespace, arguments.name)
         if found is None:
-            raise Refused(f"there is no ModelDeployment {arguments.name} in namespace {arguments.namespace}")
+            raise Refused(f"there is no ModelDeployment {arguments.name} in namespace {namespace}")
         if arguments.verb == "status":
-            return "\n".join(told(found))
+            print("\n".join(told(found)))
+            return 0
         body = {"spec": {"rollout": patch(found, arguments.verb, arguments.to)}}
-        await api.merge(MODEL_DEPLOYMENT, arguments.namespace, arguments.name, body)
-        return f"{arguments.verb}: written to spec.rollout of {arguments.name}; `pilotboat rollout status` shows it."
+        await api.merge(MODEL_DEPLOYMENT, namespace, arguments.name, body)
+    print(f"{arguments.verb}: written to spec.rollout of {arguments.name}; `pilotboat rollout status` shows it.")
+    return 0
 
 
 def patch(found: Raw, verb: str, to: str | None = None) -> dict[str, Any]:
@@ -74,7 +64,34 @@ def patch(found: Raw, verb: str, to: str | None = None) -> dict[str, Any]:
         return {"rollbackTo": to or _before(status)}
     if not status.get("rollout"):
         raise Refused("no rollout with steps is under way")
+    if why := _idle(found, ACTIONS[verb]):
+        raise Refused(why)
     return {"action": {"verb": str(ACTIONS[verb]), "id": uuid.uuid4().hex[:12]}}
+
+
+def _idle(found: Raw, verb: Verb) -> str | None:
+    """Why the verb would be heard, and change nothing; None where it may change something."""
+    rollout = found["status"]["rollout"]
+    phase, canary = rollout["phase"], rollout["canary"]
+    if phase == RolloutPhase.ABORTED:
+        return None if verb is Verb.RETRY else f"{canary} was given up: `retry` begins anew with it"
+    if verb is Verb.RETRY:
+        return f"{canary} was not given up ({phase}), so there is nothing to try again"
+    if phase == RolloutPhase.PROMOTING:
+        return None if verb is Verb.ABORT else f"{canary} is being promoted already"
+    if verb is Verb.APPROVE and phase not in (RolloutPhase.AWAITING_APPROVAL, RolloutPhase.DRAINING):
+        return _unasked(found, rollout)
+    return None
+
+
+def _unasked(found: Raw, rollout: Raw) -> str | None:
+    """Why there is nothing to approve: approval is for the step it is in, and gone with it."""
+    planned = ((found.get("spec") or {}).get("rollout") or {}).get("steps") or ()
+    # As plan/steps.py finds it in steps that were edited.
+    here = [step for step in planned if step["weight"] >= (rollout.get("goal") or 0)] or planned[-1:]
+    if not here or here[0].get("approval"):
+        return None
+    return f"the step at {here[0]['weight']} % waits for no approval; `skip` goes to the next one"
 
 
 def _before(status: Raw) -> str:

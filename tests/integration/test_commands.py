@@ -60,7 +60,7 @@ def shop(plane: Path) -> Shop:
 
 @pytest.mark.parametrize("verb", Verb)
 def test_a_verb_is_an_action_with_a_new_id(shop: Shop, verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
-    shop.status(rollout=CANARY)
+    shop.status(rollout=CANARY | ({"phase": "Aborted"} if verb is Verb.RETRY else {}))
     ids = set()
     for _ in range(2):
         assert shop.run("rollout", verb.lower(), "chat") == 0
@@ -81,6 +81,13 @@ def test_pause_resume_and_undo(shop: Shop) -> None:
     assert shop.rollout["rollbackTo"] == "aaaaaaaa"
     assert shop.run("rollout", "undo", "chat", "--to", "0123abcd") == 0
     assert shop.rollout["rollbackTo"] == "0123abcd"
+
+
+def test_a_verb_that_would_change_nothing_is_refused(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.status(rollout=CANARY | {"phase": "Progressing"})
+    assert shop.run("rollout", "approve", "chat") == 1
+    assert "the step at 50 % waits for no approval" in capsys.readouterr().err
+    assert "action" not in shop.rollout
 
 
 @pytest.mark.parametrize(

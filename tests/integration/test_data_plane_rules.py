@@ -103,6 +103,7 @@ async def post(pod: Gateway, body: object) -> int:
     ("method", "body", "headers", "status"),
     [
         ("POST", b"[]", {}, 400),
+        ("POST", rb'{"request_id": "a", "outcome": "\u001b[2J"}', {}, 400),
         ("POST", b"xxxx", {"content-encoding": "gzip"}, 415),
         ("POST", b"x" * 100_000, {}, 413),
         ("GET", b"", {}, 405),

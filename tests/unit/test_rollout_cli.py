@@ -109,6 +109,47 @@ def test_what_could_have_no_effect_is_refused(status: dict[str, Any], verb: str,
         rollout_cli.patch(found(**status), verb)
 
 
+STEPS = [{"weight": 10}, {"weight": 25}, {"weight": 50, "approval": True}]
+
+
+@pytest.mark.parametrize(
+    ("at", "verbs", "words"),
+    [
+        ({"phase": "Aborted"}, "approve skip promote abort", "bbbbbbbb was given up: `retry` begins anew"),
+        ({"phase": "Progressing", "goal": 25}, "retry", "bbbbbbbb was not given up"),
+        ({"phase": "Draining"}, "retry", "bbbbbbbb was not given up"),
+        ({"phase": "Promoting"}, "approve skip promote", "bbbbbbbb is being promoted already"),
+        ({"phase": "Progressing", "goal": 10}, "approve", "the step at 10 % waits for no approval; `skip` goes"),
+        ({"phase": "Holding", "goal": 20}, "approve", "the step at 25 % waits for no approval"),
+        ({"phase": "Progressing", "goal": None}, "approve", "the step at 10 % waits for no approval"),
+    ],
+    ids=["given up", "under way", "on its way out", "promoted", "another step", "an edited step", "before the first"],
+)
+def test_a_verb_that_would_change_nothing_is_refused(at: dict[str, Any], verbs: str, words: str) -> None:
+    raw = found(rollout=CANARY | at) | {"spec": {"rollout": {"steps": STEPS}}}
+    for verb in verbs.split():
+        with pytest.raises(rollout_cli.Refused, match=words):
+            rollout_cli.patch(raw, verb)
+
+
+@pytest.mark.parametrize(
+    ("at", "verbs"),
+    [
+        ({"phase": "Aborted"}, "retry"),
+        ({"phase": "Progressing", "goal": 50}, "approve skip promote abort"),
+        ({"phase": "AwaitingApproval", "goal": 50}, "approve skip promote abort"),
+        ({"phase": "Progressing", "goal": 90, "weight": 0}, "approve skip promote abort"),
+        ({"phase": "Paused", "goal": 10}, "skip promote abort"),
+        ({"phase": "Promoting"}, "abort"),
+        ({"phase": "Draining"}, "approve skip promote abort"),
+    ],
+)
+def test_a_verb_that_may_change_something_is_written(at: dict[str, Any], verbs: str) -> None:
+    raw = found(rollout=CANARY | at) | {"spec": {"rollout": {"steps": STEPS}}}
+    for verb in verbs.split():
+        assert rollout_cli.patch(raw, verb)["action"]["verb"] == verb.capitalize()
+
+
 def test_each_time_a_verb_has_an_id_of_its_own() -> None:
     patches = [rollout_cli.patch(found(rollout=CANARY), "skip")["action"] for _ in range(2)]
     assert [each["verb"] for each in patches] == ["Skip", "Skip"]
@@ -144,6 +185,27 @@ def test_a_difference_that_may_be_chance_is_not_settled() -> None:
     few = {"stable": {"posts": {"up": 3, "down": 7}}, "canary": {"posts": {"up": 6, "down": 4}}}
     lines = list(ab_cli.table(found(rollout=CANARY | {"outcomes": few | TIMES}), Base.POSTS))
     assert all(line.endswith("not yet") for line in lines[-2:])
+
+
+EARLY = {"stable": {"posts": {"up": 30}}, "canary": {"posts": {"up": 3}}}
+UNLIKE = {"stable": {"requests": 100}, "canary": {"requests": 100, "posts": {"up": 50}}}
+
+
+def test_posts_before_the_first_whole_minute_of_requests() -> None:
+    raw = found(rollout=CANARY | {"outcomes": EARLY | TIMES})
+    assert list(ab_cli.table(raw, Base.REQUESTS))[-1].startswith("No whole minute of requests is counted yet")
+
+
+def test_a_share_of_nothing_is_none() -> None:
+    raw = found(rollout=CANARY | {"outcomes": UNLIKE | TIMES})
+    assert list(ab_cli.table(raw, Base.POSTS))[-1].split() == ["up", "-", "100.0", "%", "-", "-", "not", "yet"]
+    assert list(ab_cli.table(raw, Base.REQUESTS))[-1].split()[:3] == ["up", "0.0", "%"]
+
+
+def test_what_was_posted_does_not_steer_a_terminal() -> None:
+    posts = {"stable": {"posts": {"\x1b[2Jup\u202e": 5}}, "canary": {"posts": {"größer 👍": 5}}}
+    shown = list(ab_cli.table(found(rollout=CANARY | {"outcomes": posts | TIMES}), Base.POSTS))[-2:]
+    assert [line.split("  ")[0] for line in shown] == [r"\x1b[2Jup\u202e", "größer 👍"]
 
 
 def test_nothing_posted_says_how_to_post() -> None:

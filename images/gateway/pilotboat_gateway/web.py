@@ -6,11 +6,13 @@ Owns: the answers' form. Must not know: how they come about.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from pilotboat.api.base import Model
 from pilotboat.api.routing import Evidence, Unreached
@@ -25,6 +27,14 @@ class Feedback(Model):
 
     request_id: str = Field(max_length=128)
     outcome: str = Field(min_length=1, max_length=64)
+
+    @field_validator("outcome")
+    @classmethod
+    def _shown(cls, outcome: str) -> str:
+        """It comes to people's terminals."""
+        if any(unicodedata.category(each) == "Cc" for each in outcome):
+            raise PydanticCustomError("control", "must not contain control characters")
+        return outcome
 
 
 @dataclass(frozen=True)

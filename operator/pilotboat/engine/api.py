@@ -38,10 +38,15 @@ PAGE = 100
 IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
+def uses_pod_account(kubeconfig: str | None, context: str | None) -> bool:
+    """Whether the pod's own service account is meant: nothing else is named, and there is one."""
+    return kubeconfig is None and context is None and IN_CLUSTER.exists()
+
+
 async def load_configuration(kubeconfig: str | None = None, context: str | None = None) -> client.Configuration:
     """Credentials: the kubeconfig or context named, else the pod's service account, else kubectl's own default."""
     loaded = client.Configuration()
-    if kubeconfig is None and context is None and IN_CLUSTER.exists():  # noqa: ASYNC240 -- one stat, before anything else runs
+    if uses_pod_account(kubeconfig, context):
         config.load_incluster_config(client_configuration=loaded)
     else:
         await config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=loaded)
@@ -154,13 +159,22 @@ class Api:
                 status, headers, data = await self._send(method, path, query, body, content)
                 code = str(status)
             except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError) as failure:
-                raise Unavailable(0, type(failure).__name__, str(failure)) from failure
+                raise Unavailable(0, type(failure).__name__, str(failure) or self._silence(failure)) from failure
             finally:
                 self._observe(verb, kind.plural, code, time.monotonic() - started)
         if status >= 400:
             raise from_response(status, headers, data)
-        answer: Raw = json.loads(data)
+        try:
+            answer: Raw = json.loads(data)
+        except ValueError:  # a proxy's page, for one
+            told = f"{self.configuration.host} answered {status} with something that is no JSON: no API server's words"
+            raise Unavailable(status, "NotJson", told) from None
         return answer
+
+    def _silence(self, failure: Exception) -> str:
+        if isinstance(failure, TimeoutError):
+            return f"{self.configuration.host} did not answer within {self._timeout.total:g} s"
+        return type(failure).__name__
 
     async def _send(
         self, method: str, path: str, query: dict[str, str] | None, body: Raw | None, content: str

@@ -151,8 +151,8 @@ def _measured(
     found = probe.read(name, observed.children, observed.pods)
     if found.state is not State.ABSENT and probe.asked(name, observed.children) != due.config.to_json():
         # It goes, with whatever it has measured: that is no answer to what is asked now.
-        told = f"{kind} gate, before the canary has users: what is asked was changed, and is measured anew"
-        return Look(state, waiting=Cause(Reason.ROLLING_OUT, told), gate=kind)
+        words = f"{kind} gate, before the canary has users: what is asked was changed, and is measured anew"
+        return Look(state, waiting=Cause(Reason.ROLLING_OUT, words), gate=kind)
     said = (
         judge(spec, found.result) if found.result else found.cause or Cause(Reason.ROLLING_OUT, "it is being measured")
     )

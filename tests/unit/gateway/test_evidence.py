@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from pydantic import ValidationError
 
 from pilotboat.api.routing import BOUNDS
 from pilotboat_gateway import evidence, requestlog, scrape
 from pilotboat_gateway.evidence import Recorder
 from pilotboat_gateway.requestlog import Copied, Fate, Seen
+from pilotboat_gateway.web import Feedback
 
 LINES: list[tuple[str, Seen | Copied | None]] = [
     ("chat chat:0 s1 200 1 2 3 40 -- 0 aaa 0", Seen("chat", "aaa", 200, False, 46.0, 0)),
@@ -70,6 +72,14 @@ def test_feedback_counts_once_for_a_revision_that_is_known_and_outcomes_are_boun
         assert recorder.feedback("chat", f"aaa-x{number}", f"outcome {number}")
     assert len(recorder.outcomes("chat")["aaa"]) == evidence.OUTCOMES + 1
     assert recorder.outcomes("chat")["aaa"]["other"] == 11
+
+
+@pytest.mark.parametrize("outcome", ["\x1b[2J", "good\n", "\x7f", "\x9b2J"])
+def test_an_outcome_without_a_printed_form_is_refused_in_words(outcome: str) -> None:
+    with pytest.raises(ValidationError) as found:
+        Feedback(request_id="aaa-1", outcome=outcome)
+    assert found.value.errors()[0]["msg"] == "must not contain control characters"
+    assert Feedback(request_id="aaa-1", outcome="größer 👨‍👩‍👧").outcome == "größer 👨‍👩‍👧"
 
 
 def test_a_pods_histogram_grows_by_differences_and_survives_its_restart() -> None:

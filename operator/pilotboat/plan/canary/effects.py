@@ -23,6 +23,11 @@ class Interval:
     high: float
 
     @property
+    def known(self) -> bool:
+        """Whether a share is of anything: of nothing it may be any."""
+        return (self.low, self.high) != (0.0, 1.0)
+
+    @property
     def settled(self) -> bool:
         """Whether the range leaves out zero, so the sign is known."""
         return self.low > 0 or self.high < 0
