@@ -14,7 +14,6 @@ import os
 import ssl
 import sys
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 from kubernetes.aio import client, config
@@ -89,7 +88,7 @@ def namespace(arguments: argparse.Namespace) -> str:
 
 def _why(error: Exception, arguments: argparse.Namespace) -> str:
     named = arguments.kubeconfig or KUBE_CONFIG_DEFAULT_LOCATION
-    if not any(Path(each).expanduser().exists() for each in named.split(os.pathsep)):
+    if not any(os.path.exists(os.path.expanduser(each)) for each in named.split(os.pathsep)):
         return f"there is no file {named}"
     if isinstance(error, config.ConfigException | OSError):
         return str(error)
