@@ -121,6 +121,45 @@ def test_labels_and_annotations_of_the_users_own_stand_once_beside_the_charts() 
     assert text.count("prometheus.io/scrape") == 1
 
 
+def test_names_that_are_numbers_are_strings() -> None:
+    """In namespaces, labels and the environment Kubernetes takes nothing else."""
+    values = [*(f"--set=images.{name}=12:34" for name in IMAGES), "--set-string=images.pullSecrets={1}"]
+    mine = ["--set-string=serviceAccount.name=7,priorityClassName=8,watchNamespaces={9}", "--namespace=123"]
+    made = output(str(build.ensure() / "helm"), "template", "2024", str(ROOT / "charts" / "pilotboat"), *values, *mine)
+    objects = [found for found in yaml.safe_load_all(made) if found and found["kind"] != "CustomResourceDefinition"]
+    assert {found["metadata"].get("namespace", "") for found in objects} == {"", "123", "9", "kube-node-lease"}
+    pod = next(found for found in objects if found["kind"] == "Deployment")["spec"]["template"]
+    assert pod["metadata"]["labels"]["app.kubernetes.io/instance"] == "2024"
+    (container,) = pod["spec"]["containers"]
+    assert container["image"] == "12:34"
+    assert next(each for each in container["env"] if each["name"] == "PILOTBOAT_NAMESPACE")["value"] == "123"
+    assert (pod["spec"]["serviceAccountName"], pod["spec"]["priorityClassName"]) == ("7", "8")
+    assert pod["spec"]["imagePullSecrets"] == [{"name": "1"}]
+    assert [(each, value) for found in objects for each, value in odd(found)] == []
+
+
+def odd(found: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Names of any kind that are no strings."""
+    if isinstance(found, dict):
+        for key, value in found.items():
+            if key in ("name", "namespace", "value", "app.kubernetes.io/instance") and not isinstance(
+                value, str | dict
+            ):
+                yield f"{path}.{key}", value
+            yield from odd(value, f"{path}.{key}")
+    elif isinstance(found, list):
+        for number, value in enumerate(found):
+            yield from odd(value, f"{path}[{number}]")
+
+
+def test_a_hub_whose_port_is_none_is_refused() -> None:
+    values = [*(f"--set=images.{name}=any" for name in IMAGES), "--set=hub.endpoint=http://hub:65536"]
+    chart = [str(build.ensure() / "helm"), "template", "pilotboat", str(ROOT / "charts" / "pilotboat"), *values]
+    done = subprocess.run(chart, text=True, capture_output=True, check=False)
+    assert done.returncode != 0
+    assert "hub" in done.stderr
+
+
 async def test_the_operator_may_do_all_that_it_does(cluster: Cluster, limited: client.Configuration) -> None:
     async with operator(limited, cluster.namespace) as running:
         chat = await cluster.apply(through_gateway())

@@ -95,6 +95,7 @@ ACCEPTED: dict[str, tuple[Kind, Raw]] = {
     "the longest duration": (MODEL_DEPLOYMENT, model(service={"requestTimeout": "1h30m5s"})),
     "an @ in a path": (MODEL_DEPLOYMENT, http("https://cdn.example/npm/x@1.0/model.gguf?sig=a%20b")),
     "an address of numbers": (MODEL_DEPLOYMENT, http("http://[fd00::1]:8080/m.gguf")),
+    "the last port": (MODEL_DEPLOYMENT, http("http://host:65535/m.gguf")),
     "dots in a name": (MODEL_DEPLOYMENT, source(pvc={"claimName": "weights", "path": "a..b/v1.2/model.gguf"})),
     "an equality that enough prompts can show": (
         MODEL_DEPLOYMENT,
@@ -224,6 +225,11 @@ REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
         MODEL_DEPLOYMENT,
         http("ftp://host/m.gguf"),
         ("spec.model.source.http.urls[0]", "must be an http:// or https:// address"),
+    ),
+    "a port that is none": (
+        MODEL_DEPLOYMENT,
+        http("https://host:65536/m.gguf"),
+        ("spec.model.source.http.urls[0]", "the port must be from 1 to 65535"),
     ),
     "a time-out of nothing": (
         MODEL_DEPLOYMENT,

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from pilotboat.api.sources import HuggingFace
-from pilotboat_fetch.download import Downloader
+from pilotboat_fetch.download import Downloader, bare
 from pilotboat_fetch.errors import ChecksumMismatch, DownloadFailed, FetchError, HubRateLimited, SourceNotFound
 from pilotboat_fetch.files import Wanted
 from pilotboat_fetch.hub import HubSource
@@ -255,6 +255,40 @@ def test_sigterm_ends_it_and_no_mirror_is_tried_any_more(tmp_path: Path) -> None
         assert len(hub.seen) == 1
     assert json.loads((tmp_path / "log").read_text())["message"] == "stopped by SIGTERM"
     assert list((tmp_path / "model").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://127.0.0.1:99999/m.gguf", "InvalidSpec"),
+        ("http://[1:2]/m.gguf", "SourceNotFound"),
+        ("http://127.0.0.1:9/a%00.gguf", "UnsafeFile"),
+        (f"http://127.0.0.1:9/{'a' * 300}.gguf", "UnsafeFile"),
+        ("http://127.0.0.1:9/?a/m.gguf", "SourceNotFound"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_not_tried_again(tmp_path: Path, url: str, reason: str) -> None:
+    assert process(written(tmp_path, url), tmp_path).wait(60) == 64
+    assert json.loads((tmp_path / "log").read_text())["reason"] == reason
+
+
+def test_a_hub_whose_address_cannot_be_used_is_not_asked_again() -> None:
+    hub = HuggingFace(repo="a/b", endpoint="http://[1:2]")
+    downloader = Downloader(httpx.Client(), Backoff(), Progress("model"))
+    with pytest.raises(SourceNotFound, match=r"http://\[1:2\] is no address"):
+        HubSource(hub, "model", None, None, downloader, Backoff()).resolve(None)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:secret@h:99999/a/b.gguf?sig=x#y", "https://h:99999/a/b.gguf"),
+        ("http://h/a@1/b://c@d", "http://h/a@1/b://c@d"),
+        ("http://[::1]:80", "http://[::1]:80"),
+    ],
+)
+def test_an_address_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    assert bare(url) == shown
 
 
 def test_authorities_that_this_image_does_not_have_end_nothing(tmp_path: Path) -> None:

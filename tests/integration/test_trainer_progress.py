@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,32 @@ def test_without_a_server_or_with_one_that_is_away_nothing_happens(server: Recei
     poster = Poster(away, every=0.01)
     poster.post(post(1))
     poster.close()
+
+
+def test_a_proxy_in_the_environment_is_not_asked(server: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with server:
+        poster = Poster(address(server), every=0.01)
+        poster.post(post(1))
+        poster.close()
+    assert [each.step for each in server.posts] == [1]
+
+
+def test_an_answer_that_is_no_http_ends_nothing(server: Receiver) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as odd:
+        odd.settimeout(60)
+        here = dataclasses.replace(address(server), url=f"http://127.0.0.1:{odd.getsockname()[1]}/", ca_file=None)
+        poster = Poster(here, every=0.01)
+        poster.post(post(1))
+        for _ in range(2):  # the second is the proof: it is tried again
+            with odd.accept()[0] as connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+        odd.close()
+        poster.close()
 
 
 def test_a_server_with_somebody_elses_certificate_hears_nothing(server: Receiver, tmp_path: Path) -> None:

@@ -315,6 +315,18 @@ def test_what_is_no_model(train: Trainer, base: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_model_in_a_folder_of_its_own_is_found(train: Trainer, base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "repository" / "hf")
+    assert train(tmp_path / "repository", training=SHORT)[0] == 0
+    shutil.copytree(base, tmp_path / "repository" / "other")
+    reason, message = failed(train(tmp_path / "repository")[1])
+    assert (reason, message.partition(": ")[0]) == (
+        "InvalidModel",
+        f"{tmp_path / 'repository'} has weights in 2 folders (hf, other)",
+    )
+    assert "`files`" in message
+
+
 def test_an_error_of_memory_is_known_as_such() -> None:
     with pytest.raises(RuntimeError) as error:
         torch.empty(1 << 50, dtype=torch.uint8)

@@ -8,7 +8,7 @@
 
 {{- define "pilotboat.selector" -}}
 app.kubernetes.io/name: pilotboat
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: operator
 {{- end }}
 

@@ -5,12 +5,12 @@ Owns: requests for bytes. Must not know: the hub's API, the layout of the destin
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -200,8 +200,8 @@ def require_room(folder: Path, size: int) -> None:
 
 def bare(url: str) -> str:
     """An address fit for a log: without query and user, where signatures and passwords are."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    # Not urlsplit: this is for addresses that cannot be parsed, too.
+    return re.sub(r"^(\w+://)[^/]*@", r"\1", re.split(r"[?#]", url, maxsplit=1)[0])
 
 
 def _start(response: httpx.Response) -> int:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pilotboat.api.sources import Http
 
-from .download import Downloader
+from .download import Downloader, bare
 from .errors import HubAuthFailed, SourceNotFound
 from .files import Listing, Wanted
 from .safety import choose, inside
@@ -42,7 +42,8 @@ class HttpSource:
 
     @property
     def _file(self) -> str:
-        name = PurePosixPath(unquote(urlsplit(self._spec.urls[0]).path)).name
+        where = bare(self._spec.urls[0])
+        name = PurePosixPath(unquote(where.partition("://")[2].partition("/")[2])).name
         if not name:
-            raise SourceNotFound(f"the address must end with a file name: {urlsplit(self._spec.urls[0]).netloc}/...")
+            raise SourceNotFound(f"the address must end with a file name: {where}")
         return name

@@ -69,7 +69,11 @@ class HubSource:
 
     def resolve(self, revision: str | None) -> Listing:
         """The commit, and its files as far as they are wanted."""
-        set_client_factory(partial(_client, httpx2.URL(self._where)))
+        try:
+            home = httpx2.URL(self._where)
+        except httpx2.InvalidURL as error:
+            raise SourceNotFound(f"{self._where} is no address: {error}") from error
+        set_client_factory(partial(_client, home))
         self._commit = revision or self._resolved()
         found = self._ask(lambda: self._tree(self._commit))
         paths = choose(sorted(found), self._spec.files, self._type, self._name)

@@ -5,6 +5,7 @@ Owns: the list. Must not know: where files come from.
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
@@ -20,7 +21,12 @@ HARMLESS = (".md", ".gitattributes", ".gitignore", "LICENSE", "NOTICE", ".png", 
 
 WEIGHTS = (".safetensors", ".gguf")
 OURS = frozenset({MANIFEST, READY_MARKER})
+LONGEST = 255
+"""Bytes of a file's name: what Linux's file systems take."""
+
 _WILD = frozenset("*?[")
+_NEVER = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
+"""Control characters, a backslash, half a character: no name that can be written, or shown."""
 
 
 def allowed(path: str) -> bool:
@@ -31,8 +37,10 @@ def allowed(path: str) -> bool:
 def inside(path: str) -> str:
     """The path, if it stays inside its folder and hides nothing; a hub or a volume could name any other."""
     parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or any(part.startswith(".") for part in parts) or "\\" in path:
+    if not parts or path.startswith("/") or any(part.startswith(".") for part in parts) or _NEVER.search(path):
         raise UnsafeFile(f"{path!r} is no plain relative file name")
+    if any(len(part.encode()) > LONGEST for part in parts):
+        raise UnsafeFile(f"{path} has a name of more than {LONGEST} bytes, which no volume takes")
     return path
 
 

@@ -16,6 +16,12 @@ from pilotboat.api.engines import EngineType
 from .errors import InvalidModel
 
 GGUF_MAGIC = b"GGUF"
+WEIGHTS = {
+    EngineType.AUTO: (".gguf", ".safetensors"),
+    EngineType.LLAMA_CPP: (".gguf",),
+    EngineType.TRANSFORMERS: (".safetensors",),
+}
+CHOOSE = "choose by the source: huggingFace by `files`, pvc by `path`"
 MAX_HEADER = 100 << 20
 """Bytes of a safetensors header: the format's own limit."""
 
@@ -34,6 +40,7 @@ def inspect(path: Path, wanted: EngineType) -> ModelFiles:
         return ModelFiles(wanted, path)
     if not path.exists():
         raise InvalidModel(f"model.path {path} does not exist")
+    path = _home(path, WEIGHTS[wanted])
     gguf, weights = _find(path, ".gguf"), _find(path, ".safetensors")
     if wanted is EngineType.LLAMA_CPP or (wanted is EngineType.AUTO and gguf):
         return ModelFiles(EngineType.LLAMA_CPP, check_gguf(_first_gguf(path, gguf)))
@@ -44,6 +51,17 @@ def inspect(path: Path, wanted: EngineType) -> ModelFiles:
         "no safetensors in a folder" if wanted is EngineType.TRANSFORMERS else "neither a GGUF file nor safetensors"
     )
     raise InvalidModel(f"{path} has {needed}; found {_listing(path)}")
+
+
+def _home(path: Path, suffixes: tuple[str, ...]) -> Path:
+    """Where the weights lie: here or, where nothing does, in the one folder below that has some."""
+    if any(_find(path, suffix) for suffix in suffixes):
+        return path
+    homes = sorted({file.parent for file in path.rglob("*") if file.suffix in suffixes and file.is_file()})
+    if len(homes) > 1:
+        names = _some([home.relative_to(path).as_posix() for home in homes])
+        raise InvalidModel(f"{path} has weights in {len(homes)} folders ({names}): {CHOOSE}")
+    return homes[0] if homes else path
 
 
 def _find(path: Path, suffix: str) -> list[Path]:
@@ -58,13 +76,16 @@ def _first_gguf(path: Path, found: list[Path]) -> Path:
         return firsts[0]
     if not found:
         raise InvalidModel(f"{path} has no GGUF file; found {_listing(path)}")
-    raise InvalidModel(f"{path} has {len(found)} GGUF files ({_listing(path)}): give the path of one")
+    raise InvalidModel(f"{path} has {len(firsts)} GGUF models ({_some([file.name for file in firsts])}): {CHOOSE}")
 
 
-def _listing(path: Path, limit: int = 8) -> str:
+def _listing(path: Path) -> str:
     if path.is_file():
         return f"the file {path.name}"
-    names = sorted(file.name for file in path.iterdir() if not file.name.startswith("."))
+    return _some(sorted(file.name for file in path.iterdir() if not file.name.startswith(".")))
+
+
+def _some(names: list[str], limit: int = 8) -> str:
     shown = ", ".join(names[:limit]) or "nothing"
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
 

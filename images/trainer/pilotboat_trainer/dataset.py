@@ -22,8 +22,9 @@ from .errors import InvalidDataset
 from .formats import CONVERSATIONAL, BadLine, Row, convert, recognise
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson")
-HELD_BACK = re.compile(r"(dev|eval|evaluation|test|valid|validation)(?![^\W\d_])")
-"""Files that begin with such a word are for judging a model, not for training it; `devops.jsonl` does not."""
+HELD_BACK = re.compile(r"(^|/)(dev|eval|evaluation|test|valid|validation)s?(?![^\W\d_])", re.IGNORECASE)
+"""Files that begin with such a word, or lie in a folder that does, are for judging a model, not for training it;
+`devops.jsonl` does not."""
 
 MOST_NAMED = 5
 
@@ -88,7 +89,7 @@ def _files(path: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
         return {path.name: path}, ()
     found = {p.relative_to(path).as_posix(): p for p in sorted(path.rglob("*")) if p.is_file()}
     data = {name: p for name, p in found.items() if name.endswith(SUFFIXES)}
-    held_back = tuple(name for name, p in data.items() if len(data) > 1 and HELD_BACK.match(p.name))
+    held_back = tuple(name for name in data if len(data) > 1 and HELD_BACK.search(name))
     training = {name: p for name, p in data.items() if name not in held_back}
     if not training:
         seen = ", ".join(list(found)[:8]) or ("no files" if path.is_dir() else "nothing")

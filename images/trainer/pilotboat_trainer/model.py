@@ -24,6 +24,8 @@ ALL_LINEAR = "all-linear"
 POSITION_TABLES = {"wpe", "embed_positions", "position_embeddings", "positions_embed", "pos_encoding"}
 """What models call the embedding of positions, or the buffer of sines (GPT-J, CTRL); what is reckoned has no end."""
 _SHOWN = 24
+WEIGHTS = (".safetensors", ".gguf")
+CHOOSE = "choose by the source: huggingFace by `files`, pvc by `path`"
 
 
 def tokenizer(path: str) -> Any:
@@ -72,16 +74,24 @@ def _locate(path: Path) -> tuple[Path, str | None]:
         return path.parent, path.name
     if not path.is_dir():
         raise InvalidModel(f"{path} does not exist")
-    ggufs = sorted(file.name for file in path.glob("*.gguf"))
-    if any(path.glob("*.safetensors")):
-        return path, None
+    folder = _home(path)
+    if any(folder.glob("*.safetensors")):
+        return folder, None
+    ggufs = sorted(file.name for file in folder.glob("*.gguf"))
     if len(ggufs) > 1:
-        raise InvalidModel(
-            f"{path} has {len(ggufs)} GGUF files; name one in the source's files: {', '.join(ggufs[:8])}"
-        )
+        raise InvalidModel(f"{folder} has {len(ggufs)} GGUF files ({', '.join(ggufs[:8])}): {CHOOSE}")
     if not ggufs:
         raise InvalidModel(f"{path} has neither safetensors nor a GGUF file")
-    return path, ggufs[0]
+    return folder, ggufs[0]
+
+
+def _home(path: Path) -> Path:
+    """Where the weights lie: here or, where nothing does, in the one folder below that has some."""
+    homes = sorted({file.parent for file in path.rglob("*") if file.suffix in WEIGHTS and file.is_file()})
+    if len(homes) > 1 and path not in homes:
+        names = ", ".join(home.relative_to(path).as_posix() for home in homes[:8])
+        raise InvalidModel(f"{path} has weights in {len(homes)} folders ({names}): {CHOOSE}")
+    return homes[0] if len(homes) == 1 else path
 
 
 def positions(model: Any) -> int | None:

@@ -7,6 +7,7 @@ Owns: the connection, the token, the pace. Must not know: what a post says.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import ssl
@@ -104,15 +105,22 @@ class Poster:
         headers = {"content-type": "application/json", **self._authorization()}
         request = urllib.request.Request(self._server.url, body, headers, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT, context=self._tls()) as response:
+            with self._opener().open(request, timeout=TIMEOUT) as response:
                 self._complained = ""
                 return bool(200 <= response.status < 300)
-        except (OSError, ValueError) as error:  # URLError, HTTPError, TLS, timeouts, a missing file: all are OSError
+        # URLError, HTTPError, TLS, timeouts, a missing file: all are OSError. What is no HTTP is not.
+        except (OSError, ValueError, http.client.HTTPException) as error:
             return self._complain(error)
+
+    def _opener(self) -> urllib.request.OpenerDirector:
+        """The operator is in the cluster: a proxy in podTemplate.env is a way out of it."""
+        return urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self._tls())
+        )
 
     def _complain(self, error: Exception) -> bool:
         """Say it once, not at every try."""
-        words = str(error)
+        words = str(error).strip() or type(error).__name__
         if words != self._complained:
             print(f"trainer: progress could not be posted: {words}", flush=True)
             self._complained = words

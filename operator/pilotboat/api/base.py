@@ -161,7 +161,16 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", min_length=64, max_length=64)]
 _ADDRESS = (
     Shape(r"//[^/?#]*@", "credentials do not belong in an address: they would be readable in the spec", refused=True),
-    Shape(r"https?://[A-Za-z0-9._:\[\]-]+([/?#][!-~]*)?", "must be an http:// or https:// address"),
+    Shape(
+        r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?([/?#][!-~]*)?",
+        "must be an http:// or https:// address",
+    ),
+    Shape(
+        r"^[a-z]+://[^/?#]*:0*(0|[1-9][0-9]{5,}|[7-9][0-9]{4}|6[6-9][0-9]{3}|65[6-9][0-9]{2}|655[4-9][0-9]|6553[6-9])"
+        r"([/?#]|$)",
+        "the port must be from 1 to 65535",
+        refused=True,
+    ),
 )
 _NO_QUERY = Shape(r"[?#]", "must be an address to which a path can be added: without ? and #", refused=True)
 Url = Annotated[str, StringConstraints(max_length=2048), *shaped(*_ADDRESS)]

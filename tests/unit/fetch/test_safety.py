@@ -57,7 +57,17 @@ def test_globs_choose_and_an_exact_name_must_exist() -> None:
         choose(paths, ["*.safetensors"], "model", "r")
 
 
-@pytest.mark.parametrize("path", ["../x.json", "/etc/x.json", "a/../../x.json", ".ssh/x.json", "a\\b.json", ""])
-def test_names_that_leave_the_folder_are_refused(path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("../x.json", "/etc/x.json", "a/../../x.json", ".ssh/x.json", "a\\b.json", ""),
+        *("a\0.json", "a\n.json", "a/\x7f.json", "\ud83d.json", f"{'ä' * 126}.json"),
+    ],
+)
+def test_names_that_leave_the_folder_or_that_no_volume_takes_are_refused(path: str) -> None:
     with pytest.raises(UnsafeFile):
         inside(path)
+
+
+def test_the_longest_name_is_one() -> None:
+    assert inside(f"{'ä' * 125}.json")

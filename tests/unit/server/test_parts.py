@@ -86,6 +86,7 @@ GGUF = {"a.gguf": b"GGUF\x03\0\0\0rest"}
 
 def folder(root: Path, files: dict[str, bytes]) -> Path:
     for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
     return root
 
@@ -108,6 +109,34 @@ def test_a_split_gguf_is_named_by_its_first_part(tmp_path: Path) -> None:
     assert modelfiles.inspect(folder(tmp_path, parts), EngineType.AUTO).path.name == "m-00001-of-00002.gguf"
 
 
+BELOW = {f"hf/{name}": data for name, data in GOOD.items()}
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted", "found"),
+    [
+        (
+            {"README.txt": b"", "config.json": b"{}", "Q4/x.Q4_K_M.gguf": GGUF["a.gguf"]},
+            EngineType.AUTO,
+            "Q4/x.Q4_K_M.gguf",
+        ),
+        (
+            {f"Q8/deep/m-0000{part}-of-00002.gguf": GGUF["a.gguf"] for part in (1, 2)},
+            EngineType.LLAMA_CPP,
+            "Q8/deep/m-00001-of-00002.gguf",
+        ),
+        (BELOW, EngineType.AUTO, "hf"),
+        (BELOW | GGUF, EngineType.AUTO, "a.gguf"),
+        (BELOW | GGUF, EngineType.TRANSFORMERS, "hf"),
+        (GOOD | {"Q4/a.gguf": GGUF["a.gguf"]}, EngineType.AUTO, "."),
+    ],
+)
+def test_where_nothing_lies_above_the_one_folder_with_weights_is_taken(
+    tmp_path: Path, files: dict[str, bytes], wanted: EngineType, found: str
+) -> None:
+    assert modelfiles.inspect(folder(tmp_path, files), wanted).path == tmp_path / found
+
+
 @pytest.mark.parametrize(
     ("files", "engine", "words"),
     [
@@ -116,7 +145,12 @@ def test_a_split_gguf_is_named_by_its_first_part(tmp_path: Path) -> None:
         ({"a.gguf": b"<html>oh no"}, EngineType.AUTO, ["not a GGUF file", "<htm"]),
         ({"a.gguf": b"GGUF"}, EngineType.AUTO, ["cut off"]),
         ({"a.gguf": b"GGUF\x63\0\0\0"}, EngineType.AUTO, ["version"]),
-        (GGUF | {"b.gguf": GGUF["a.gguf"]}, EngineType.AUTO, ["2 GGUF files"]),
+        (GGUF | {"b.gguf": GGUF["a.gguf"]}, EngineType.AUTO, ["2 GGUF models (a.gguf, b.gguf)", "`files`"]),
+        (
+            {f"{name}/a.gguf": GGUF["a.gguf"] for name in ("Q4", "Q8")},
+            EngineType.AUTO,
+            ["weights in 2 folders (Q4, Q8)", "`files`"],
+        ),
         (GGUF, EngineType.TRANSFORMERS, ["no safetensors"]),
         (GOOD, EngineType.LLAMA_CPP, ["no GGUF file", "model.safetensors"]),
         (GOOD | {"model.safetensors": b"junk"}, EngineType.AUTO, ["not a safetensors file"]),

@@ -132,6 +132,9 @@ def test_a_compressed_file_that_is_cut_off_or_damaged(tmp_path: Path) -> None:
         (["a.jsonl", "evaluate-this.jsonl", "validity.jsonl"], []),
         (["a.jsonl"], ["dev.jsonl", "eval_2.jsonl", "test-00000-of-00001.jsonl", "test2.jsonl", "validation.jsonl.gz"]),
         (["x/a.jsonl"], ["x/test.jsonl"]),
+        (["train/a.jsonl"], ["Test.jsonl", "VALIDATION/b.jsonl", "evals/x/c.jsonl", "test/a.jsonl", "tests.jsonl"]),
+        (["contest/latest.jsonl", "devsite/a.jsonl", "evalsuite.jsonl"], []),
+        (["test/a.jsonl"], []),
     ],
 )
 def test_files_for_judging_are_held_back_by_whole_words_and_told(
@@ -139,7 +142,7 @@ def test_files_for_judging_are_held_back_by_whole_words_and_told(
 ) -> None:
     line = f"{GOOD}\n".encode()
     for name in (*trained_on, *held_back):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         written(tmp_path, gzip.compress(line) if name.endswith(".gz") else line, name)
     examples = read(data(tmp_path))
     assert [place.removesuffix(" line 1") for place in examples.places] == trained_on
