@@ -104,3 +104,8 @@ def test_a_disk_that_is_full_at_the_end_costs_the_file_and_not_the_table(
     said = capsys.readouterr()
     assert said.out.startswith("fault ")
     assert "--json: /dev/full: No space left on device" in said.err
+
+
+def test_a_key_file_of_no_possible_name() -> None:
+    with pytest.raises(BadFile, match=r"load\.apiKey\.file: "):
+        rehearse_cli._key(ApiKey(file="a\0b"))
