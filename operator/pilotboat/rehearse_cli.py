@@ -65,15 +65,33 @@ async def _run(arguments: argparse.Namespace, asked: Rehearsal, key: str | None)
             for fault, hit in await stage.check():
                 print(f"{fault.name}: {fault.kind} for {fault.seconds:g} s would hit {hit}")
             return 0
+        if arguments.json:  # afterwards the figures could not be had again
+            _write(arguments.json, "", "a")
         stopped = await _until_stopped(stage)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(table.record(stage.rows), indent=1) + "\n")
     _say("\n".join(table.table(stage.rows)), sys.stdout)
     code = table.status(stage.rows, len(asked.faults))
-    if stopped is not None:
-        _complain(stopped)
-        return code if code == table.BROKEN else REFUSED
+    for trouble in filter(None, (_recorded(arguments.json, stage), stopped)):
+        _complain(trouble)
+        code = code if code == table.BROKEN else REFUSED
     return code
+
+
+def _recorded(path: Path | None, stage: Stage) -> Refused | None:
+    """The figures, where somebody asked for them; why they could not be written."""
+    try:
+        if path:
+            _write(path, json.dumps(table.record(stage.rows), indent=1) + "\n", "w")
+    except Refused as error:
+        return error
+    return None
+
+
+def _write(path: Path, text: str, mode: str) -> None:
+    try:
+        with path.open(mode, encoding="utf-8") as out:
+            out.write(text)
+    except OSError as error:
+        raise Refused(f"--json: {path}: {error.strerror}") from None
 
 
 async def _until_stopped(stage: Stage) -> BaseException | None:
@@ -113,7 +131,7 @@ def _key(where: ApiKey | None) -> str | None:
         return None
     try:
         text = os.environ.get(where.env, "") if where.env else Path(where.file or "").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path
         raise BadFile(f"load.apiKey.file: {where.file}: {getattr(error, 'strerror', 'not text')}") from None
     key = next((line.strip() for line in text.splitlines() if line.strip()), "")
     if not key or not (key.isascii() and key.isprintable()):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -203,8 +205,8 @@ async def test_a_connection_that_breaks_undoes_the_fault_by_itself(server: Serve
 
 
 async def test_a_disk_is_filled_and_emptied(server: Server, tmp_path: Path) -> None:
-    filled = tmp_path / "pilotboat-rehearsal"
-    wish = {"seconds": 600, "bytes": 5 << 20, "folder": str(tmp_path)}
+    filled = tmp_path / "pilotboat-rehearsal-a"
+    wish = {"seconds": 600, "bytes": 5 << 20, "folder": str(tmp_path), "run": "a"}
     async with server.subject.reach.program(server.pod, inside.FILL, wish) as running:
         assert await running.until("ready"), running.said
         assert filled.stat().st_blocks * 512 >= 5 << 20
@@ -219,10 +221,44 @@ async def test_the_nodes_own_disk_is_never_filled_whole(server: Server) -> None:
 
 
 async def test_what_a_broken_connection_left_is_mended(server: Server, tmp_path: Path) -> None:
-    left = tmp_path / "pilotboat-rehearsal"
+    left = tmp_path / "pilotboat-rehearsal-of-before"
     left.write_text("left behind")
-    await server.subject.reach.ask(server.pod, inside.MEND, {"folder": str(tmp_path)})
+    await server.subject.reach.ask(server.pod, inside.MEND, {"folder": str(tmp_path), "run": "a"})
     assert not left.exists()
+
+
+async def test_what_a_killed_run_left_is_undone_by_the_next_one(server: Server, tmp_path: Path) -> None:
+    left = tmp_path / "pilotboat-rehearsal-of-before"
+    left.write_text("left behind")
+    os.kill(server.engine(), signal.SIGSTOP)
+    wish = {"seconds": 600, "bytes": 1 << 20, "folder": str(tmp_path), "run": "a"}
+    async with server.subject.reach.program(server.pod, inside.FILL, wish) as running:
+        assert await running.until("ready"), running.said
+        assert not left.exists()
+        await until(lambda: server.state() != "T")
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"), [("fullDisk", {"bytes": "1Mi"}), ("slowModel", {}), ("killProcess", {"process": "worker"})]
+)
+async def test_another_rehearsals_fault_is_left_standing(server: Server, kind: str, more: dict[str, Any]) -> None:
+    async with faults.standing(fault("slowModel", **{"for": 60}), server.hit, server.subject):
+        await until(lambda: server.state() == "T")
+        with pytest.raises(Unmeasured, match=r"another rehearsal stands in this pod: .* 60 s, or end it .*kill [0-9]+"):
+            async with faults.standing(fault(kind, **more), server.hit, server.subject):
+                pytest.fail("it does not stand")
+        assert server.state() == "T"
+    assert server.state() != "T"
+
+
+async def test_another_rehearsals_disk_is_left_full(server: Server, tmp_path: Path) -> None:
+    wish = {"seconds": 600, "bytes": 1 << 20, "folder": str(tmp_path), "run": "a"}
+    async with server.subject.reach.program(server.pod, inside.FILL, wish) as running:
+        assert await running.until("ready"), running.said
+        await server.subject.reach.ask(server.pod, inside.MEND, {"folder": str(tmp_path), "run": "b"})
+        assert (tmp_path / "pilotboat-rehearsal-a").exists()
+        await server.subject.reach.ask(server.pod, inside.MEND, {"folder": str(tmp_path), "run": "a"})
+        await until(lambda: not list(tmp_path.glob("pilotboat-rehearsal*")))
 
 
 async def test_an_engine_that_is_pid_1_is_refused() -> None:
@@ -239,7 +275,8 @@ async def test_a_pod_that_cannot_be_reached(server: Server) -> None:
         await server.subject.reach.ask(gone, inside.MEND, {})
 
 
-async def test_how_long_the_model_took_to_load(server: Server) -> None:
+async def test_how_long_the_model_took_to_load(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")  # of the pod: it leads elsewhere
     told = await server.subject.reach.ask(server.pod, inside.LOADED, {"port": server.pod.port})
     assert json.loads(told.output.splitlines()[0]).keys() == {"loading", "warming"}
 

@@ -6,8 +6,8 @@ Owns: what is asked of the API server. Must not know: faults, load, promises.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 from ..api import labels
@@ -38,8 +38,6 @@ class Subject:
     reach: Reach
     aim: Aim
     control: Control | None = None
-    _zones: Mapping[str, str] | None = field(default=None, init=False)
-    _selector: str | None = field(default=None, init=False)
 
     @property
     def service(self) -> str:
@@ -56,43 +54,42 @@ class Subject:
         if self.control:
             raw = await self._found(DEPLOYMENT, self.control.deployment, "control.deployment")
             chosen = ((raw.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
-            self._selector = ",".join(f"{key}={value}" for key, value in sorted(chosen.items()))
-            found = world.control(raw, await self._pods(self._selector, None))
-        else:
-            raw = await self._found(MODEL_DEPLOYMENT, self.aim.name, "deployment.name")
-            replicas = f"{labels.INSTANCE}={self.aim.name},{labels.COMPONENT}={SERVER}"
-            pods, gateways = await self._pods(replicas, SERVER), await self._pods(GATEWAYS, "haproxy")
-            found = world.model_deployment(raw, pods, gateways)
-        return World(**{**found.__dict__, "zones": self._zones})
+            selector = ",".join(f"{key}={value}" for key, value in sorted(chosen.items()))
+            return world.control(raw, await self._pods(selector, None))
+        raw = await self._found(MODEL_DEPLOYMENT, self.aim.name, "deployment.name")
+        replicas = f"{labels.INSTANCE}={self.aim.name},{labels.COMPONENT}={SERVER}"
+        pods, gateways = await self._pods(replicas, SERVER), await self._pods(GATEWAYS, "haproxy")
+        return world.model_deployment(raw, pods, gateways)
 
-    async def learn_zones(self) -> None:
-        """Look up which zone each node is in."""
+    async def zones(self) -> dict[str, str]:
+        """Which zone each node is in, as it is now."""
         found = [raw async for page in self.api.pages(NODE, None) for raw in page]
-        self._zones = {node.name: node.zone for node in map(nodes.read, found)}
+        return {node.name: node.zone for node in map(nodes.read, found)}
 
     async def until_whole(self, seconds: float) -> World:
         """Wait. Raises Refused with what is wrong when the time is over, and at once where waiting cannot help."""
-        last: World | None = None
+        last: World | ApiError | None = None
         try:
             async with asyncio.timeout(seconds):
                 async for last in self.worlds():
-                    if last.fit is None or last.busy:
+                    if isinstance(last, World) and (last.fit is None or last.busy):
                         break
         except TimeoutError:
-            if last is None:
-                raise Refused(f"the API server did not answer within {seconds:g} s") from None
-        assert last is not None
+            pass
+        if not isinstance(last, World):
+            raise Refused(f"the API server did not say within {seconds:g} s how it is" + (f": {last}" if last else ""))
         aim.whole(last)
         return last
 
-    async def worlds(self) -> AsyncIterator[World]:
-        """As it is, again and again. An API server that does not answer is asked again."""
+    async def worlds(self) -> AsyncIterator[World | ApiError]:
+        """As it is, again and again, or why that is not known: while a fault stands no refusal ends the looking."""
         while True:
+            found: World | ApiError
             try:
-                yield await self.world()
+                found = await self.world()
             except ApiError as error:
-                if error.status and error.status < 500 and error.status != 429:
-                    raise
+                found = error
+            yield found
             await asyncio.sleep(LOOK_AGAIN)
 
     async def delete(self, pod: Pod, grace: int | None) -> None:

@@ -8,17 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import IO, Any
 
 from ..engine.errors import EngineError
 from . import inside
 from .aim import Target
 from .cluster import Subject
-from .errors import HealFailed, RehearsalError, Unmeasured
+from .errors import HealFailed, Refused, RehearsalError, Unmeasured
 from .file import Cut, CutNode, CutZone, DeletePod, Fault, FullDisk, KillProcess, SlowModel, size
 from .reach import Running
 from .world import Pod
@@ -28,6 +31,8 @@ BEGIN_SECONDS = 60.0
 MEND_SECONDS = 60.0
 """How long undoing is tried; what a program did inside a pod ends by itself by then too."""
 AGAIN_SECONDS = 1.0
+LAST = 400
+"""Bytes of a command's output that are told."""
 
 
 @asynccontextmanager
@@ -53,15 +58,17 @@ async def standing(fault: Fault, hit: Target, subject: Subject) -> AsyncIterator
 
 @asynccontextmanager
 async def _inside(subject: Subject, hit: Target, program: str, wish: dict[str, Any]) -> AsyncIterator[None]:
-    """A program that lasts; afterwards another one sees to it that nothing is left, until that has been so."""
-    pod = hit.pods[0]
+    """A program that lasts; afterwards another one sees to it that nothing is left, until that has been so.
+
+    Both say whose they are: somebody else's rehearsal of the same pod is left alone."""
+    pod, run = hit.pods[0], secrets.token_hex(8)
     try:
-        async with subject.reach.program(pod, program, wish) as running:
+        async with subject.reach.program(pod, program, wish | {"run": run}) as running:
             if not await _begun(running):
                 raise Unmeasured(f"{pod.name}: {running.said}")
             yield
     finally:
-        await undone(_mended(subject, hit))
+        await undone(_mended(subject, hit, run))
 
 
 async def _begun(running: Running) -> bool:
@@ -72,13 +79,13 @@ async def _begun(running: Running) -> bool:
         return False
 
 
-async def _mended(subject: Subject, hit: Target) -> None:
+async def _mended(subject: Subject, hit: Target, run: str) -> None:
     pod, words = hit.pods[0], ""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(MEND_SECONDS):
             while True:
                 try:
-                    await subject.reach.ask(pod, inside.MEND, {})
+                    await subject.reach.ask(pod, inside.MEND, {"run": run})
                     return
                 except (RehearsalError, EngineError) as error:
                     words = str(error)
@@ -94,6 +101,14 @@ async def _gone(subject: Subject, pod: Pod) -> bool:
         return all(each.uid != pod.uid for each in (await subject.world()).pods)
     except (RehearsalError, EngineError):
         return False
+
+
+def check(fault: Cut, hit: Target, told: str) -> None:
+    """Raise Refused where a command is no program: of `heal` that would be found when the node is cut off already."""
+    for name, words in (("cut", fault.cut), ("heal", fault.heal)):
+        program = _filled(words, hit)[0]
+        if shutil.which(program) is None:
+            raise Refused(f"{told}.{name}: `{program}` is no program here (relative paths are the working directory's)")
 
 
 @asynccontextmanager
@@ -128,17 +143,22 @@ def _filled(words: Sequence[str], hit: Target) -> list[str]:
 async def command(words: Sequence[str]) -> None:
     """Run it on this machine. Raises Unmeasured with its own words where it fails.
 
-    In a session of its own: a terminal's Ctrl-C, or its end, is for us alone, who then undo what stands."""
-    pipe, quiet = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    In a session of its own: a terminal's Ctrl-C, or its end, is for us alone, who then undo what stands. Its output
+    goes to a file: a pipe would be held open by whatever it leaves in the background, and break when we go."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            *words, stdin=quiet, stdout=pipe, stderr=asyncio.subprocess.STDOUT, start_new_session=True
-        )
+        with tempfile.TemporaryFile() as said:
+            await _run(words, said)
     except OSError as error:
         raise Unmeasured(f"`{words[0]}`: {error.strerror}") from None
+
+
+async def _run(words: Sequence[str], said: IO[bytes]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *words, stdin=asyncio.subprocess.DEVNULL, stdout=said, stderr=asyncio.subprocess.STDOUT, start_new_session=True
+    )
     try:
         async with asyncio.timeout(COMMAND_SECONDS):
-            said, _ = await process.communicate()
+            await process.wait()
     except TimeoutError:
         raise Unmeasured(f"`{words[0]}` did not end within {COMMAND_SECONDS:g} s") from None
     finally:
@@ -147,9 +167,8 @@ async def command(words: Sequence[str]) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if process.returncode:
-        raise Unmeasured(
-            f"`{words[0]}` ended with {process.returncode}: {said.decode(errors='replace').strip()[-400:]}"
-        )
+        last = os.pread(said.fileno(), LAST, max(0, os.fstat(said.fileno()).st_size - LAST))
+        raise Unmeasured(f"`{words[0]}` ended with {process.returncode}: {last.decode(errors='replace').strip()}")
 
 
 async def undone(work: Awaitable[None]) -> None:

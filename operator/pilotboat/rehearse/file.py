@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from ..api.base import Model, ObjectName, Quantity, Url
+from ..api.base import BaseUrl, Model, ObjectName, Quantity
 from .errors import BadFile
 
 MAX_FILE = 1 << 20
@@ -101,7 +101,7 @@ class Load(Model):
     ] = None
     before: Annotated[float, Field(ge=2, le=600, description="Seconds of load before each fault.")] = 10
     after: Annotated[float, Field(ge=0, le=600, description="Seconds of load after the deployment is whole again.")] = 5
-    url: Url | None = None
+    url: BaseUrl | None = None
     via: Via | None = Field(None, description="Left out: the Service inside a cluster, a port-forward outside.")
     api_key: ApiKey | None = None
 
@@ -120,7 +120,7 @@ class Control(Model):
     deployment: ObjectName
     service: ObjectName
     model: Annotated[str | None, Field(min_length=1, description="Left out: the ModelDeployment's name.")] = None
-    url: Url | None = None
+    url: BaseUrl | None = None
 
 
 class _Fault(Model):
@@ -161,7 +161,14 @@ class FullDisk(_OnPod):
     bytes: Annotated[Quantity, AfterValidator(_sized)]
 
 
-Command = Annotated[list[Annotated[str, Field(min_length=1, max_length=4096)]], Field(min_length=1, max_length=64)]
+def _without_nul(word: str) -> str:
+    if "\0" in word:
+        raise ValueError("no program can be given a NUL byte")
+    return word
+
+
+Word = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_without_nul)]
+Command = Annotated[list[Word], Field(min_length=1, max_length=64)]
 
 
 class _Cut(_Fault):
@@ -224,12 +231,32 @@ def load(path: Path) -> Rehearsal:
         raise BadFile(f"{path}: not UTF-8 text") from error
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML with two mistakes told that the library takes in silence, or does not tell as mistakes of the file."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node, keys = super().compose_mapping_node(anchor), set[str]()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in keys:  # the last one would have won
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: {key.value} stands twice")
+            keys.add(key.value)
+        return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, ArithmeticError, LookupError, AttributeError) as error:  # 2024-02-30, and the like
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: not what it looks like: {error}") from error
+
+
 def parse(text: str, told: str = "file") -> Rehearsal:
     """The file's text. Raises BadFile."""
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise BadFile(f"{told}: not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise BadFile(f"{told}: nested more deeply than any rehearsal is") from error
     if not isinstance(raw, dict):
         raise BadFile(f"{told}: a rehearsal has the fields deployment, limit, load and faults; see docs/rehearsal.md")
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ IN_FLIGHT = 512
 """Requests at once: beyond it the client would measure itself."""
 PAUSE = 0.1
 """Seconds before a stream that failed is begun anew: a closed door must not be hammered."""
-DONE = b"data: [DONE]"
+DONE = b"[DONE]"
 
 
 class Fate(StrEnum):
@@ -178,16 +179,36 @@ class _Broken(ValueError):
 
 
 async def _read(response: aiohttp.ClientResponse, stream: bool) -> None:
-    """To the end. Raises _Broken where a stream ends without `[DONE]`, or an answer is not whole."""
-    size, done, line = 0, not stream, b""
+    """To the end. Raises _Broken where a stream has an error or no `[DONE]`, or an answer is not whole."""
+    size, done, rest = 0, not stream, b""
     async for part in response.content.iter_any():
         size += len(part)
         if size > MAX_ANSWER:
             raise _Broken(f"an answer of more than {MAX_ANSWER} bytes")
-        line = (line + part)[-64:]
-        done = done or DONE in line
-    if not size or not done:
+        if stream:
+            *lines, rest = (rest + part).split(b"\n")
+            done = any(map(_done, lines)) or done
+    if not size or not (_done(rest) or done):
         raise _Broken("the stream ended without [DONE]" if size else "an answer without a byte")
+
+
+def _done(line: bytes) -> bool:
+    """Whether this line of a stream says that it is whole. Raises _Broken where it tells an error."""
+    name, _, data = line.strip().partition(b":")
+    if name == b"data" and _error(data):
+        raise _Broken("the stream told an error")
+    return name == b"data" and data.strip() == DONE
+
+
+def _error(data: bytes) -> bool:
+    """Within a token's text the quotes would be escaped, so that few events have to be read."""
+    if b'"error"' not in data:
+        return False
+    try:
+        told = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(told, dict) and bool(told.get("error"))
 
 
 def _local_port(response: aiohttp.ClientResponse) -> int | None:

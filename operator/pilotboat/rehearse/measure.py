@@ -120,8 +120,9 @@ def _waits(records: Sequence[Record]) -> Wait:
     """Of streams, where there are any: of a whole answer nobody sees the first token."""
     streams = any(each.stream for each in records)
     waits = sorted(each.wait for each in records if each.wait is not None and each.stream is streams)
-    return Wait(_quantile(waits, 0.5), _quantile(waits, 0.95))
+    return Wait(_percentile(waits, 50), _percentile(waits, 95))
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 4) if ordered else None
+def _percentile(ordered: Sequence[float], part: int) -> float | None:
+    """By nearest rank: a value that was measured."""
+    return round(ordered[-(-len(ordered) * part // 100) - 1], 4) if ordered else None

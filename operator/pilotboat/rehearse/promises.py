@@ -14,6 +14,8 @@ from .watch import Back, Restored
 
 TRAFFIC, ZONE_TRAFFIC, REPLACEMENT, SERVING = 6.0, 20.0, 15.0, 5.0
 """Seconds."""
+MOST_BLIND = 2.0
+"""Seconds between two looks from which a replica that seems late may only have been seen late."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,31 @@ def lines(promised: Promise, seen: Seen, restored: Restored, load_seconds: float
         since = "after detection" if restored.detected is not None else "after the fault"
         replaced = restored.detected if restored.detected is not None else restored.replaced
         yield _seconds(f"replacement created {since}", promised.replacement_seconds, replaced)
-    ready = None if promised.ready_seconds is None else promised.ready_seconds + load_seconds
-    yield _seconds("all replicas ready", ready, restored.ready)
+    yield _seconds("all replicas ready", _ready_within(promised, load_seconds), restored.ready)
     waits = [f"{_ms(wait.p50)}/{_ms(wait.p95)}" for wait in (seen.before, seen.during, seen.after)]
     yield Line("first token P50/P95 ms", "", f"before {waits[0]}, during {waits[1]}, after {waits[2]}")
+
+
+def doubt(promised: Promise, restored: Restored, load_seconds: float) -> str | None:
+    """Why a promise that seems broken may have been kept: nobody was looking. None: no such promise."""
+    blind = restored.blind
+    if blind is not None and blind <= MOST_BLIND:
+        return None
+    replacement = promised.replacement_seconds if restored.detected is None else None  # else the operator has seen it
+    figures = ((replacement, restored.replaced), (_ready_within(promised, load_seconds), restored.ready))
+    late = [(most, figure) for most, figure in figures if most is not None and not _kept(most, figure)]
+    if all(blind is not None and figure is not None and figure - blind > most for most, figure in late):
+        return None
+    away = "all the while" if blind is None else f"for {blind:.1f} s"
+    return f"the API server did not say what became of the replicas {away}"
+
+
+def _ready_within(promised: Promise, load_seconds: float) -> float | None:
+    return None if promised.ready_seconds is None else promised.ready_seconds + load_seconds
+
+
+def _kept(most: float, measured: float | None) -> bool:
+    return measured is not None and measured <= most
 
 
 def _count(what: str, most: int | None, measured: int, of: int) -> Line:
@@ -78,7 +101,7 @@ def _count(what: str, most: int | None, measured: int, of: int) -> Line:
 
 def _seconds(what: str, most: float | None, measured: float | None) -> Line:
     told = "not seen" if measured is None else f"{measured:.1f} s"
-    kept = None if most is None else measured is not None and measured <= most
+    kept = None if most is None else _kept(most, measured)
     return Line(what, "" if most is None else f"<= {most:.1f} s", told, kept)
 
 

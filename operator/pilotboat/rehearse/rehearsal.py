@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import aim, faults, inside, load, measure, promises, watch
 from .aim import Target
@@ -40,12 +40,10 @@ class Stage:
         """Every fault with what it would hit. Raises Refused; nothing is disturbed."""
         planned: list[tuple[Fault, str]] = []
         for subject in self._subjects():
-            if any(aim.needs_nodes(fault) for fault in self.asked.faults):
-                await subject.learn_zones()
             world = await subject.world()
             aim.whole(world)
             for fault in self.asked.faults:
-                planned.append((fault, f"{world.told}: {self._hit(fault, subject, world).told}"))
+                planned.append((fault, f"{world.told}: {(await self._hit(fault, subject, world)).told}"))
         return planned
 
     async def run(self) -> None:
@@ -60,21 +58,26 @@ class Stage:
     def _subjects(self) -> list[Subject]:
         return [self.ours, self.control] if self.control else [self.ours]
 
-    def _hit(self, fault: Fault, subject: Subject, world: World) -> Target:
+    async def _hit(self, fault: Fault, subject: Subject, world: World) -> Target:
+        """What it hits as things are now. Raises Refused where it may not, or could not be undone."""
         if isinstance(fault, Cut) and not self.allow_commands:
             raise Refused(
                 f"{fault.name}: {fault.kind} runs commands of the file on this machine: give --allow-commands"
             )
         if subject.control and isinstance(fault, OnPod):
             fault = fault.model_copy(update={"pod": None})  # a pod of that name is one of ours
+        if aim.needs_nodes(fault):  # each time: nodes come and go between faults
+            world = replace(world, zones=await subject.zones())
         hit = aim.target(fault, world)
         aim.check(fault, hit, world, self.asked.limit)
+        if isinstance(fault, Cut):
+            faults.check(fault, hit, f"faults.{self.asked.faults.index(fault)}")
         return hit
 
     async def _side(self, fault: Fault, subject: Subject) -> Side:
         self.say(f"{fault.name}: waiting until all is whole")
         world = await subject.until_whole(self.asked.wait)
-        hit = self._hit(fault, subject, world)
+        hit = await self._hit(fault, subject, world)
         try:
             async with self._requests(subject, world, hit) as requests:
                 await requests.probe()
@@ -101,17 +104,20 @@ class Stage:
                 trouble = f"it was not whole again within {self.asked.wait:g} s: {error}"
             whole = clock()
             await asyncio.sleep(wish.after)
+            end = clock()
         times = measure.Times(tried, at, healed, whole)
         seen = measure.seen(requests.records, times, wish.slow_after, requests.skipped, requests.late)
-        restored = watch.restored(world, hit, looking.seen, at, promises.back(fault))
-        lines = tuple(promises.lines(promises.promise(fault), seen, restored, load_seconds))
-        return Side(hit.told, lines, seen, restored, load_seconds, trouble or seen.doubt)
+        restored = watch.restored(world, hit, looking.seen, at, end, promises.back(fault))
+        promised = promises.promise(fault)
+        lines = tuple(promises.lines(promised, seen, restored, load_seconds))
+        trouble = trouble or seen.doubt or promises.doubt(promised, restored, load_seconds)
+        return Side(hit.told, lines, seen, restored, load_seconds, trouble)
 
     async def _still(self, fault: Fault, subject: Subject, hit: Target) -> None:
         """Look again: much may have happened under load. Raises Refused, or Unmeasured where it would hit others."""
         world = await subject.world()
         aim.whole(world)
-        now = self._hit(fault, subject, world)
+        now = await self._hit(fault, subject, world)
         if now.hits != hit.hits:
             raise Unmeasured(f"it would have hit {now.told} by the time of the fault; nothing was done")
 

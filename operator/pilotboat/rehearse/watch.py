@@ -12,10 +12,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 from .aim import Target
 from .cluster import Subject
+from .errors import Refused
 from .world import Pod, World
 
 
@@ -39,6 +41,8 @@ class Restored:
     """From detection to replacement, as `status.recovery` has it; None: it does not say."""
     recovery: Mapping[str, Any] | None = None
     """`status.recovery.last`, where the fault made a new one."""
+    blind: float | None = None
+    """Longest time between two looks; None: nothing was seen at all."""
 
 
 @dataclass
@@ -56,13 +60,16 @@ class Watch:
             yield
         finally:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({task})  # and not `await task`: who cancels us meanwhile has to be heard
+        if not task.cancelled():
+            task.result()
 
     async def _look(self) -> None:
         clock = asyncio.get_running_loop().time
-        async for world in self.subject.worlds():
-            self.seen.append(Sighting(clock(), world))
+        with contextlib.suppress(Refused):  # it is gone, as whoever waits for it is told
+            async for found in self.subject.worlds():
+                if isinstance(found, World):
+                    self.seen.append(Sighting(clock(), found))
 
 
 class Back(StrEnum):
@@ -76,13 +83,15 @@ class Back(StrEnum):
     """It is gone, or cut off: then the API's word is an old one, and another has to take its place."""
 
 
-def restored(before: World, hit: Target, seen: Sequence[Sighting], fault: float, back: Back) -> Restored:
-    """What the sightings since the fault say."""
+def restored(before: World, hit: Target, seen: Sequence[Sighting], fault: float, end: float, back: Back) -> Restored:
+    """What the sightings from the fault until the end say."""
     known = {pod.uid for pod in before.pods}
     since = [each for each in seen if each.at >= fault]
     replaced = next((each.at - fault for each in since if {pod.uid for pod in each.world.pods} - known), None)
     last = _newest(before, since)
-    return Restored(replaced, _ready(before, hit, since, fault, back), _between(last), last)
+    looks = [fault, *(each.at for each in since), end]
+    blind = max(later - earlier for earlier, later in pairwise(looks)) if since else None
+    return Restored(replaced, _ready(before, hit, since, fault, back), _between(last), last, blind)
 
 
 def _ready(before: World, hit: Target, since: Sequence[Sighting], fault: float, back: Back) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import json
 import os
 import signal
 from pathlib import Path
@@ -73,3 +74,38 @@ async def test_a_closed_terminal_stops_it_though_nothing_can_be_said(
 def test_a_key_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match=r"load\.apiKey\.file: .*No such file"):
         rehearse_cli._key(ApiKey(file=str(tmp_path / "none")))
+
+
+def unreachable(folder: Path) -> list[str]:
+    """A rehearsal of a cluster that nobody reaches."""
+    clusters = [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}]
+    contexts = [{"name": "c", "context": {"cluster": "c", "user": "u"}}]
+    users: list[Any] = [{"name": "u", "user": {"token": "t"}}]
+    config = {"apiVersion": "v1", "kind": "Config", "current-context": "c"}
+    (folder / "config").write_text(json.dumps(config | {"clusters": clusters, "contexts": contexts, "users": users}))
+    (folder / "r.yaml").write_text("deployment: {namespace: a, name: b}\nfaults: [{name: f, kind: deletePod}]\n")
+    return ["rehearse", str(folder / "r.yaml"), f"--kubeconfig={folder / 'config'}"]
+
+
+def test_figures_that_cannot_be_written_are_told_before_anything_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*unreachable(tmp_path), f"--json={tmp_path}/none/figures.json"]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert "--json: " in said.err
+    assert "No such file" in said.err
+
+
+def test_a_disk_that_is_full_at_the_end_costs_the_file_and_not_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*unreachable(tmp_path), "--json=/dev/full"]) == 2
+    said = capsys.readouterr()
+    assert said.out.startswith("fault ")
+    assert "--json: /dev/full: No space left on device" in said.err
+
+
+def test_a_key_file_of_no_possible_name() -> None:
+    with pytest.raises(BadFile, match=r"load\.apiKey\.file: "):
+        rehearse_cli._key(ApiKey(file="a\0b"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +15,7 @@ from pilotboat.engine.errors import Unavailable
 from pilotboat.rehearse import faults
 from pilotboat.rehearse.aim import Target
 from pilotboat.rehearse.cluster import Subject
-from pilotboat.rehearse.errors import HealFailed, Unmeasured
+from pilotboat.rehearse.errors import HealFailed, Refused, Unmeasured
 from pilotboat.rehearse.file import Aim
 from tests.unit.rehearse.objects import fault, replicas
 
@@ -126,10 +128,44 @@ class Stumbling:
 async def test_undoing_goes_on_where_the_api_server_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults, "AGAIN_SECONDS", 0)
     away = cast(Any, Stumbling(3))
-    await faults.undone(faults._mended(Subject(away, away, Aim(namespace="team", name="chat")), Target(replicas())))
+    subject = Subject(away, away, Aim(namespace="team", name="chat"))
+    await faults.undone(faults._mended(subject, Target(replicas()), "a-run"))
     assert away.left == 0
 
 
 async def test_a_command_that_is_not_there() -> None:
     with pytest.raises(Unmeasured, match="No such file"):
         await faults.command(["/nowhere/at/all"])
+
+
+@pytest.mark.parametrize("field", ["cut", "heal"])
+def test_a_command_that_is_no_program_is_refused_before_anything_is_cut(field: str, tmp_path: Path) -> None:
+    plain = tmp_path / "n2"
+    plain.write_text("no program")
+    for words in (["/nowhere/heal", "{node}"], ["no-such-program"], [str(plain)], [f"{tmp_path}/{{node}}"]):
+        with pytest.raises(Refused, match=rf"faults\.3\.{field}: `.*` is no program"):
+            faults.check(cutting(tmp_path, **{field: words}), HIT, "faults.3")
+    plain.chmod(0o755)
+    faults.check(cutting(tmp_path, **{field: [f"{tmp_path}/{{node}}"]}), HIT, "faults.3")
+
+
+@pytest.mark.parametrize("code", [0, 4])
+async def test_what_a_command_leaves_in_the_background_is_not_waited_for(code: int, tmp_path: Path) -> None:
+    """A proxy that stays, or a timer that heals by itself."""
+    pipe, lasted = tmp_path / "pipe", tmp_path / "lasted"
+    os.mkfifo(pipe)
+    held = os.open(pipe, os.O_RDWR)
+    words = ["sh", "-c", f'echo words; (read line < "$0"; : > "$1") & exit {code}', str(pipe), str(lasted)]
+    async with asyncio.timeout(20):
+        with pytest.raises(Unmeasured, match="ended with 4: words") if code else contextlib.nullcontext():
+            await faults.command(words)
+        os.write(held, b"go on\n")
+        while not lasted.exists():  # noqa: ASYNC110 -- another process makes it
+            await asyncio.sleep(0)
+    os.close(held)
+
+
+async def test_of_much_output_the_end_is_told() -> None:
+    script = "print('x' * 100_000); print('why'); raise SystemExit(5)"
+    with pytest.raises(Unmeasured, match=r"ended with 5: x{300,400}\nwhy$"):
+        await faults.command([sys.executable, "-c", script])

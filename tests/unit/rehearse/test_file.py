@@ -52,6 +52,8 @@ def test_the_examples_are_rehearsals(path: Path) -> None:
         ({"load": {"requestsPerSecond": 5000}}, "load.requestsPerSecond", "less than or equal to 200"),
         ({"load": {"url": "http://a.example", "via": "Service"}}, "load", "url or via"),
         ({"load": {"url": "http://me:secret@a.example"}}, "load.url", "credentials do not belong"),
+        ({"load": {"url": "http://a.example/x?key=1"}}, "load.url", "without [?] and #"),
+        ({"faults": [{**CUT, "heal": ["heal", "a\0b"]}]}, "faults.0.heal.1", "NUL"),
         ({"load": {"apiKey": {}}}, "load.apiKey", "exactly one of file, env"),
         ({"load": {"apiKey": "sk-123"}}, "load.apiKey", "valid dictionary"),
         ({"control": {"deployment": "bare", "service": "bare", "url": "http://b.example"}}, "", "go together"),
@@ -79,6 +81,29 @@ def test_a_key_in_the_file_is_not_repeated_in_the_error() -> None:
 def test_what_is_no_rehearsal_at_all(text: str) -> None:
     with pytest.raises(BadFile, match=r"not YAML|has the fields"):
         file.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("wait: 2024-02-30", "line 1: .*day is out of range"),
+        ("limit:\n  seconds: 0x_", "line 2: .*invalid literal"),
+        (f"wait: {'1' * 5000}", "line 1: .*digits"),
+        ("wait: !!timestamp soon", "line 1: "),
+        ("[" * 5000, "nested more deeply"),
+        ("limit: {zones: 0}\nlimit: {zones: 1}", "line 2: limit stands twice"),
+        ("faults:\n- {for: 1, for: 2}", "line 2: for stands twice"),
+    ],
+)
+def test_what_yaml_stumbles_over_or_takes_in_silence(text: str, words: str) -> None:
+    with pytest.raises(BadFile, match=f"^file: .*{words}"):
+        file.parse(text)
+
+
+def test_a_merge_may_set_a_key_anew() -> None:
+    with pytest.raises(BadFile, match="b: Extra") as caught:
+        file.parse("a: &a {zones: 0}\nb: {<<: *a, zones: 1}")
+    assert "twice" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -43,6 +43,11 @@ def test_only_what_met_the_fault_counts() -> None:
     assert found.errors == {"time-out": 1}
 
 
+@pytest.mark.parametrize(("waits", "p50", "p95"), [([1, 100], 1, 100), (range(1, 21), 10, 19), ([7], 7, 7)])
+def test_percentiles_are_by_nearest_rank(waits: Any, p50: float, p95: float) -> None:
+    assert measure._waits([request(20, wait, took=200) for wait in waits]) == measure.Wait(p50, p95)
+
+
 def test_traffic_has_moved_when_the_last_bad_request_began() -> None:
     cut = request(9.5, took=3, fate=Fate.CUT)
     found = figures(cut, lost(12.5, took=20), request(14, wait=1.5, took=2), request(15, wait=0.9), lost(45))
@@ -85,33 +90,35 @@ def sightings(*worlds: Any) -> list[Sighting]:
 def test_a_restarted_replica_counts_when_it_was_started_anew() -> None:
     out, back = raw_pod("a", "n1", ready=False, restarts=1), raw_pod("a", "n1", restarts=1)
     stale = seen(A, B, C)  # kubelet has not noticed: the API still calls the dead one ready
-    found = restored(BEFORE, HIT, sightings(stale, stale, seen(out, B, C), seen(back, B, C)), 10.0, Back.RESTARTED)
+    found = restored(
+        BEFORE, HIT, sightings(stale, stale, seen(out, B, C), seen(back, B, C)), 10.0, 14.0, Back.RESTARTED
+    )
     assert (found.ready, found.replaced) == (3.0, None)
 
 
 def test_a_replica_that_is_gone_is_replaced_by_another() -> None:
     new = raw_pod("d", "n1", ready=False)
     worlds = (seen(A, B, C), seen(A, B, C, new), seen(A, B, C, raw_pod("d", "n1")))
-    found = restored(BEFORE, HIT, sightings(*worlds), 10.0, Back.NEVER)
+    found = restored(BEFORE, HIT, sightings(*worlds), 10.0, 14.0, Back.NEVER)
     assert (found.replaced, found.ready) == (1.0, 2.0)
 
 
 def test_a_replica_that_never_left() -> None:
-    assert restored(BEFORE, HIT, sightings(seen(A, B, C)), 10.0, Back.TOLD).ready == 0.0
-    assert restored(BEFORE, HIT, sightings(seen(A, B, C)), 10.0, Back.NEVER).ready is None
+    assert restored(BEFORE, HIT, sightings(seen(A, B, C)), 10.0, 14.0, Back.TOLD).ready == 0.0
+    assert restored(BEFORE, HIT, sightings(seen(A, B, C)), 10.0, 14.0, Back.NEVER).ready is None
 
 
 def test_the_operators_own_record_of_a_recovery_is_used_when_it_is_of_this_fault() -> None:
     old = {"detectedAt": "2026-05-01T12:00:00Z", "replacedAt": "2026-05-01T12:00:04Z"}
     new = {"fault": "node", "detectedAt": "2026-05-01T13:00:00Z", "replacedAt": "2026-05-01T13:00:02.5Z"}
     before = seen(recovery={"last": old})
-    found = restored(before, HIT, sightings(before, seen(recovery={"last": new})), 10.0, Back.NEVER)
+    found = restored(before, HIT, sightings(before, seen(recovery={"last": new})), 10.0, 14.0, Back.NEVER)
     assert (found.detected, found.recovery) == (2.5, new)
-    assert restored(before, HIT, sightings(before), 10.0, Back.NEVER).detected is None
+    assert restored(before, HIT, sightings(before), 10.0, 14.0, Back.NEVER).detected is None
     early = seen(recovery={"last": new | {"replacedAt": "2026-05-01T12:59:59Z"}})
-    assert restored(before, HIT, sightings(early), 10.0, Back.NEVER).detected == 0.0
+    assert restored(before, HIT, sightings(early), 10.0, 14.0, Back.NEVER).detected == 0.0
     odd = seen(recovery={"last": {"detectedAt": "yesterday"}})
-    assert restored(before, HIT, sightings(odd), 10.0, Back.NEVER).detected is None
+    assert restored(before, HIT, sightings(odd), 10.0, 14.0, Back.NEVER).detected is None
 
 
 def told(kind: str, found: measure.Seen, back: Restored, **more: Any) -> dict[str, Line]:
@@ -136,6 +143,33 @@ def test_a_replacement_is_counted_from_detection_where_that_is_known() -> None:
     never = told("cutNode", figures(request(20)), Restored())
     assert never["replacement created after the fault"].measured == "not seen"
     assert never["replacement created after the fault"].kept is False
+
+
+@pytest.mark.parametrize(
+    ("kind", "back", "sure"),
+    [
+        ("killProcess", Restored(blind=None), False),
+        ("killProcess", Restored(blind=9.0), False),
+        ("killProcess", Restored(ready=12.0, blind=9.0), False),
+        ("killProcess", Restored(ready=30.0, blind=9.0), True),
+        ("killProcess", Restored(ready=6.0, blind=9.0), True),
+        ("killProcess", Restored(blind=0.3), True),
+        ("deletePod", Restored(replaced=20.0, blind=9.0), False),
+        ("deletePod", Restored(replaced=20.0, detected=16.0, blind=9.0), True),
+        ("fullDisk", Restored(blind=None), True),
+    ],
+)
+def test_what_was_late_while_nobody_looked_may_have_been_in_time(kind: str, back: Restored, sure: bool) -> None:
+    """Ready is promised within 7 s here, a replacement within 15 s."""
+    promised = promises.promise(fault(kind, **({"bytes": 1} if kind == "fullDisk" else {})))
+    assert (promises.doubt(promised, back, load_seconds=2.0) is None) is sure
+
+
+def test_how_long_nobody_looked() -> None:
+    here = seen(A, B, C)
+    assert restored(BEFORE, HIT, [Sighting(10.5, here), Sighting(13.0, here)], 10.0, 14.0, Back.TOLD).blind == 2.5
+    assert restored(BEFORE, HIT, [Sighting(10.5, here)], 10.0, 14.0, Back.TOLD).blind == 3.5
+    assert restored(BEFORE, HIT, [Sighting(9.0, here)], 10.0, 14.0, Back.TOLD).blind is None
 
 
 def test_a_file_may_promise_more_or_nothing() -> None:
