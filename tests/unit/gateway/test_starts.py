@@ -19,6 +19,7 @@ from pilotboat_gateway import starts
         (json.dumps({"startup_seconds": {"warming": "soon"}}), None),
         ('{"startup_seconds": {"warming": Infinity}}', None),
         ('{"startup_seconds": {"warming": NaN}}', None),
+        ('{"startup_seconds": {"warming": 1%s}}' % ("0" * 400), None),
         ("[" * 4000, None),
         ("ok", None),
         ("", None),
