@@ -44,7 +44,7 @@ class Pod:
 
 
 def read(page: str) -> Page:
-    """Cumulative counts by upper bound in seconds, over all label sets. Raises ValueError for a page that is not whole."""
+    """Cumulative counts by upper bound in seconds, over all label sets. Raises ValueError for a page that is cut."""
     if not page.endswith("\n"):
         raise ValueError("the page is cut")
     found: Page = {}

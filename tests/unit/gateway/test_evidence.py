@@ -64,6 +64,39 @@ def test_minutes_are_kept_for_a_day() -> None:
     assert BOUNDS[evidence.bucket(10.0) - 1] < 10.0 <= BOUNDS[evidence.bucket(10.0)]
 
 
+@pytest.mark.parametrize("many", [300, 1000])
+def test_however_many_pods_and_lanes_take_turns_nobody_drives_out_another(many: int) -> None:
+    recorder = Recorder()
+    for minute in range(5):
+        for number in range(many):
+            recorder.meet(f"d{number}", "aaa")
+        for number in range(many):
+            recorder.request(Seen(f"d{number}", "aaa", 200, False, 10.0, 0), 60.0 * minute)
+            recorder.per_token("chat", "aaa", f"p{number}", Counter({30: 5}), 60.0 * minute)
+    told = recorder.pods("chat", 0)
+    assert sum(sum(each.per_token.values()) for each in told) == 5 * 5 * many
+    assert all(len(recorder.minutes(f"d{number}", 0)["aaa"]) == 5 for number in range(many))
+    assert [each.start for each in recorder.minutes("d0", 120)["aaa"]] == [120, 180, 240]
+    assert {each.start for each in recorder.pods("chat", 120)} == {120, 180, 240}
+
+
+def test_what_is_kept_and_what_is_told_are_bounded_and_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "MINUTES", 100)
+    monkeypatch.setattr(evidence, "REVISIONS", 20)
+    recorder = Recorder()
+    for minute in range(10):
+        for number in range(30):
+            recorder.request(Seen(f"d{number}", "aaa", 200, False, 10.0, 0), 60.0 * minute)
+            recorder.per_token("chat", "aaa", f"p{number}", Counter({30: 5}), 60.0 * minute)
+    assert sorted(Counter(each.start for each in recorder.pods("chat", 0)).items()) == [(420, 30), (480, 30), (540, 30)]
+    assert [each.start for each in recorder.minutes("d0", 0)["aaa"]] == [420, 480, 540], (
+        "totals are not what keeps them"
+    )
+    assert len(list(recorder.revisions())) == 20
+    monkeypatch.setattr(evidence, "TOLD", 40)
+    assert Counter(each.start for each in recorder.pods("chat", 0)) == {540: 30, 480: 10}
+
+
 def test_feedback_counts_once_for_a_revision_that_is_known_and_outcomes_are_bounded() -> None:
     recorder = Recorder()
     recorder.meet("chat", "aaa")
