@@ -125,7 +125,9 @@ async def test_an_answer_that_is_no_news_wakes_nobody_but_counts_as_fresh() -> N
         assert world.woken.empty()
 
 
-@pytest.mark.parametrize("answer", [404, 500, "no JSON", "{}", '{"gateway": "g-1", "now": "soon"}'])
+@pytest.mark.parametrize(
+    "answer", [404, 500, "no JSON", "{}", '{"gateway": "g-1", "now": "soon"}', '{"gateway": "g-1", "now": Infinity}']
+)
 async def test_a_bad_answer_is_counted_and_nothing_else(answer: str | int) -> None:
     world = World(answer)
     async with polling(world) as (poller, _):
