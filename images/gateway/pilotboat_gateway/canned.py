@@ -11,11 +11,13 @@ from collections.abc import Iterable
 
 import aiohttp
 
-from .scrape import Pod, each
+from .scrape import Pod, each, whole
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=2)
 WANTS_KEY = 401
-MOST = 200
+MOST = 64 << 10
+"""Bytes of an answer: it has one token."""
+WORDS = 200
 """Characters of what a replica says instead."""
 
 
@@ -38,10 +40,11 @@ class Canned:
     async def _ask(self, session: aiohttp.ClientSession, pod: Pod) -> str:
         body = {"model": pod.deployment, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
         try:
-            async with session.post(f"http://{pod.address}/v1/completions", json=body) as response:
-                said = (await response.content.read(MOST)).decode(errors="replace")
+            url = f"http://{pod.address}/v1/completions"
+            async with session.post(url, json=body, allow_redirects=False) as response:
+                said = (await whole(response, MOST)).decode(errors="replace")[:WORDS]
                 return "" if response.status in (200, WANTS_KEY) else f"HTTP {response.status}: {said}"
         except TimeoutError:
             return f"no answer within {TIMEOUT.total:.0f} s"
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return f"{type(error).__name__}: {error}"[:MOST]
+            return f"{type(error).__name__}: {error}"[:WORDS]

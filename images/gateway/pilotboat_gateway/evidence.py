@@ -7,23 +7,30 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from itertools import islice
+from typing import Generic, TypeVar
 
 from pilotboat.api.routing import BOUNDS, Minute, PodMinute
 
 from .requestlog import Copied, Seen
 
 DAY = 24 * 3600
-REVISIONS = 256
-"""Most revisions, and most pods, that are remembered at once over all deployments."""
+MINUTES = 400_000
+"""Minutes of revisions, and as many of pods, that are kept over all deployments: of 280 a day, of 1,100 six hours."""
+TOLD = 20_000
+"""Minutes of pods in one answer: some 3 MB."""
+REVISIONS = 4096
+"""Most revisions whose totals are remembered at once over all deployments."""
 IDS = 100_000
 """Requests whose feedback is remembered, so that it counts once."""
 OUTCOMES = 32
 """Different outcomes of one revision; whatever comes then is `other`."""
 
 Key = tuple[str, str]
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def bucket(milliseconds: float) -> int:
@@ -31,7 +38,7 @@ def bucket(milliseconds: float) -> int:
     return bisect_left(BOUNDS, milliseconds)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Minute:
     requests: int = 0
     errors: int = 0
@@ -49,13 +56,42 @@ class _Minute:
 
 @dataclass
 class Revision:
-    """One revision of one deployment: its minutes, and all of it since it was first seen."""
+    """One revision of one deployment: all of it since it was first seen."""
 
-    minutes: OrderedDict[int, _Minute] = field(default_factory=OrderedDict)
     whole: _Minute = field(default_factory=_Minute)
     statuses: Counter[int] = field(default_factory=Counter)
     retries: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
+
+
+class _Minutes(Generic[K, V]):
+    """What was seen in each minute, by deployment. Who is many, or was there before, drives out nobody: the oldest
+    minute goes, of all at once."""
+
+    def __init__(self) -> None:
+        self._starts: dict[int, dict[str, dict[K, V]]] = {}
+        self._count = 0
+
+    def now(self, now: float, deployment: str, key: K, new: Callable[[], V]) -> V:
+        """The minute that is under way."""
+        start = int(now // 60) * 60
+        known = self._starts.setdefault(start, {}).setdefault(deployment, {})
+        if key not in known:
+            known[key] = new()
+            self._count += 1
+            self._forget(start - DAY)
+        return known[key]
+
+    def of(self, deployment: str, since: float) -> Iterator[tuple[int, K, V]]:
+        """The newest first."""
+        for start, seen in reversed(self._starts.items()):
+            if start >= since:
+                for key, value in seen.get(deployment, {}).items():
+                    yield start, key, value
+
+    def _forget(self, before: int) -> None:
+        while (oldest := next(iter(self._starts))) < before or (self._count > MINUTES and len(self._starts) > 1):
+            self._count -= sum(map(len, self._starts.pop(oldest).values()))
 
 
 class Recorder:
@@ -63,7 +99,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self._revisions: OrderedDict[Key, Revision] = OrderedDict()
-        self._pods: OrderedDict[tuple[str, str, str], OrderedDict[int, Counter[int]]] = OrderedDict()
+        self._minutes: _Minutes[str, _Minute] = _Minutes()
+        self._pods: _Minutes[Key, Counter[int]] = _Minutes()
         self._answered: OrderedDict[str, None] = OrderedDict()
         self.refused: Counter[tuple[str, int]] = Counter()
         """By deployment and status: requests that no replica had anything to do with."""
@@ -74,15 +111,15 @@ class Recorder:
 
     def meet(self, deployment: str, revision: str) -> None:
         """A revision is a lane: applications may post about it, whichever gateway served them."""
-        _recent(self._revisions, (deployment, revision), Revision())
+        self._met((deployment, revision))
 
     def request(self, seen: Seen, now: float) -> None:
         """A request ended."""
         if seen.revision is None:
             self.refused[seen.deployment, seen.status] += 1
             return
-        revision = _recent(self._revisions, (seen.deployment, seen.revision), Revision())
-        minute = _minute(revision.minutes, now, _Minute())
+        revision = self._met((seen.deployment, seen.revision))
+        minute = self._minutes.now(now, seen.deployment, seen.revision, _Minute)
         for counts in (minute, revision.whole):
             counts.add(seen)
         revision.statuses[seen.status] += 1
@@ -94,8 +131,7 @@ class Recorder:
 
     def per_token(self, deployment: str, revision: str, pod: str, counts: Counter[int], now: float) -> None:
         """A pod's own metrics grew by this."""
-        minutes = _recent(self._pods, (deployment, revision, pod), OrderedDict())
-        _minute(minutes, now, Counter()).update(counts)
+        self._pods.now(now, deployment, (revision, pod), Counter).update(counts)
 
     def feedback(self, deployment: str, request: str, outcome: str) -> bool:
         """An application's word on a request; False where the id is of no revision that was seen here."""
@@ -113,30 +149,33 @@ class Recorder:
 
     def _revision_of(self, deployment: str, request: str) -> Revision | None:
         """The id begins with the revision, and what follows has hyphens too."""
-        for (owner, name), revision in self._revisions.items():
-            if owner == deployment and request.startswith(f"{name}-"):
-                return revision
-        return None
+        beginnings = (request[:at] for at, letter in enumerate(request) if letter == "-")
+        return next((found for each in beginnings if (found := self._revisions.get((deployment, each)))), None)
+
+    def _met(self, key: Key) -> Revision:
+        """The revision, made the youngest; the oldest goes where there are too many."""
+        found = self._revisions.setdefault(key, Revision())
+        self._revisions.move_to_end(key)
+        while len(self._revisions) > REVISIONS:
+            self._revisions.popitem(last=False)
+        return found
 
     def revisions(self) -> Iterator[tuple[Key, Revision]]:
         """All that are remembered."""
         return iter(self._revisions.items())
 
     def minutes(self, deployment: str, since: float) -> dict[str, list[Minute]]:
-        """By revision; minutes without a request are left out."""
-        return {
-            name: [minute.wire(start) for start, minute in revision.minutes.items() if start >= since]
-            for (owner, name), revision in self._revisions.items()
-            if owner == deployment
-        }
+        """By revision, in order of time; minutes without a request are left out."""
+        told: dict[str, list[Minute]] = {name: [] for owner, name in self._revisions if owner == deployment}
+        for start, name, minute in self._minutes.of(deployment, since):
+            told.setdefault(name, []).append(minute.wire(start))
+        return {name: minutes[::-1] for name, minutes in told.items()}
 
     def pods(self, deployment: str, since: float) -> list[PodMinute]:
-        """Every pod's minutes."""
+        """Every pod's minutes, the newest first, and TOLD of them at most."""
         return [
             PodMinute(pod=pod, revision=revision, start=start, per_token=_wire(counts))
-            for (owner, revision, pod), minutes in self._pods.items()
-            for start, counts in minutes.items()
-            if owner == deployment and start >= since
+            for start, (revision, pod), counts in islice(self._pods.of(deployment, since), TOLD)
         ]
 
     def outcomes(self, deployment: str) -> dict[str, dict[str, int]]:
@@ -146,27 +185,6 @@ class Recorder:
             for (owner, name), revision in self._revisions.items()
             if owner == deployment and revision.outcomes
         }
-
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-def _recent(known: OrderedDict[K, V], key: K, new: V) -> V:
-    """The entry, made the youngest; the oldest goes where there are too many."""
-    found = known.setdefault(key, new)
-    known.move_to_end(key)
-    while len(known) > REVISIONS:
-        known.popitem(last=False)
-    return found
-
-
-def _minute(minutes: OrderedDict[int, V], now: float, new: V) -> V:
-    start = int(now // 60) * 60
-    found = minutes.setdefault(start, new)
-    while minutes and next(iter(minutes)) < start - DAY:
-        minutes.popitem(last=False)
-    return found
 
 
 def _wire(counts: Counter[int]) -> dict[str, int]:

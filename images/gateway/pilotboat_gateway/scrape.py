@@ -1,6 +1,8 @@
 """Time per output token, as every pod's own /metrics tells it: fetched now and then, and what was added since counted.
 
 Owns: asking many pods, reading one histogram and its differences. Must not know: what is done with the counts.
+
+A pod may run any program: what its page says that cannot be meant is left out, and it ends nothing of ours.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ TIMEOUT = aiohttp.ClientTimeout(total=5)
 AT_ONCE = 16
 MOST = 4 << 20
 """Bytes of a page; one that is longer is no server's of ours."""
-
+COUNTS = 2.0**53
+"""Where a float no longer counts one by one."""
 
 T = TypeVar("T")
 Page = dict[float, float]
@@ -41,24 +44,30 @@ class Pod:
 
 
 def read(page: str) -> Page:
-    """Cumulative counts by upper bound in seconds, over all label sets."""
+    """Cumulative counts by upper bound in seconds, over all label sets. Raises ValueError for a page that is cut."""
+    if not page.endswith("\n"):
+        raise ValueError("the page is cut")
     found: Page = {}
     for line in page.splitlines():
         if line.startswith(NAME) and (bound := BUCKET.search(line)):
-            upper = float(bound[1])
-            found[upper] = found.get(upper, 0.0) + float(line.rpartition(" ")[2])
+            upper, count = float(bound[1]), float(line.rpartition(" ")[2])
+            if not math.isnan(upper) and 0 <= count < COUNTS:
+                found[upper] = found.get(upper, 0.0) + count
     return found
 
 
 def added(before: Page, after: Page) -> Counter[int]:
-    """What came in between, by index into BOUNDS; a server that began anew counts from nothing."""
-    last = max(after, default=0.0)
-    if after.get(last, 0.0) < before.get(last, 0.0) or set(before) - set(after):
-        before = {}
+    """What came in between, by index into BOUNDS; a server that began anew counts from nothing.
+
+    Nothing where the buckets are not those of before: what a new one holds may be all that the server ever counted.
+    """
     counts: Counter[int] = Counter()
+    if before.keys() != after.keys():
+        return counts
+    anew = any(after[bound] < count for bound, count in before.items())
     below = 0.0
     for bound in sorted(after):
-        cumulative = after[bound] - before.get(bound, 0.0)
+        cumulative = after[bound] - (0.0 if anew else before[bound])
         if cumulative > below:
             counts[nearest(bound)] += round(cumulative - below)
         below = max(below, cumulative)
@@ -67,7 +76,7 @@ def added(before: Page, after: Page) -> Counter[int]:
 
 def nearest(seconds: float) -> int:
     """Index of the bound nearest to a bucket's; beyond the last for what has no bound."""
-    if math.isinf(seconds):
+    if math.isinf(seconds * 1000):
         return len(BOUNDS)
     return min(range(len(BOUNDS)), key=lambda at: abs(math.log(BOUNDS[at] / max(1e-9, seconds * 1000))))
 
@@ -86,6 +95,16 @@ async def each(
         return await asyncio.gather(*(one(session, pod) for pod in pods))
 
 
+async def whole(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body to its end. Raises aiohttp's errors where it is cut, and ValueError where it is longer."""
+    told = bytearray()
+    async for chunk in response.content.iter_any():
+        told += chunk
+        if len(told) > most:
+            raise ValueError(f"more than {most} bytes")
+    return bytes(told)
+
+
 class Scraper:
     """Remembers each pod's last page."""
 
@@ -94,8 +113,8 @@ class Scraper:
 
     async def round(self, pods: Iterable[Pod]) -> list[tuple[Pod, Counter[int]]]:
         """Ask everybody once. Whoever is asked for the first time, or does not answer, adds nothing."""
-        asked = list(pods)
-        self._before = {pod: page for pod, page in self._before.items() if pod in set(asked)}
+        asked = list(dict.fromkeys(pods))
+        self._before = {pod: self._before[pod] for pod in asked if pod in self._before}
         pages = await each(asked, TIMEOUT, self._page)
         grown = []
         for pod, page in zip(asked, pages, strict=True):
@@ -108,8 +127,8 @@ class Scraper:
 
     async def _page(self, session: aiohttp.ClientSession, pod: Pod) -> Page | None:
         try:
-            async with session.get(f"http://{pod.address}/metrics") as response:
-                page = await response.content.read(MOST)
+            async with session.get(f"http://{pod.address}/metrics", allow_redirects=False) as response:
+                page = await whole(response, MOST)
                 return read(page.decode(errors="replace")) if response.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             return None

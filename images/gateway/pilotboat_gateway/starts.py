@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import aiohttp
 
-from .scrape import Pod, each
+from .scrape import Pod, each, whole
 
 TIMEOUT = aiohttp.ClientTimeout(total=0.4)
 """Whoever asks us waits a second, and then doubts us."""
@@ -26,9 +26,9 @@ async def warmed(pods: Iterable[Pod]) -> dict[str, float]:
 
 async def _ask(session: aiohttp.ClientSession, pod: Pod) -> float | None:
     try:
-        async with session.get(f"http://{pod.address}/readyz") as response:
-            return read(await response.content.read(MOST))
-    except (aiohttp.ClientError, TimeoutError, OSError):
+        async with session.get(f"http://{pod.address}/readyz", allow_redirects=False) as response:
+            return read(await whole(response, MOST))
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
         return None
 
 
@@ -36,6 +36,6 @@ def read(body: bytes) -> float | None:
     """The seconds in an answer; None where it has none that can be meant."""
     try:
         seconds = float(json.loads(body)["startup_seconds"]["warming"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
     return seconds if 0 <= seconds < float("inf") else None

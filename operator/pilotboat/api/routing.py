@@ -155,12 +155,13 @@ class Evidence(Status):
 
     gateway: str
     """A name that is new with each start of the agent."""
-    now: float
+    now: float = Field(allow_inf_nan=False)
     began: float = 0
     """When the agent started, by the same clock; 0: not told."""
     minutes: dict[str, list[Minute]] = Field(default_factory=dict)
     """By revision, in order of time; minutes without a request are left out."""
     pods: list[PodMinute] = Field(default_factory=list)
+    """The newest, where there are very many."""
     open_streams: dict[str, int] = Field(default_factory=dict)
     """Requests now under way, by revision."""
     replicas: dict[str, Sighting] = Field(default_factory=dict)

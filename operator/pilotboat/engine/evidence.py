@@ -4,8 +4,9 @@ Owns: asking the gateways, and their newest answers. Must not know: what evidenc
 
 Where a Gateway that is not ours splits the traffic (`traffic: HTTPRoute`), the server pods are asked instead.
 
-Nothing is asked while nobody wants to know. A gateway that does not answer, or not in the shape we know, is counted
-and asked again: plans see by the times of the answers what is old.
+Nothing is asked while nobody wants to know. The first answer of a gateway is whole; then it is asked for the minutes
+that may have grown since, which take the place of those before: plans see all of it each time. A gateway that does not
+answer, or not in the shape we know, is counted and asked again: plans see by the times of the answers what is old.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pilotboat.api.traffic import Traffic
 
 from .gateways import key_of
 from .kinds import Key
-from .pod_evidence import Ledger, Reading, read
+from .pod_evidence import KEPT, PERIOD, Ledger, Reading, read
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ EVERY = 3.0
 TIMEOUT = aiohttp.ClientTimeout(total=2.5, connect=1)
 MOST_BYTES = 16 * 1024 * 1024
 """Of one answer: a day of four revisions with every bucket of every minute in use is less."""
+
+MOST_PODS = 20_000
+"""Minutes of pods that are kept of one gateway, the newest: as many as it tells at once."""
 
 AT_ONCE = 16
 MOST_GATEWAYS = 16
@@ -71,6 +75,8 @@ class EvidencePoller:
         self._server_port = server_port
         self._ledgers: dict[Key, Ledger] = {}
         self._heard: dict[Key, dict[str, Heard]] = {}
+        self._names: dict[Key, dict[str, str]] = {}
+        """Which gateway it was that answered last, by address."""
         self._wanted = asyncio.Event()
 
     def want(self, key: Key, wanted: bool) -> None:
@@ -80,6 +86,7 @@ class EvidencePoller:
             self._wanted.set()
         else:
             self._heard.pop(key, None)
+            self._names.pop(key, None)
             self._ledgers.pop(key, None)
 
     def of(self, key: Key) -> list[Heard]:
@@ -121,12 +128,26 @@ class EvidencePoller:
         ]
 
     async def _ask(self, session: aiohttp.ClientSession, gate: asyncio.Semaphore, key: Key, address: str) -> None:
-        path = f"/evidence/{key.name}"
-        answer = await self._answer(
-            session, gate, f"{authority(address, self._port)}{path}", Evidence.model_validate_json
-        )
-        if answer is not None:
-            self._take(key, answer)
+        before = self._before(key, address)
+        since = _grows_from(before) if before else 0
+        where = f"{authority(address, self._port)}/evidence/{key.name}?since={since}"
+        answer = await self._answer(session, gate, where, Evidence.model_validate_json)
+        if answer is None or key not in self._heard:
+            return
+        names = self._names.setdefault(key, {})
+        if before is not None:
+            if before is not self._before(key, address) or before.gateway != answer.gateway:
+                names.pop(address, None)  # a part of something else: the next round asks for all of it
+                return
+            answer = _grown(before, answer, since)
+        names[address] = answer.gateway
+        self._take(key, answer)
+
+    def _before(self, key: Key, address: str) -> Evidence | None:
+        """All that was heard so far of the gateway there."""
+        name = self._names.get(key, {}).get(address)
+        heard = self._heard.get(key, {}).get(name) if name else None
+        return heard[0] if heard else None
 
     async def _ask_pods(self, session: aiohttp.ClientSession, gate: asyncio.Semaphore, key: Key) -> None:
         """One round over the ready server pods of a parent; where none answers, nothing new is known."""
@@ -183,6 +204,22 @@ async def body(session: aiohttp.ClientSession, url: str) -> bytes:
             if len(told) > MOST_BYTES:
                 raise ValueError(f"more than {MOST_BYTES} bytes")
     return bytes(told)
+
+
+def _grows_from(before: Evidence) -> int:
+    """The beginning of the first minute that may have grown since; one earlier, for clocks are set."""
+    return int(before.now) // PERIOD * PERIOD - PERIOD
+
+
+def _grown(before: Evidence, answer: Evidence, since: int) -> Evidence:
+    """An answer with what was told before of the minutes that it leaves out, of one day."""
+    old = range(int(answer.now) - KEPT, since)
+    minutes = {
+        name: [*(each for each in before.minutes.get(name, ()) if each.start in old), *answer.minutes.get(name, ())]
+        for name in {**before.minutes, **answer.minutes}
+    }
+    pods = [*answer.pods, *(each for each in before.pods if each.start in old)][:MOST_PODS]
+    return answer.model_copy(update={"minutes": minutes, "pods": pods})
 
 
 def _reading(body: bytes) -> Reading:

@@ -37,6 +37,9 @@ _MEASURED = {
     "vllm:request_time_per_output_token_seconds_bucket": PER_TOKEN,
 }
 
+COUNTS = 2.0**53
+"""Where a float no longer counts one by one."""
+
 Reading = Counter[tuple[str, str]]
 """By series, and for a histogram by the index into BOUNDS: how many so far, each request in one bucket only."""
 
@@ -52,11 +55,17 @@ def read(text: str) -> Reading:
             points.append((float(sample.labels["le"]), sample.value))
         refused = (sample.name, sample.labels.get("reason")) == _REFUSED
         for series in (REQUESTS, ERRORS) if refused else _COUNTED.get(sample.name, ()):
-            found[series, ""] += int(sample.value)
+            found[series, ""] += _count(sample.value)
     for (name, _), points in buckets.items():
         for (_, before), (bound, count) in pairwise(sorted(points)):
-            found[_MEASURED[name], _index(bound)] += int(count - before)
+            found[_MEASURED[name], _index(bound)] += _count(count - before)
     return +found
+
+
+def _count(value: float) -> int:
+    if not abs(value) < COUNTS:
+        raise ValueError(f"{value} is no count")
+    return int(value)
 
 
 def _index(seconds: float) -> str:

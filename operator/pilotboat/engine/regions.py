@@ -99,6 +99,9 @@ class _Post:
     failing: float | None = None
     """Since when."""
     leaving: float | None = None
+    """Since when."""
+    gone: Home | None = None
+    """Records that were taken away, or given up, while not all that says of them is: nobody asks for them again."""
     told: set[str] = field(default_factory=set)
     """Regions that have a gauge."""
     due: asyncio.Event = field(default_factory=asyncio.Event)
@@ -174,7 +177,8 @@ class Regions:
         wanted = _wanted(parent, post)
         post.known = wanted or post.known
         joined, home = post.joined or _recorded(parent), Home.of(wanted)
-        if joined and not joined.same(home) and not await self._left(key, post, parent, joined):
+        left = joined is None or joined.same(home) or joined.same(post.gone)
+        if joined and not left and not await self._left(key, post, parent, joined):
             return None
         if wanted is None or home is None:
             await self._rights.finalizer(parent, [])
@@ -182,6 +186,7 @@ class Regions:
         await self._rights.finalizer(parent, [labels.DNS_FINALIZER])
         if not home.same(_recorded(parent)):
             return RegionState(DnsStatus(hostname=home.hostname, region=home.region, records=home.where))
+        post.gone = None
         await self._join(post, parent, home, _me(wanted, parent["metadata"]["uid"]))
         return await self._act(key, post, parent, wanted)
 
@@ -224,6 +229,7 @@ class Regions:
                 self._emit(parent, (Event("Warning", Reason.DNS_RECORDS_LEFT, f"{told}: {failure}"),))
         if done:
             post.region = post.joined = post.leaving = None
+            post.gone = joined
         return done
 
     def _failed(self, key: Key, post: _Post, failure: DnsFailure) -> None:

@@ -62,6 +62,14 @@ def test_a_page_that_is_broken_is_refused() -> None:
         read('vllm:request_success_total{model_name="chat\n')
 
 
+@pytest.mark.parametrize("count", ["+Inf", "NaN", "1e300"])
+def test_a_count_that_is_none_spoils_the_page_and_nothing_else(count: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        read(f"vllm:request_success_total {count}\n")
+    with pytest.raises(ValueError, match=r".*"):
+        read(f'vllm:time_to_first_token_seconds_bucket{{le="0.1"}} {count}\n')
+
+
 def counted(requests: int, errors: int = 0) -> Reading:
     return +Counter({(REQUESTS, ""): requests, (ERRORS, ""): errors})
 

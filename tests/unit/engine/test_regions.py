@@ -12,6 +12,7 @@ import pytest
 from pilotboat.api import labels
 from pilotboat.api.reasons import Reason
 from pilotboat.engine import regions
+from pilotboat.engine.errors import Unavailable
 from pilotboat.engine.kinds import MODEL_DEPLOYMENT, Key, Kind
 from pilotboat.engine.metrics import Metrics
 from pilotboat.engine.regions import Regions
@@ -27,7 +28,8 @@ RECORDS = {"server": "ns.example.org", "zone": "example.org", "tsig": {"name": "
 class Cluster:
     """An API server whose answer nobody can make sense of."""
 
-    def __init__(self) -> None:
+    def __init__(self, busy: int = 0) -> None:
+        self.busy = busy
         self.let_go = asyncio.Event()
 
     async def find(self, kind: Kind, namespace: str, name: str) -> Raw:
@@ -35,16 +37,23 @@ class Cluster:
 
     async def apply(self, manifest: Manifest, manager: str, *, subresource: str | None = None) -> Raw:
         assert manifest["metadata"]["finalizers"] == []
+        self.busy -= 1
+        if self.busy >= 0:
+            raise Unavailable(503, "ServiceUnavailable", "busy")
         self.let_go.set()
         return dict(manifest)
 
 
-async def test_a_bug_holds_up_no_deletion_for_longer_than_a_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("busy", [0, 3])
+async def test_a_bug_holds_up_no_deletion_for_longer_than_a_name_server(
+    monkeypatch: pytest.MonkeyPatch, busy: int
+) -> None:
+    """Nor does an API server that is busy just then: what was given up is not begun anew, and told once."""
     monkeypatch.setattr(regions, "LEAVES_WITHIN", 0.0)
     dns = {"hostname": "chat.example.org", "region": "east", "records": RECORDS}
     going = parent("chat", status={"dns": dns})
     going["metadata"] |= {"deletionTimestamp": "2026-05-01T12:00:00Z", "finalizers": [labels.DNS_FINALIZER]}
-    store, cluster, told = Store(asyncio.get_running_loop().time), Cluster(), list[Event]()
+    store, cluster, told = Store(asyncio.get_running_loop().time), Cluster(busy), list[Event]()
     store.put(MODEL_DEPLOYMENT, going)
     watch = Regions(
         *(store, cluster, lambda keys: None, lambda parent, events: told.extend(events)),
@@ -60,3 +69,4 @@ async def test_a_bug_holds_up_no_deletion_for_longer_than_a_name_server(monkeypa
         await keeping
     assert [event.reason for event in told] == [Reason.DNS_RECORDS_LEFT]
     assert "chat.example.org" in told[0].message
+    assert cluster.busy < 0

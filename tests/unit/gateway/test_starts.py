@@ -1,4 +1,4 @@
-"""What of a server's /readyz is believed: it may be any program, for a user may bring a server of his own."""
+"""What of a replica's own word is believed: it may be any program, for a user may bring a server of his own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import pytest
 
 from pilotboat_gateway import starts
+from pilotboat_gateway.canned import Canned
+from tests.unit.gateway.test_evidence import OK, answering, told
 
 
 @pytest.mark.parametrize(
@@ -19,6 +21,7 @@ from pilotboat_gateway import starts
         (json.dumps({"startup_seconds": {"warming": "soon"}}), None),
         ('{"startup_seconds": {"warming": Infinity}}', None),
         ('{"startup_seconds": {"warming": NaN}}', None),
+        ('{"startup_seconds": {"warming": 1%s}}' % ("0" * 400), None),
         ("[" * 4000, None),
         ("ok", None),
         ("", None),
@@ -30,3 +33,33 @@ def test_only_seconds_are_taken(body: str, seconds: float | None) -> None:
 
 def test_what_is_no_text_is_nothing() -> None:
     assert starts.read(bytes(range(128, 256))) is None
+
+
+READY = b'{"startup_seconds": {"warming": 0.25}}'
+HEADS = b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\n", b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n"
+
+
+@pytest.mark.parametrize("answer", [OK + b"Content-Length: 100\r\n\r\n" + READY, told(READY + b" " * starts.MOST)])
+async def test_an_answer_that_is_cut_or_too_long_is_nothing(answer: bytes) -> None:
+    async with answering(answer, told(READY)) as pod:
+        assert await starts.warmed([pod]) == {}
+        assert await starts.warmed([pod]) == {pod.name: 0.25}
+
+
+@pytest.mark.parametrize("head", HEADS)
+async def test_an_answer_that_leads_nowhere_ends_nothing(head: bytes) -> None:
+    async with answering(told(b"{}", head)) as pod:
+        assert await starts.warmed([pod]) == {}
+
+
+async def test_an_inference_is_good_when_its_answer_is_whole() -> None:
+    said = b'{"choices": [{"text": "%s"}]}' % (b"x" * 1000)
+    canned = Canned()
+    async with answering(told(said), told(said)[:-20], told(b"no" * 1000, b"HTTP/1.1 500 Error\r\n")) as pod:
+        for means in ("", "ClientPayloadError", "HTTP 500: nono"):
+            await canned.round([pod])
+            answer = canned.of(pod.name)
+            assert answer is not None
+            assert answer.startswith(means)
+            assert bool(answer) == bool(means)
+            assert len(answer) < 300
