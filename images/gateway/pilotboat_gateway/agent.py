@@ -145,13 +145,15 @@ class Agent:
         assert self._configs is not None
         assert self._slices is not None
         self._routes, problems = world.routes(self._configs.values(), self._routes)
-        self._complain(problems)
         for name, route in self._routes.items():
             for lane in route.lanes:
                 self._recorder.meet(name, lane.revision)
         slices = self._slices.values()
         leaves = world.leaves(slices, self._settings.address)
-        await self._driver.apply(self._routes, world.endpoints(slices), leaves)
+        try:
+            await self._driver.apply(self._routes, world.endpoints(slices), leaves)
+        finally:
+            self._complain(problems | {f"{name}-route": said for name, said in self._driver.refused.items()})
 
     def _complain(self, problems: Mapping[str, str]) -> None:
         for name in sorted(problems.keys() - self._bad):

@@ -42,6 +42,7 @@ SPILL_LIMIT = 100_000
 """More than can come: a server without a limit is never asked to take from a queue."""
 VACANT = "127.0.0.1:1"
 LONGEST = 24 * 3600
+"""Seconds: no time is longer. Of one of 25 days or more HAProxy would take nothing, whatever else the file says."""
 SILENT = "5s"
 """How long a replica's host may owe an acknowledgement. More than two probes of keep-alive take (template.py), or one
 lost probe would end a wait for a first token."""
@@ -122,7 +123,7 @@ def server(at: int) -> str:
 
 
 def _text(routes: Mapping[str, Route], table: Table, settings: Settings, description: str) -> str:
-    longest = max((seconds(route.request_timeout) for route in routes.values()), default=60)
+    longest = max((_time(route.request_timeout) for route in routes.values()), default=60)
     parts = [
         GLOBAL.format(
             description=description or "none",
@@ -146,6 +147,10 @@ def _text(routes: Mapping[str, Route], table: Table, settings: Settings, descrip
     return "\n".join(parts)
 
 
+def _time(duration: str, times: int = 1) -> int:
+    return min(LONGEST, times * seconds(duration))
+
+
 def _lua(routes: Mapping[str, Route]) -> list[Path]:
     return [HOLD, *([COPY] if any(route.copies for route in routes.values()) else [])]
 
@@ -165,7 +170,7 @@ def _frontend(route: Route, settings: Settings) -> str:
         testers=_testers(route, settings),
         choices=choices,
         copies=_copied(route, settings),
-        timeout=TRIES * seconds(route.request_timeout),
+        timeout=_time(route.request_timeout, TRIES),
         too_many=error(429, "Too much feedback at once.", "rate_limit_error", "rate_limited"),
         unavailable=error(503, "No replica serves this model now.", "service_unavailable", "not_serving"),
     )
@@ -195,7 +200,7 @@ def _testers(route: Route, settings: Settings) -> str:
     """Who they are; where they go is the map's, so that a canary's beginning and end take no reload."""
     if route.testers is None:
         return ""
-    asked = f"{{ req.hdr({route.testers.header}) -m str '{route.testers.value}' }}"
+    asked = f"{{ req.hdr({route.testers.header}) -m str -- '{route.testers.value}' }}"
     return f"  http-request set-var(txn.be) str(testers/{route.deployment}),map_str({settings.map}) if {asked}"
 
 
@@ -211,7 +216,7 @@ def _copies(route: Route, settings: Settings) -> list[str]:
     if route.copies is None:
         return []
     place = {"map": settings.map, "socket": settings.copies(route.port)}
-    timeout = TRIES * seconds(route.request_timeout)
+    timeout = _time(route.request_timeout, TRIES)
     return [COPIES.format(name=route.deployment, **place, timeout=timeout, most=MOST_COPIES, hop=COPY_HOP)]
 
 
@@ -227,7 +232,7 @@ def _spill(route: Route, settings: Settings) -> str:
         choices=choices,
         copy=COPY_HOP,
         most=MOST_HELD,
-        timeout=TRIES * seconds(route.request_timeout),
+        timeout=_time(route.request_timeout, TRIES),
         unavailable=error(530, "No replica serves this model now.", "service_unavailable", "not_serving"),
     )
 
@@ -239,8 +244,8 @@ def _backend(route: Route, board: Board, lane: int, settings: Settings) -> str:
     busy = f"{{ be_conn_free({name}) le 0 }} " if route.max_queued == 0 else ""
     lines = [
         f"backend {name}",
-        f"  timeout server {seconds(route.request_timeout)}s",
-        f"  timeout queue {seconds(route.request_timeout)}s",
+        f"  timeout server {_time(route.request_timeout)}s",
+        f"  timeout queue {_time(route.request_timeout)}s",
         f"  http-request set-var(txn.revision) str(lane/{name}),map_str({settings.map})",
         '  http-request set-var-fmt(txn.id) "%[var(txn.revision)]-%[uuid()]"',
         "  http-request set-header x-request-id %[var(txn.id)]",
@@ -252,7 +257,7 @@ def _backend(route: Route, board: Board, lane: int, settings: Settings) -> str:
         f"  http-response set-header x-request-id %[var(txn.id)] if !{{ srv_name {SPILL_SERVER} }}",
         "  default-server inter 2s fastinter 500ms downinter 1s fall 3 rise 1 weight 100"
         " observe layer4 error-limit 1 on-error sudden-death agent-inter 2s"
-        f" agent-port {route.agent_port} slowstart {seconds(route.slow_start)}s",
+        f" agent-port {route.agent_port} slowstart {_time(route.slow_start)}s",
         *(_server(at, seat, route.server_limit) for at, seat in enumerate(board.slots[lane].seats)),
         f"  server {SPILL_SERVER} unix@{settings.spill(route.port)} backup maxconn {SPILL_LIMIT}",
     ]
