@@ -94,6 +94,31 @@ async def test_a_reload_shuts_no_connection_that_is_being_asked_on(pod: Gateway)
     assert min(keeper.kept for keeper in keepers) > 0
 
 
+async def test_it_is_ready_while_it_changes_and_not_while_haproxy_is_away(pod: Gateway) -> None:
+    """What changes for seconds must not make every gateway of a namespace unready: each serves as before."""
+    said, end = [], asyncio.Event()
+
+    async def probe() -> None:
+        while not end.is_set():
+            said.append(await pod.answers())
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(probe())
+        for bound in (10, 11):
+            await pod.reload(lanes={STABLE: 1000}, max_queued=bound)
+        end.set()
+    assert said
+    assert all(said)
+
+    async def unready() -> bool:
+        return not await pod.answers()
+
+    pod.kill("haproxy")
+    await until(unready)
+    pod.start("haproxy")
+    await until(pod.answers)
+
+
 async def test_who_had_a_stream_while_it_was_reloaded_asks_on_by_the_shares_of_now(pod: Gateway, net: str) -> None:
     """His next request is there when the old worker has ended his stream, and that one knows nobody who serves now."""
     reader, writer = await asyncio.open_connection("127.0.0.1", pod.port)

@@ -83,7 +83,7 @@ class Agent:
     async def live(self) -> None:
         """Never returns."""
         answers = web.Answers(
-            ready=lambda: self._driver.matches,
+            ready=lambda: self._driver.ready,
             synced=lambda: self._driver.written,
             metrics=self._page,
             unreached=self._unreached,

@@ -80,8 +80,12 @@ class Driver:
         self.seated: table.Pods = frozenset()
         """Those that it has a place for since the last change that was applied."""
         self._left: dict[tuple[str, str], float] = {}
-        self.matches = False
+        self.applied = False
         """HAProxy runs, and with what was last wanted."""
+        metrics.applied.set_function(lambda: self.applied)
+        self.ready = False
+        """HAProxy runs, and was steered since it began: a change that is under way, or refused, takes nothing from
+        that."""
         self.written = False
         """The files are of this agent's life: HAProxy may start with them."""
 
@@ -94,7 +98,14 @@ class Driver:
         """Bring files and process to this; `leaves`: callers are to make their next connection elsewhere.
 
         Raises Unreachable where no HAProxy runs yet, Rejected where it refuses."""
-        self.matches, self._leaves = False, leaves
+        try:
+            await self._apply(routes, places, leaves)
+        except Unreachable:
+            self.ready = False
+            raise
+
+    async def _apply(self, routes: Mapping[str, Route], places: Places, leaves: bool) -> None:
+        self.applied, self._leaves = False, leaves
         saved, wanted = await self._planned(routes, places)
         self._write(saved)
         if (await runtime.running(self._settings.runtime)).signature != wanted:
@@ -104,22 +115,25 @@ class Driver:
             await self._tails.follow()
         before, self.seated = self.seated, table.seated(saved.boards)
         self._left = table.left(self._left, before, self.seated, time.time())
-        self.matches = True
+        self.applied = self.ready = True
 
     async def still_matches(self) -> bool:
         """Whether HAProxy, which may have been started anew, runs with what is on disk and gives everybody the weight
         that he is to have; True before anything is.
 
         Raises Unreachable where it ends meanwhile."""
-        if not self.matches:
+        found = await self._found()
+        if found is None:
+            self.ready = False
+        if not self.applied:
             return True
         wanted = signature(self.saved.routes, self.saved.boards, self._settings)
-        found = await self._found()
-        same = found is not None and found == self._running and found.signature == wanted and await self._weighs()
-        if not self.matches:  # a change began meanwhile, and says itself when it is done
+        steered = found == self._running
+        same = found is not None and steered and found.signature == wanted and await self._weighs()
+        if not self.applied:  # a change began meanwhile, and says itself when it is done
             return True
-        self.matches = same
-        return self.matches
+        self.applied, self.ready = same, steered
+        return same
 
     async def _weighs(self) -> bool:
         """Whether nobody who takes requests has another weight than his zone's."""
