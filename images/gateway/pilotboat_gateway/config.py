@@ -131,7 +131,8 @@ def _text(routes: Mapping[str, Route], table: Table, settings: Settings, descrip
             log=settings.log,
             threads=settings.threads,
             lua="".join(f"  lua-load-per-thread {path}\n" for path in _lua(routes)),
-            longest=min(LONGEST, longest + 60),
+            # What comes to a worker while it ends its last stream may take as long again.
+            longest=min(LONGEST, 2 * longest + 60),
             unavailable=error(503, "No replica serves this model now.", "service_unavailable", "not_serving"),
             bad=error(502, "The replica broke before it answered.", "server_error", "bad_gateway"),
             late=error(504, "The replica did not answer in time.", "timeout_error", "deadline_exceeded"),
@@ -185,10 +186,11 @@ def _number(sticky: Sticky | None) -> list[str]:
         known = f"{{ req.hdr({sticky.header}) -m len gt 0 }}"
         own = f"  http-request set-var(txn.n) req.hdr({sticky.header}),xxh32,mod({WHOLE}) if {known}"
         return [own, f"{turns} if !{known}"]
+    # Who is handed on gets his cookie from the worker that takes him.
     found = f"{{ req.cook({sticky.cookie}) -m len gt 0 }}"
     return [
         f"  http-request set-var(txn.caller) req.cook({sticky.cookie}) if {found}",
-        f"  http-request set-var(txn.new) uuid() if !{found}",
+        f"  http-request set-var(txn.new) uuid() if !{found} !next",
         f"  http-request set-var(txn.caller) var(txn.new) if !{found}",
         f"  http-request set-var(txn.n) var(txn.caller),xxh32,mod({WHOLE})",
         f'  http-response add-header set-cookie "{sticky.cookie}=%[var(txn.new)]; Path=/; Max-Age=31536000; HttpOnly; '

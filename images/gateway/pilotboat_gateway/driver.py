@@ -113,6 +113,8 @@ class Driver:
         await self._steer()
         if leaves:
             await self._tails.follow()
+            # Soon nobody accepts whom they could hand it to.
+            await runtime.hand_on_no_more(self._settings.master, self._settings.map)
         before, self.seated = self.seated, table.seated(saved.boards)
         self._left = table.left(self._left, before, self.seated, time.time())
         self.applied = self.ready = True
@@ -233,18 +235,19 @@ class Driver:
         """The running process, without a reload: newcomers first, then the shares, then those who leave."""
         socket = self._settings.runtime
         running, placed = await runtime.running(socket), await runtime.servers(socket)
-        if self._drained is None:
-            self._drained = {f"{owner}/{name}" for (owner, name), there in placed.items() if there.draining}
-        coming, going = moves.moves(self.saved.boards, placed, self._drained)
+        if (drained := self._drained) is None:
+            drained = {f"{owner}/{name}" for (owner, name), there in placed.items() if there.draining}
+        coming, going, drained = moves.moves(self.saved.boards, placed, drained)
         if running != self._running:
             coming += moves.trusted(self.saved.boards, placed, self.unreached, self._running is not None)
+        self._drained = (self._drained or set()) | drained  # whether it hears of it or not
         await runtime.tell(socket, coming)
         entries = self._entries(self.saved)
         if await runtime.show_map(socket, self._settings.map) != entries:
             await runtime.replace_map(socket, self._settings.map, entries)
             self._metrics.changes.inc()
         await runtime.tell(socket, going)
-        self._running = running
+        self._running, self._drained = running, drained
 
 
 def _replace(path: Path, content: str) -> None:

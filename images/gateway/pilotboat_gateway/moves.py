@@ -16,9 +16,10 @@ Servers = Mapping[tuple[str, str], Placed]
 """By backend and name, as HAProxy has them."""
 
 
-def moves(boards: Table, placed: Servers, drained: set[str]) -> tuple[list[str], list[str]]:
-    """Commands for those who come, and for those who leave; `drained`, servers that drain because we say so, is brought
-    to what it is once HAProxy has been told both."""
+def moves(boards: Table, placed: Servers, before: Set[str]) -> tuple[list[str], list[str], set[str]]:
+    """Commands for those who come, those for who leaves, and who drains because we say so once HAProxy has been told
+    both; `before`: who may have until then."""
+    drained = set(before)
     coming: list[str] = []
     going: list[str] = []
     for lane, at, seat in table.seats(boards):
@@ -27,7 +28,7 @@ def moves(boards: Table, placed: Servers, drained: set[str]) -> tuple[list[str],
             arrive, leave = _move(f"{backend(*lane)}/{server(at)}", seat, there, drained)
             coming += arrive
             going += leave
-    return coming, going
+    return coming, going, drained
 
 
 def trusted(boards: Table, placed: Servers, unreached: Set[str], steered: bool) -> list[str]:
@@ -77,7 +78,7 @@ def _move(name: str, seat: Seat | None, there: Placed, drained: set[str]) -> tup
         return [], [] if there.maintenance else [f"set server {name} state maint"]
     if seat.draining:
         drained.add(name)
-        return [], [] if ours or there.maintenance else [f"set server {name} state drain"]
+        return [], [] if there.maintenance or (ours and there.draining) else [f"set server {name} state drain"]
     if there.maintenance or (there.address, there.port) != (seat.address, seat.port):
         return runtime.occupy(name, seat, there), []
     weighed = runtime.weigh(name, seat.weight, there)
