@@ -54,7 +54,7 @@ class Service(Model):
     max_queued_requests: Annotated[
         int, Field(ge=0, le=100000, description="Requests that may wait in a pod before it answers 429.")
     ] = 64
-    request_timeout: DayLimit = Field("10m", description="Longest time a request may take.")
+    request_timeout: DayLimit = Field("10m", description="Longest time a request may take, at most 24h.")
 
 
 _STEPS_RULE = cel(
