@@ -145,19 +145,23 @@ class Gateway:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
 
     async def ready(self) -> None:
-        """Until the pod would be ready."""
+        """Until the pod would be ready, and has applied what it knows."""
         try:
             await until(self.is_ready)
         except TimeoutError:
             raise AssertionError(self.log()) from None
 
     async def is_ready(self) -> bool:
-        """The readiness probe."""
+        """The readiness probe, and no change under way."""
         try:
-            async with self.http.get(f"http://127.0.0.1:{self.agent_port}/readyz") as response:
-                return response.status == 200
+            return await self.answers() and await self.metric("applied") == 1
         except aiohttp.ClientError:
             return False
+
+    async def answers(self) -> bool:
+        """The readiness probe."""
+        async with self.http.get(f"http://127.0.0.1:{self.agent_port}/readyz") as response:
+            return response.status == 200
 
     async def metric(self, name: str) -> float:
         """Of the agent, summed over labels."""
@@ -293,7 +297,7 @@ class Gateway:
         await until(shares)
 
     async def shares(self) -> dict[str, int]:
-        """As HAProxy's file of the map says it; the process gets it a moment before the agent is ready again."""
+        """As HAProxy's file of the map says it; the process gets it a moment before the agent calls it applied."""
         try:
             lines = dict(line.split(" ", 1) for line in (self.folder / "lanes.map").read_text().splitlines())
         except FileNotFoundError:

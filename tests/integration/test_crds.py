@@ -93,6 +93,7 @@ ACCEPTED: dict[str, tuple[Kind, Raw]] = {
     "the smallest model": (MODEL_DEPLOYMENT, model()),
     "the smallest job": (FINE_TUNE_JOB, job()),
     "the longest duration": (MODEL_DEPLOYMENT, model(service={"requestTimeout": "1h30m5s"})),
+    "a request's whole day": (MODEL_DEPLOYMENT, model(service={"requestTimeout": "23h60m"})),
     "an @ in a path": (MODEL_DEPLOYMENT, http("https://cdn.example/npm/x@1.0/model.gguf?sig=a%20b")),
     "an address of numbers": (MODEL_DEPLOYMENT, http("http://[fd00::1]:8080/m.gguf")),
     "the last port": (MODEL_DEPLOYMENT, http("http://host:65535/m.gguf")),
@@ -235,6 +236,11 @@ REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
         MODEL_DEPLOYMENT,
         model(service={"requestTimeout": "0s"}),
         ("spec.service.requestTimeout", "must be longer than 0s"),
+    ),
+    "more than a day for a request": (
+        MODEL_DEPLOYMENT,
+        model(service={"requestTimeout": "23h60m1s"}),
+        ("spec.service.requestTimeout", "must not be longer than 24h"),
     ),
     "a default outside its limits": (
         MODEL_DEPLOYMENT,

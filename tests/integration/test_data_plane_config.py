@@ -22,8 +22,9 @@ from tests.unit.gateway.test_config import made, seats
         {"sticky": {"header": "x-user"}, "testers": {"header": "x-try", "value": "yes", "revision": "b"}},
         {"sticky": {"cookie": "who"}, "max_queued": 0},
         {"copies": {"percent": 30, "revision": "b", "room": 4}},
+        {"testers": {"header": "x-try", "value": "-f", "revision": "b"}, "request_timeout": "1000h"},
     ],
-    ids=["plain", "no lanes", "header and testers", "cookie and no queue", "copies"],
+    ids=["plain", "no lanes", "header and testers", "cookie and no queue", "copies", "a flag for a value, and weeks"],
 )
 def test_haproxy_takes_it(tmp_path: Path, more: dict[str, Any]) -> None:
     settings, routes = Settings("ns", tmp_path), made(**more)

@@ -94,13 +94,39 @@ async def test_a_reload_shuts_no_connection_that_is_being_asked_on(pod: Gateway)
     assert min(keeper.kept for keeper in keepers) > 0
 
 
+async def test_it_is_ready_while_it_changes_and_not_while_haproxy_is_away(pod: Gateway) -> None:
+    """What changes for seconds must not make every gateway of a namespace unready: each serves as before."""
+    said, end = [], asyncio.Event()
+
+    async def probe() -> None:
+        while not end.is_set():
+            said.append(await pod.answers())
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(probe())
+        for bound in (10, 11):
+            await pod.reload(lanes={STABLE: 1000}, max_queued=bound)
+        end.set()
+    assert said
+    assert all(said)
+
+    async def unready() -> bool:
+        return not await pod.answers()
+
+    pod.kill("haproxy")
+    await until(unready)
+    pod.start("haproxy")
+    await until(pod.answers)
+
+
 async def test_who_had_a_stream_while_it_was_reloaded_asks_on_by_the_shares_of_now(pod: Gateway, net: str) -> None:
     """His next request is there when the old worker has ended his stream, and that one knows nobody who serves now."""
+    await pod.reload(lanes={STABLE: 1000}, sticky={"cookie": "who"})
     reader, writer = await asyncio.open_connection("127.0.0.1", pod.port)
     writer.write(stream("fake:tokens=30 fake:delay=0.1"))
     head = await reader.readuntil(b"\r\n\r\n")
     await pod.endpoints(NEXT, f"{net}.1")
-    await pod.reload(lanes={NEXT: 1000}, max_queued=11)
+    await pod.reload(lanes={NEXT: 1000}, max_queued=11, sticky={"cookie": "who"})
     await pod.serves({NEXT: 1000})
     writer.write(REQUEST)
     streamed = await reader.readuntil(b"data: [DONE]\n\n\r\n0\r\n\r\n")
@@ -111,6 +137,34 @@ async def test_who_had_a_stream_while_it_was_reloaded_asks_on_by_the_shares_of_n
     assert answer.startswith("http/1.1 200")
     assert f"x-pilotboat-revision: {NEXT}" in answer
     assert "connection: close" in answer
+    assert answer.count("set-cookie: who=") == 1
+
+
+async def test_who_had_a_stream_while_it_was_reloaded_asks_on_where_the_pod_ends(pod: Gateway, net: str) -> None:
+    """There is nobody whom the old worker could hand him to."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", pod.port)
+    writer.write(stream("fake:tokens=60 fake:delay=0.1"))
+    await reader.readuntil(b"\r\n\r\n")
+    await pod.reload(lanes={STABLE: 1000}, max_queued=11)
+    await pod.endpoints("itself", f"{net}.200", name="any", terminating=True, ready=False)
+    await until(lambda: leaving(pod))
+    pod.processes["haproxy"].send_signal(signal.SIGUSR1)
+    await until(lambda: closed(pod))
+    writer.write(REQUEST)
+    await reader.readuntil(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    writer.close()
+    assert answer.startswith("http/1.1 200")
+
+
+async def closed(pod: Gateway) -> bool:
+    """Whether nobody accepts any more."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", pod.port)
+    except OSError:
+        return True
+    writer.close()
+    return False
 
 
 async def test_streams_that_outlive_a_reload_are_told_and_then_the_old_worker_ends(pod: Gateway) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.plane import free_ports
 from tests.integration.cluster import Cluster
 from tests.integration.gatewayproc import Gateway, addresses, gateway, replica, replicas, serving, until
 
@@ -58,9 +59,10 @@ async def test_callers_stay_and_testers_choose(pod: Gateway) -> None:
         first, cookie = response.headers["x-pilotboat-revision"], response.cookies["who"].value
     assert await pod.models(10, cookie=f"who={cookie}") == {first: 10}
 
-    await changed(pod, testers={"header": "x-canary", "value": "yes", "revision": CANARY})
-    assert await pod.models(10, x_canary="yes") == {CANARY: 10}
-    assert set(await pod.models(20, x_canary="no")) == {STABLE, CANARY}
+    for value in ("yes", "-i", "--"):
+        await changed(pod, testers={"header": "x-canary", "value": value, "revision": CANARY})
+        assert await pod.models(10, x_canary=value) == {CANARY: 10}
+        assert set(await pod.models(20, x_canary="no")) == {STABLE, CANARY}
 
 
 async def test_testers_find_a_canary_that_begins_and_ends_without_a_reload(pod: Gateway) -> None:
@@ -160,6 +162,37 @@ async def test_a_route_that_cannot_be_read_leaves_the_last_good_one(pod: Gateway
     pod.start("agent")
     await until(lambda: _bad(pod, 2))
     assert set(await pod.models(10)) == {STABLE, CANARY}
+
+
+async def test_a_route_that_haproxy_refuses_holds_up_no_other(pod: Gateway, net: str) -> None:
+    """Its words say why, and what stood before of the route stands."""
+    refused = {"max_queued": 10**30}
+    (port,) = free_ports(1)
+    await pod.endpoints("any", f"{net}.1", name="other")
+    await pod.route(lanes={STABLE: 1000}, **refused)
+    await pod.route("new", port=port + 1, lanes={"any": 1000}, **refused)
+    await pod.route("other", port=port, lanes={"any": 1000})
+    await until(lambda: _bad(pod, 2))
+
+    async def others() -> bool:
+        try:
+            async with pod.http.get(f"http://127.0.0.1:{port}/v1/models") as response:
+                return response.status == 200
+        except OSError:
+            return False
+
+    await until(others)
+    assert set(await pod.models(10)) == {STABLE, CANARY}
+    assert "is neither a number nor a supported operator" in pod.log()
+    await pod.endpoints(CANARY, f"{net}.1")
+    await until(lambda: _left(pod, f"{net}.2"))
+    await pod.route(lanes={STABLE: 1000})
+    await pod.serves({STABLE: 1000})
+    await until(lambda: _bad(pod, 1))
+
+
+async def _left(pod: Gateway, address: str) -> bool:
+    return address not in await pod.active()
 
 
 async def _bad(pod: Gateway, count: int) -> bool:

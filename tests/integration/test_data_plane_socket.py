@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -49,10 +50,22 @@ class Between:
         self.looks = 0
         """Answers to `show stat` that were changed."""
         self.refused: list[str] = []
+        self.asked: list[str] = []
+        self.loses = ""
+        """The next command that has this in it does not get there."""
+        self.began = ""
+        """When HAProxy says it has begun, if not when it has."""
+        self._serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
+        self._serving.add(asyncio.current_task())  # nothing else holds it while it waits for HAProxy
         asked = (await reader.read()).decode()
+        self.asked.append(asked)
+        if self.loses and self.loses in asked:
+            self.loses = ""
+            writer.close()
+            return
         inner, outer = await asyncio.open_unix_connection(str(self._real))
         outer.write(asked.encode())
         outer.write_eof()
@@ -60,6 +73,8 @@ class Between:
         outer.close()
         if asked.startswith("show stat"):
             answer, self.looks = self.change(answer), self.looks + 1
+        elif self.began and asked.startswith("show info"):
+            answer = re.sub("(?<=Start_time_sec: ).*", self.began, answer)
         elif "gone:0" in asked:
             self.refused.append(answer.strip())
         writer.write(answer.encode())
@@ -131,6 +146,58 @@ async def test_what_is_gone_before_haproxy_is_told_of_it_ends_nothing(pod: Gatew
     assert pod.processes["agent"].poll() is None
     await pod.ready()
     assert await pod.models(4) == {REVISION: 4}
+
+
+async def test_a_drain_and_its_end_are_told_again_where_they_were_not_heard(pod: Gateway, net: str) -> None:
+    here, nobody = f"{net}.1", f"{net}.9"
+    async with between(pod) as socket, pod.chat("fake:tokens=600 fake:delay=0.1", stream=True) as answer:
+        assert answer.status == 200
+        for state, names in (("drain", [nobody]), ("ready", [here, nobody])):
+            socket.loses = f"state {state}"
+            await pod.endpoints(REVISION, *names)
+
+            async def so(sits: bool = here in names) -> bool:
+                return not socket.loses and (here in await pod.active()) is sits
+
+            await until(so)
+
+
+async def test_one_that_began_anew_as_the_same_process_is_steered(pod: Gateway) -> None:
+    """In a container that begins anew processes have the numbers of before."""
+    async with between(pod) as socket:
+        await socket.looked(str)
+        assert not trusted(socket)
+        socket.began = "1"
+
+        async def steered() -> bool:
+            return trusted(socket)
+
+        await until(steered)
+
+
+def trusted(socket: Between) -> bool:
+    """Whether HAProxy was told who is well, as after its beginning."""
+    return any("health up" in asked for asked in socket.asked)
+
+
+async def test_a_map_larger_than_haproxys_buffer_is_replaced_at_once(pod: Gateway) -> None:
+    socket, name = pod.folder / "runtime.sock", pod.folder / "lanes.map"
+    entries = await runtime.show_map(socket, name) | {f"lane/{number:0100}:0": "1a2b3c4d" for number in range(2000)}
+    await runtime.replace_map(socket, name, entries)
+    assert await runtime.show_map(socket, name) == entries
+
+
+async def test_haproxy_that_stays_away_is_told_of_once(pod: Gateway) -> None:
+    pod.kill("haproxy")
+
+    async def told() -> bool:
+        return await pod.metric("apply_failures_total") == 1
+
+    await until(told)
+    assert pod.log().count("cannot be brought to what is wanted for 10 s") == 1
+    pod.start("haproxy")
+    await pod.ready()
+    assert await told()
 
 
 async def test_a_worker_that_is_no_more_has_no_streams(pod: Gateway) -> None:

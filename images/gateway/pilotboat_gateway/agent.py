@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import time
 import uuid
@@ -34,6 +35,8 @@ TICK = 1.0
 SCRAPE, CANNED = 10.0, 5.0
 NOT_THERE, REFUSED = 0.1, 1.0
 """Seconds until the next try."""
+AWAY = 10.0
+"""Seconds after which it is told that HAProxy cannot be reached."""
 LINE = 4096
 NEWS = ("Server ", "backend ")
 """How lines begin in which HAProxy says who is reached no more, or again, and why."""
@@ -83,7 +86,7 @@ class Agent:
     async def live(self) -> None:
         """Never returns."""
         answers = web.Answers(
-            ready=lambda: self._driver.matches,
+            ready=lambda: self._driver.ready,
             synced=lambda: self._driver.written,
             metrics=self._page,
             unreached=self._unreached,
@@ -121,20 +124,31 @@ class Agent:
 
     async def _drive(self) -> None:
         """One at a time; what changes meanwhile is the next one's."""
+        away: float | None = None
         while True:
             await self._changed.wait()
             self._changed.clear()
             since, self._since = self._since, None
             try:
                 await self._apply()
+                away = None
                 if since is not None:
                     self._metrics.apply.observe(time.monotonic() - since)
-            except Unreachable:
+            except Unreachable as error:
+                away = self._away(away or time.monotonic(), error)
                 await self._again(NOT_THERE, since)
             except (Rejected, TimeoutError, OSError) as error:
                 self._metrics.failures.inc()
                 log.error("HAProxy cannot be brought to what is wanted: %s %s", type(error).__name__, error)
                 await self._again(REFUSED, since)
+
+    def _away(self, since: float, error: Unreachable) -> float:
+        """Since when HAProxy cannot be reached, as long as that was not told. It may begin later than the agent."""
+        if time.monotonic() - since < AWAY:
+            return since
+        self._metrics.failures.inc()
+        log.error("HAProxy cannot be brought to what is wanted for %.0f s: %s", AWAY, error)
+        return math.inf
 
     async def _again(self, seconds: float, since: float | None) -> None:
         await asyncio.sleep(seconds)
@@ -145,13 +159,15 @@ class Agent:
         assert self._configs is not None
         assert self._slices is not None
         self._routes, problems = world.routes(self._configs.values(), self._routes)
-        self._complain(problems)
         for name, route in self._routes.items():
             for lane in route.lanes:
                 self._recorder.meet(name, lane.revision)
         slices = self._slices.values()
         leaves = world.leaves(slices, self._settings.address)
-        await self._driver.apply(self._routes, world.endpoints(slices), leaves)
+        try:
+            await self._driver.apply(self._routes, world.endpoints(slices), leaves)
+        finally:
+            self._complain(problems | {f"{name}-route": said for name, said in self._driver.refused.items()})
 
     def _complain(self, problems: Mapping[str, str]) -> None:
         for name in sorted(problems.keys() - self._bad):

@@ -42,6 +42,7 @@ SPILL_LIMIT = 100_000
 """More than can come: a server without a limit is never asked to take from a queue."""
 VACANT = "127.0.0.1:1"
 LONGEST = 24 * 3600
+"""Seconds: no time is longer. Of one of 25 days or more HAProxy would take nothing, whatever else the file says."""
 SILENT = "5s"
 """How long a replica's host may owe an acknowledgement. More than two probes of keep-alive take (template.py), or one
 lost probe would end a wait for a first token."""
@@ -122,7 +123,7 @@ def server(at: int) -> str:
 
 
 def _text(routes: Mapping[str, Route], table: Table, settings: Settings, description: str) -> str:
-    longest = max((seconds(route.request_timeout) for route in routes.values()), default=60)
+    longest = max((_time(route.request_timeout) for route in routes.values()), default=60)
     parts = [
         GLOBAL.format(
             description=description or "none",
@@ -130,7 +131,8 @@ def _text(routes: Mapping[str, Route], table: Table, settings: Settings, descrip
             log=settings.log,
             threads=settings.threads,
             lua="".join(f"  lua-load-per-thread {path}\n" for path in _lua(routes)),
-            longest=min(LONGEST, longest + 60),
+            # What comes to a worker while it ends its last stream may take as long again.
+            longest=min(LONGEST, 2 * longest + 60),
             unavailable=error(503, "No replica serves this model now.", "service_unavailable", "not_serving"),
             bad=error(502, "The replica broke before it answered.", "server_error", "bad_gateway"),
             late=error(504, "The replica did not answer in time.", "timeout_error", "deadline_exceeded"),
@@ -144,6 +146,10 @@ def _text(routes: Mapping[str, Route], table: Table, settings: Settings, descrip
         parts += [_frontend(route, settings), _spill(route, settings), *_copies(route, settings)]
         parts += [_backend(route, table[name], at, settings) for at in range(len(table[name].slots))]
     return "\n".join(parts)
+
+
+def _time(duration: str, times: int = 1) -> int:
+    return min(LONGEST, times * seconds(duration))
 
 
 def _lua(routes: Mapping[str, Route]) -> list[Path]:
@@ -165,7 +171,7 @@ def _frontend(route: Route, settings: Settings) -> str:
         testers=_testers(route, settings),
         choices=choices,
         copies=_copied(route, settings),
-        timeout=TRIES * seconds(route.request_timeout),
+        timeout=_time(route.request_timeout, TRIES),
         too_many=error(429, "Too much feedback at once.", "rate_limit_error", "rate_limited"),
         unavailable=error(503, "No replica serves this model now.", "service_unavailable", "not_serving"),
     )
@@ -180,10 +186,11 @@ def _number(sticky: Sticky | None) -> list[str]:
         known = f"{{ req.hdr({sticky.header}) -m len gt 0 }}"
         own = f"  http-request set-var(txn.n) req.hdr({sticky.header}),xxh32,mod({WHOLE}) if {known}"
         return [own, f"{turns} if !{known}"]
+    # Who is handed on gets his cookie from the worker that takes him.
     found = f"{{ req.cook({sticky.cookie}) -m len gt 0 }}"
     return [
         f"  http-request set-var(txn.caller) req.cook({sticky.cookie}) if {found}",
-        f"  http-request set-var(txn.new) uuid() if !{found}",
+        f"  http-request set-var(txn.new) uuid() if !{found} !next",
         f"  http-request set-var(txn.caller) var(txn.new) if !{found}",
         f"  http-request set-var(txn.n) var(txn.caller),xxh32,mod({WHOLE})",
         f'  http-response add-header set-cookie "{sticky.cookie}=%[var(txn.new)]; Path=/; Max-Age=31536000; HttpOnly; '
@@ -195,7 +202,7 @@ def _testers(route: Route, settings: Settings) -> str:
     """Who they are; where they go is the map's, so that a canary's beginning and end take no reload."""
     if route.testers is None:
         return ""
-    asked = f"{{ req.hdr({route.testers.header}) -m str '{route.testers.value}' }}"
+    asked = f"{{ req.hdr({route.testers.header}) -m str -- '{route.testers.value}' }}"
     return f"  http-request set-var(txn.be) str(testers/{route.deployment}),map_str({settings.map}) if {asked}"
 
 
@@ -211,7 +218,7 @@ def _copies(route: Route, settings: Settings) -> list[str]:
     if route.copies is None:
         return []
     place = {"map": settings.map, "socket": settings.copies(route.port)}
-    timeout = TRIES * seconds(route.request_timeout)
+    timeout = _time(route.request_timeout, TRIES)
     return [COPIES.format(name=route.deployment, **place, timeout=timeout, most=MOST_COPIES, hop=COPY_HOP)]
 
 
@@ -227,7 +234,7 @@ def _spill(route: Route, settings: Settings) -> str:
         choices=choices,
         copy=COPY_HOP,
         most=MOST_HELD,
-        timeout=TRIES * seconds(route.request_timeout),
+        timeout=_time(route.request_timeout, TRIES),
         unavailable=error(530, "No replica serves this model now.", "service_unavailable", "not_serving"),
     )
 
@@ -239,8 +246,8 @@ def _backend(route: Route, board: Board, lane: int, settings: Settings) -> str:
     busy = f"{{ be_conn_free({name}) le 0 }} " if route.max_queued == 0 else ""
     lines = [
         f"backend {name}",
-        f"  timeout server {seconds(route.request_timeout)}s",
-        f"  timeout queue {seconds(route.request_timeout)}s",
+        f"  timeout server {_time(route.request_timeout)}s",
+        f"  timeout queue {_time(route.request_timeout)}s",
         f"  http-request set-var(txn.revision) str(lane/{name}),map_str({settings.map})",
         '  http-request set-var-fmt(txn.id) "%[var(txn.revision)]-%[uuid()]"',
         "  http-request set-header x-request-id %[var(txn.id)]",
@@ -252,7 +259,7 @@ def _backend(route: Route, board: Board, lane: int, settings: Settings) -> str:
         f"  http-response set-header x-request-id %[var(txn.id)] if !{{ srv_name {SPILL_SERVER} }}",
         "  default-server inter 2s fastinter 500ms downinter 1s fall 3 rise 1 weight 100"
         " observe layer4 error-limit 1 on-error sudden-death agent-inter 2s"
-        f" agent-port {route.agent_port} slowstart {seconds(route.slow_start)}s",
+        f" agent-port {route.agent_port} slowstart {_time(route.slow_start)}s",
         *(_server(at, seat, route.server_limit) for at, seat in enumerate(board.slots[lane].seats)),
         f"  server {SPILL_SERVER} unix@{settings.spill(route.port)} backup maxconn {SPILL_LIMIT}",
     ]

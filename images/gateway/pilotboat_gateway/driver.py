@@ -15,26 +15,15 @@ from pathlib import Path
 
 from pilotboat.api.routing import Route
 
-from . import runtime, streams, table
-from .config import (
-    LEAVING,
-    REPLACED,
-    SPILL_LIMIT,
-    SPILL_SERVER,
-    backend,
-    lanes_map,
-    map_text,
-    place_of,
-    render,
-    server,
-    signature,
-)
+from . import moves, runtime, streams, table
+from .config import LEAVING, REPLACED, backend, lanes_map, map_text, place_of, render, server, signature
 from .metrics import Metrics
-from .runtime import Placed, Rejected, Running, Unreachable
+from .runtime import Rejected, Running, Unreachable
 from .scrape import Pod
 from .settings import Settings
-from .table import Board, Places, Seat
+from .table import Board, Places
 from .tails import Tails
+from .trial import Trial
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +67,7 @@ class Driver:
         self._settings = settings
         self._metrics = metrics
         self._tails = tails
+        self._trial = Trial(settings)
         self._reloaded = -BETWEEN_RELOADS
         self._drained: set[str] | None = None
         """Servers that drain because we said so; None until the first look at a HAProxy that another agent drove."""
@@ -90,51 +80,66 @@ class Driver:
         self.seated: table.Pods = frozenset()
         """Those that it has a place for since the last change that was applied."""
         self._left: dict[tuple[str, str], float] = {}
-        self.matches = False
+        self.applied = False
         """HAProxy runs, and with what was last wanted."""
+        metrics.applied.set_function(lambda: self.applied)
+        self.ready = False
+        """HAProxy runs, and was steered since it began: a change that is under way, or refused, takes nothing from
+        that."""
         self.written = False
         """The files are of this agent's life: HAProxy may start with them."""
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Deployments whose routes HAProxy refuses, and its words: what stood before of them stands."""
+        return self._trial.refused
 
     async def apply(self, routes: Mapping[str, Route], places: Places, leaves: bool = False) -> None:
         """Bring files and process to this; `leaves`: callers are to make their next connection elsewhere.
 
         Raises Unreachable where no HAProxy runs yet, Rejected where it refuses."""
-        self.matches, self._leaves = False, leaves
-        boards = table.arrange(routes, places, self.saved.boards)
-        wanted = signature(routes, boards, self._settings)
-        await self._write(Saved(dict(routes), boards), wanted)
+        try:
+            await self._apply(routes, places, leaves)
+        except Unreachable:
+            self.ready = False
+            raise
+
+    async def _apply(self, routes: Mapping[str, Route], places: Places, leaves: bool) -> None:
+        self.applied, self._leaves = False, leaves
+        saved, wanted = await self._planned(routes, places)
+        self._write(saved)
         if (await runtime.running(self._settings.runtime)).signature != wanted:
             await self._reload(wanted)
         await self._steer()
         if leaves:
             await self._tails.follow()
-        before, self.seated = self.seated, table.seated(boards)
+            # Soon nobody accepts whom they could hand it to.
+            await runtime.hand_on_no_more(self._settings.master, self._settings.map)
+        before, self.seated = self.seated, table.seated(saved.boards)
         self._left = table.left(self._left, before, self.seated, time.time())
-        self.matches = True
+        self.applied = self.ready = True
 
     async def still_matches(self) -> bool:
         """Whether HAProxy, which may have been started anew, runs with what is on disk and gives everybody the weight
         that he is to have; True before anything is.
 
         Raises Unreachable where it ends meanwhile."""
-        if not self.matches:
+        found = await self._found()
+        if found is None:
+            self.ready = False
+        if not self.applied:
             return True
         wanted = signature(self.saved.routes, self.saved.boards, self._settings)
-        found = await self._found()
-        same = found is not None and found == self._running and found.signature == wanted and await self._weighs()
-        if not self.matches:  # a change began meanwhile, and says itself when it is done
+        steered = found == self._running
+        same = found is not None and steered and found.signature == wanted and await self._weighs()
+        if not self.applied:  # a change began meanwhile, and says itself when it is done
             return True
-        self.matches = same
-        return self.matches
+        self.applied, self.ready = same, steered
+        return same
 
     async def _weighs(self) -> bool:
         """Whether nobody who takes requests has another weight than his zone's."""
-        placed = await runtime.servers(self._settings.runtime)
-        return not any(
-            runtime.weigh(server(at), seat.weight, there)
-            for lane, at, seat in table.sitting(self.saved.boards)
-            if (there := placed.get((backend(*lane), server(at)))) and not there.maintenance
-        )
+        return not moves.misweighed(self.saved.boards, await runtime.servers(self._settings.runtime))
 
     def pods(self, weight: int | None = None) -> list[Pod]:
         """Everybody who takes requests; or those whose zone has that weight."""
@@ -154,7 +159,7 @@ class Driver:
 
         Raises Unreachable where no HAProxy runs: what its probes reached is remembered for the next one."""
         rows = await runtime.stats(self._settings.runtime)
-        await runtime.tell(self._settings.runtime, _requeue(rows))
+        await runtime.tell(self._settings.runtime, moves.requeue(rows))
         self.unreached = streams.unreached(rows, self.saved.boards)
         waiting = table.draining(self.saved.boards)
         busy = {(row["pxname"], row["svname"]) for row in rows if int(row["scur"] or 0) + int(row["qcur"] or 0)}
@@ -162,14 +167,32 @@ class Driver:
         self.saved = Saved(self.saved.routes, table.release(self.saved.boards, idle))
         return bool(idle)
 
-    async def _write(self, saved: Saved, wanted: str) -> None:
-        """What a restart begins with. A configuration that HAProxy refuses never gets there."""
+    async def _planned(self, routes: Mapping[str, Route], places: Places) -> tuple[Saved, str]:
+        """What HAProxy is to run with, which takes it, and the signature. A configuration that it refuses never gets
+        to its files."""
+        saved, wanted = self._plan(routes, places)
+        if await self._refuses(saved, wanted):
+            await self._trial.blame(routes, self.saved.routes)
+            saved, wanted = self._plan(routes, places)
+            if words := await self._refuses(saved, wanted):
+                raise Rejected(words)
+        return saved, wanted
+
+    def _plan(self, routes: Mapping[str, Route], places: Places) -> tuple[Saved, str]:
+        usable = self._trial.usable(routes, self.saved.routes)
+        saved = Saved(usable, table.arrange(usable, places, self.saved.boards))
+        return saved, signature(saved.routes, saved.boards, self._settings)
+
+    async def _refuses(self, saved: Saved, wanted: str) -> str:
+        config = self._settings.config
+        if config.exists() and wanted in config.read_text():
+            return ""
+        return await self._trial.refuses(render(saved.routes, saved.boards, self._settings))
+
+    def _write(self, saved: Saved) -> None:
+        """What a restart begins with."""
         settings, text = self._settings, render(saved.routes, saved.boards, self._settings)
         mapped = map_text(self._entries(saved))
-        if not settings.map.exists():
-            _replace(settings.map, mapped)  # the check below reads it
-        if wanted not in (settings.config.read_text() if settings.config.exists() else ""):
-            await _check(text, settings.folder / "haproxy.try")
         self.saved = saved
         for path, content in ((settings.state, saved.dump()), (settings.map, mapped), (settings.config, text)):
             _replace(path, content)
@@ -212,82 +235,19 @@ class Driver:
         """The running process, without a reload: newcomers first, then the shares, then those who leave."""
         socket = self._settings.runtime
         running, placed = await runtime.running(socket), await runtime.servers(socket)
-        if self._drained is None:
-            self._drained = {f"{owner}/{name}" for (owner, name), there in placed.items() if there.draining}
-        coming, going = self._moves(placed, self._drained)
+        if (drained := self._drained) is None:
+            drained = {f"{owner}/{name}" for (owner, name), there in placed.items() if there.draining}
+        coming, going, drained = moves.moves(self.saved.boards, placed, drained)
         if running != self._running:
-            coming += self._trusted(placed)
+            coming += moves.trusted(self.saved.boards, placed, self.unreached, self._running is not None)
+        self._drained = (self._drained or set()) | drained  # whether it hears of it or not
         await runtime.tell(socket, coming)
         entries = self._entries(self.saved)
         if await runtime.show_map(socket, self._settings.map) != entries:
             await runtime.replace_map(socket, self._settings.map, entries)
             self._metrics.changes.inc()
         await runtime.tell(socket, going)
-        self._running = running
-
-    def _moves(self, placed: Mapping[tuple[str, str], Placed], drained: set[str]) -> tuple[list[str], list[str]]:
-        coming: list[str] = []
-        going: list[str] = []
-        for lane, at, seat in table.seats(self.saved.boards):
-            there = placed.get((backend(*lane), server(at)))
-            if there is not None:
-                arrive, leave = _move(f"{backend(*lane)}/{server(at)}", seat, there, drained)
-                coming += arrive
-                going += leave
-        return coming, going
-
-    def _trusted(self, placed: Mapping[tuple[str, str], Placed]) -> list[str]:
-        """A worker that has just begun is told who was well until now: it has not had the time to find out."""
-        return [
-            runtime.trust(f"{backend(*lane)}/{server(at)}")
-            for lane, at, seat in table.sitting(self.saved.boards)
-            if seat.pod not in self.unreached
-            if (there := placed.get((backend(*lane), server(at)))) and (there.up or self._running is not None)
-        ]
-
-
-def _requeue(rows: list[dict[str, str]]) -> list[str]:
-    """Commands for what waits in the queue of a lane whose last replica has died.
-
-    HAProxy looks at such a queue again when a server gets room: here it is the one that leads to the other lanes.
-    What a dead replica was given already is no affair of ours: its kernel ends the connection, or the silence of its
-    host does (`tcp-ut`, keep-alive), and HAProxy asks elsewhere. HAProxy's own cut (`shutdown sessions`) would end it:
-    from version 3 on it leaves callers without an answer.
-    """
-    alive = {row["pxname"] for row in rows if row["svname"] not in ("BACKEND", SPILL_SERVER) and _up(row)}
-    stuck = [row["pxname"] for row in rows if row["svname"] == SPILL_SERVER and row["pxname"] not in alive]
-    queues = {row["pxname"]: int(row["qcur"] or 0) for row in rows if row["svname"] == "BACKEND"}
-    return [f"set maxconn server {name}/{SPILL_SERVER} {SPILL_LIMIT}" for name in stuck if queues.get(name)]
-
-
-def _up(row: Mapping[str, str]) -> bool:
-    return row["status"].startswith("UP")
-
-
-def _move(name: str, seat: Seat | None, there: Placed, drained: set[str]) -> tuple[list[str], list[str]]:
-    """Commands for one server. A drain that is not ours is the replica's own wish, and stands."""
-    ours = name in drained
-    drained.discard(name)
-    if seat is None:
-        return [], [] if there.maintenance else [f"set server {name} state maint"]
-    if seat.draining:
-        drained.add(name)
-        return [], [] if ours or there.maintenance else [f"set server {name} state drain"]
-    if there.maintenance or (there.address, there.port) != (seat.address, seat.port):
-        return runtime.occupy(name, seat, there), []
-    weighed = runtime.weigh(name, seat.weight, there)
-    return [*weighed, *([f"set server {name} state ready"] if ours else [])], []
-
-
-async def _check(text: str, path: Path) -> None:
-    """Ask HAProxy itself whether it would start with it."""
-    _replace(path, text)
-    process = await asyncio.create_subprocess_exec(
-        *("haproxy", "-c", "-q", "-f", str(path)), stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
-    )
-    _, said = await process.communicate()
-    if process.returncode:
-        raise Rejected(said.decode(errors="replace")[-2000:])
+        self._running, self._drained = running, drained
 
 
 def _replace(path: Path, content: str) -> None:

@@ -38,6 +38,7 @@ class Metrics:
             buckets=APPLY,
             registry=self.registry,
         )
+        self.applied = self._gauge("applied", "1 where HAProxy runs with what was last wanted")
         self.bad_routes = self._gauge("bad_routes", "Routes that cannot be used", "route")
         self.servers_up = self._gauge("servers_up", "Replicas that take requests", *LABELS)
         self.streams = self._gauge("open_streams", "Requests under way or waiting", *LABELS)

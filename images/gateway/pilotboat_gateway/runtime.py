@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .table import Seat
 
 PATIENCE = 5.0
+PIECE = 64 * 1024
+"""Characters of a map that HAProxy is given at once. They must fit its buffer: it says nothing where they do not."""
 AGENT_ASKED = 0x04
 """Bit of a server's agent check: the replica's own word sets its weight."""
 STOPPED = "0"
@@ -25,6 +28,10 @@ MAINTENANCE, DRAIN = 0x01, 0x08
 
 class Unreachable(Exception):
     """No HAProxy answers, or not to the end."""
+
+
+class Gone(Unreachable):
+    """Nobody listens there."""
 
 
 class Rejected(Exception):
@@ -52,6 +59,8 @@ class Running:
     signature: str
     """What the configuration that is running was given as its description."""
     pid: str
+    began: str
+    """Unix time: a container that begins anew has the same numbers of processes."""
 
 
 async def ask(path: Path, command: str) -> str:
@@ -66,6 +75,8 @@ async def ask(path: Path, command: str) -> str:
                 answer = (await reader.read()).decode(errors="replace")
             finally:
                 writer.close()
+    except (ConnectionRefusedError, FileNotFoundError) as error:
+        raise Gone(f"{path.name}: {type(error).__name__}") from error
     except (OSError, TimeoutError) as error:
         raise Unreachable(f"{path.name}: {type(error).__name__}") from error
     if answer != "\n" and not answer.endswith("\n\n"):
@@ -78,7 +89,7 @@ async def running(path: Path) -> Running:
     told = dict(line.split(": ", 1) for line in (await ask(path, "show info")).splitlines() if ": " in line)
     if "description" not in told:
         raise Unreachable(f"{path.name}: no description")
-    return Running(told["description"].strip(), told.get("Pid", ""))
+    return Running(told["description"].strip(), told.get("Pid", ""), told.get("Start_time_sec", ""))
 
 
 async def servers(path: Path) -> dict[tuple[str, str], Placed]:
@@ -114,11 +125,23 @@ async def replace_map(path: Path, name: Path, entries: Mapping[str, str]) -> Non
     version = prepared.strip().rpartition(" ")[2]
     if not version.isdigit():
         raise Rejected(prepared.strip())
-    lines = "\n".join(f"{key} {value}" for key, value in sorted(entries.items()))
-    if lines and (answer := (await ask(path, f"add map @{version} {name} <<\n{lines}\n")).strip()):
-        raise Rejected(answer)
+    for lines in _pieces(f"{key} {value}\n" for key, value in sorted(entries.items())):
+        if answer := (await ask(path, f"add map @{version} {name} <<\n{lines}")).strip():
+            raise Rejected(answer)
     if answer := (await ask(path, f"commit map @{version} {name}")).strip():
         raise Rejected(answer)
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Joined, as many as HAProxy's buffer has room for."""
+    piece = ""
+    for line in lines:
+        if piece and len(piece) + len(line) > PIECE:
+            yield piece
+            piece = ""
+        piece += line
+    if piece:
+        yield piece
 
 
 async def show_map(path: Path, name: Path, prefix: str = "") -> dict[str, str]:
@@ -154,6 +177,13 @@ async def old_workers(master: Path) -> list[str]:
         if old and len(fields) > 1 and fields[1] == "worker":
             found.append(fields[0])
     return found
+
+
+async def hand_on_no_more(master: Path, name: Path) -> None:
+    """Old workers answer themselves what still comes to them, as before they were replaced; `name` is the map's."""
+    for worker in await old_workers(master):
+        with suppress(Unreachable):  # it has ended since
+            await ask(master, f"@!{worker} del map {name} replaced")
 
 
 async def reload(master: Path) -> None:

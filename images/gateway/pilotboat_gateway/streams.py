@@ -17,7 +17,7 @@ from pilotboat.api.routing import Sighting
 
 from . import runtime
 from .config import SPILL_SERVER, backend, flood, server
-from .runtime import Unreachable
+from .runtime import Gone, Unreachable
 from .settings import Settings
 from .table import Table, sitting
 
@@ -67,8 +67,10 @@ async def until_gone(settings: Settings) -> None:
     while True:
         try:
             await runtime.ask(settings.master, "show version")
-        except Unreachable:
+        except Gone:
             return
+        except Unreachable:  # it is there, and slow
+            pass
         await asyncio.sleep(BETWEEN_LOOKS)
 
 

@@ -123,7 +123,28 @@ class Shape(NamedTuple):
         return cel(whole, self.message)
 
 
-def shaped(*shapes: Shape) -> tuple[AfterValidator, Any]:
+class Longest(NamedTuple):
+    """The longest that a duration may be."""
+
+    duration: str
+
+    @property
+    def message(self) -> str:
+        """What is said of a longer one."""
+        return f"must not be longer than {self.duration}"
+
+    def holds(self, value: str) -> bool:
+        """Whether the value, a duration, is not longer."""
+        return seconds(value) <= seconds(self.duration)
+
+    @property
+    def rule(self) -> dict[str, str]:
+        """The same as CEL, which tells all that is wrong: what is no duration cannot be compared."""
+        some = f"self.matches(r'^(?:{_SOME.pattern})$')"
+        return cel(f"!{some} || duration(self) <= duration('{self.duration}')", self.message)
+
+
+def shaped(*shapes: Shape | Longest) -> tuple[AfterValidator, Any]:
     """Shapes of which both validators say in words what is wrong, as a plain `pattern` does not."""
 
     def check(value: str) -> str:
@@ -138,6 +159,7 @@ def shaped(*shapes: Shape) -> tuple[AfterValidator, Any]:
 DURATION = r"(?:([0-9]{1,5})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?"
 _H, _M, _S = "[0-9]{1,5}h", "[0-9]{1,5}m", "[0-9]{1,6}s"
 _SOME = Shape(rf"{_H}({_M})?({_S})?|{_M}({_S})?|{_S}", "must be a duration such as 90s, 5m or 1h30m")
+_ABOVE_ZERO = Shape(r"^[0hms]+$", "must be longer than 0s", refused=True)
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|[kMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$"
 PRINTABLE = r"[^\x00-\x20\x7f]"
 """A character of a path or an image: no blank, no control character. The same to pydantic and to the API server."""
@@ -189,9 +211,8 @@ RelativePath = Annotated[
     ),
 ]
 Duration = Annotated[str, StringConstraints(max_length=20), *shaped(_SOME)]
-TimeLimit = Annotated[
-    str, StringConstraints(max_length=20), *shaped(_SOME, Shape(r"^[0hms]+$", "must be longer than 0s", refused=True))
-]
+TimeLimit = Annotated[str, StringConstraints(max_length=20), *shaped(_SOME, _ABOVE_ZERO)]
+DayLimit = Annotated[str, StringConstraints(max_length=20), *shaped(_SOME, _ABOVE_ZERO, Longest("24h"))]
 Image = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=rf"^{PRINTABLE}+$")]
 Quantity = Annotated[
     Annotated[str, StringConstraints(max_length=64, pattern=QUANTITY)] | Annotated[int, Field(ge=0)],

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from .base import Model, Status, TimeLimit, cel, validations
+from .base import DayLimit, Model, Status, cel, validations
 from .conditions import Condition, Conditions
 from .dns import DnsStatus
 from .engines import Engine, Inference
@@ -54,7 +54,7 @@ class Service(Model):
     max_queued_requests: Annotated[
         int, Field(ge=0, le=100000, description="Requests that may wait in a pod before it answers 429.")
     ] = 64
-    request_timeout: TimeLimit = Field("10m", description="Longest time a request may take.")
+    request_timeout: DayLimit = Field("10m", description="Longest time a request may take, at most 24h.")
 
 
 _STEPS_RULE = cel(

@@ -164,7 +164,7 @@ def _leaves(taint: str) -> Json:
 
 
 def _container(name: str, settings: PlanSettings) -> Json:
-    """Ready when HAProxy has every route, as the agent says. Callers reach HAProxy, so only the agent has a token."""
+    """Ready while HAProxy runs and is steered, as the agent says. Callers reach it, so only the agent has a token."""
     fields: dict[str, Any] = {
         "name": name,
         "image": settings.gateway_image,

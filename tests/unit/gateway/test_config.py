@@ -78,6 +78,12 @@ def test_copies_alone_need_their_lua(more: dict[str, Any]) -> None:
     assert ("copy.lua" in text, "hold.lua" in text) == (bool(more), True)
 
 
+@pytest.mark.parametrize(("timeout", "longest"), [("10m", 1260), ("1000h", 86400)])
+def test_what_is_handed_on_by_a_worker_that_ends_has_its_whole_time(timeout: str, longest: int) -> None:
+    routes = made(request_timeout=timeout)
+    assert f"hard-stop-after {longest}s\n" in config.render(routes, seats(routes), SETTINGS)
+
+
 def test_who_gets_nothing_is_out_until_the_agent_steers() -> None:
     """Under his own address, and without a reload when he gets something again."""
     texts, signatures = {}, set()
