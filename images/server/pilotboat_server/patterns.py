@@ -1,0 +1,71 @@
+"""How large a regular expression is for llama.cpp, which writes each of its repetitions out.
+
+Pure. It need not understand all of the syntax: what llama.cpp does not know it refuses by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+TOKEN = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]?|\{(\d*)(,?)(\d*)\}|.", re.DOTALL)
+LARGE = 10**6
+"""In place of a number that is larger, or without end: more than any bound."""
+
+
+@dataclass
+class Size:
+    """Of a pattern, or of a part of it."""
+
+    characters: int = 0
+    """With each repetition written out."""
+    choices: int = 0
+    """Places where more or less may follow, with each repetition written out."""
+    alternatives: int = 0
+    depth: int = 0
+    """Of groups."""
+
+    def times(self, count: int) -> Size:
+        """Of as many, one after another."""
+        characters, choices = (min(LARGE, size * count) for size in (self.characters, self.choices))
+        return Size(characters, choices, self.alternatives, self.depth)
+
+    def add(self, other: Size) -> None:
+        """What follows this."""
+        self.characters += other.characters
+        self.choices += other.choices
+        self.alternatives += other.alternatives
+        self.depth = max(self.depth, other.depth)
+
+
+def size(pattern: str) -> Size:
+    """Whatever else is wrong with the pattern. Raises ValueError for a repetition that is none."""
+    groups, last = [Size()], Size()
+    for token in TOKEN.finditer(pattern):
+        text = token[0]
+        if text == "(":
+            groups[-1].add(last)
+            groups.append(Size())
+            last = Size()
+        elif text == ")" and len(groups) > 1:
+            whole = groups.pop()
+            whole.add(last)
+            whole.depth += 1
+            last = whole
+        elif text in ("?", "*", "+"):
+            last.choices += 1
+        elif token[2] is not None:
+            low, high = (int(end[:7] or default) for end, default in ((token[1], 0), (token[3], 0)))
+            if token[3] and low > high:
+                raise ValueError(f"has a pattern with {text[:24]}, which ends before it begins.")
+            last = last.times(min(LARGE, max(low, high, 1)))
+            last.choices += 1
+        else:
+            groups[-1].add(last)
+            last = Size(characters=1, alternatives=text == "|")
+    groups[-1].add(last)
+    while len(groups) > 1:  # one that nobody closes
+        inner = groups.pop()
+        inner.depth += 1
+        groups[-1].add(inner)
+    return groups[0]
