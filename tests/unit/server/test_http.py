@@ -254,6 +254,14 @@ async def test_without_a_key_v1_is_closed_and_probes_are_open() -> None:
         assert (await running.http.get("/readyz")).status_code == 200
 
 
+@pytest.mark.parametrize("key", ["clé-à", "ключ…", "日本"])
+async def test_a_key_may_have_letters_beyond_ascii(key: str) -> None:
+    async with serving(api_keys=("other", key)) as running:
+        for given, status in ((key, 200), (f"{key}é", 401), ("é", 401)):
+            headers = {b"authorization": f"Bearer {given}".encode()}
+            assert (await running.http.get("/v1/models", headers=headers)).status_code == status
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_failure_before_the_first_token_is_a_plain_error(streamed: bool) -> None:
     """The header is sent only with the first token: a gateway may still try elsewhere."""
@@ -356,6 +364,18 @@ async def test_drain_ends_what_outlives_its_grace() -> None:
         await until(lambda: running.host.scheduler.running == 1)
         await running.host.drain(0.01)
         assert (await held).status_code == 503
+
+
+async def test_what_hangs_at_a_drain_is_asked_of_nobody_else_and_what_waits_is() -> None:
+    hangs = config({"batchSize": 1}, {"maxQueuedRequests": 1}, {"hangRatio": 1.0})
+    async with serving(hangs, stall_seconds=0.1) as running:
+        begun = asyncio.create_task(running.http.post(CHAT, json={"messages": HELLO}))
+        await until(lambda: running.host.scheduler.running == 1)
+        waiting = asyncio.create_task(running.http.post(CHAT, json={"messages": HELLO}))
+        await until(lambda: running.host.scheduler.waiting == 1)
+        await running.host.drain(60)
+        assert ((await begun).status_code, (await waiting).status_code) == (500, 503)
+        assert await running.host.close()
 
 
 async def test_what_a_broken_engine_never_began_may_be_asked_elsewhere() -> None:
