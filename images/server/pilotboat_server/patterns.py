@@ -22,13 +22,20 @@ class Size:
     choices: int = 0
     """Places where more or less may follow, with each repetition written out."""
     alternatives: int = 0
+    """With each repetition written out: each may be one that another is too."""
     depth: int = 0
     """Of groups."""
+    shortest: int = 0
+    """Characters of the shortest text, in the alternative that is being read."""
+    shorter: int = LARGE
+    """The same of the alternatives before."""
 
     def times(self, count: int) -> Size:
-        """Of as many, one after another."""
-        characters, choices = (min(LARGE, size * count) for size in (self.characters, self.choices))
-        return Size(characters, choices, self.alternatives, self.depth)
+        """Of as many at most, one after another. Where each may be nothing, any of them may be the next."""
+        counts = (self.characters, self.choices, self.alternatives)
+        characters, choices, alternatives = (min(LARGE, each * count) for each in counts)
+        choices = characters if not self.shortest and count > 1 else choices
+        return Size(characters, choices + 1, alternatives, self.depth, self.shortest)
 
     def add(self, other: Size) -> None:
         """What follows this."""
@@ -36,6 +43,17 @@ class Size:
         self.choices += other.choices
         self.alternatives += other.alternatives
         self.depth = max(self.depth, other.depth)
+        self.shortest += other.shortest
+
+    def fork(self) -> None:
+        """Another alternative begins."""
+        self.alternatives += 1
+        self.shorter, self.shortest = min(self.shorter, self.shortest), 0
+
+    def close(self) -> Size:
+        """The whole as a group."""
+        shortest = min(self.shorter, self.shortest)
+        return Size(self.characters, self.choices, self.alternatives, self.depth + 1, shortest)
 
 
 def size(pattern: str) -> Size:
@@ -50,22 +68,25 @@ def size(pattern: str) -> Size:
         elif text == ")" and len(groups) > 1:
             whole = groups.pop()
             whole.add(last)
-            whole.depth += 1
-            last = whole
+            last = whole.close()
         elif text in ("?", "*", "+"):
             last.choices += 1
+            last.shortest *= text == "+"
         elif token[2] is not None:
             low, high = (int(end[:7] or default) for end, default in ((token[1], 0), (token[3], 0)))
             if token[3] and low > high:
                 raise ValueError(f"has a pattern with {text[:24]}, which ends before it begins.")
             last = last.times(min(LARGE, max(low, high, 1)))
-            last.choices += 1
+            last.shortest *= low
+        elif text == "|":
+            groups[-1].add(last)
+            groups[-1].fork()
+            last = Size()
         else:
             groups[-1].add(last)
-            last = Size(characters=1, alternatives=text == "|")
+            last = Size(characters=1, shortest=1)
     groups[-1].add(last)
     while len(groups) > 1:  # one that nobody closes
         inner = groups.pop()
-        inner.depth += 1
-        groups[-1].add(inner)
+        groups[-1].add(inner.close())
     return groups[0]
