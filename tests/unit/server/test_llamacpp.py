@@ -42,6 +42,19 @@ def test_a_probability_that_is_no_number_ends_the_answer() -> None:
     assert error(chunk, logprobs=0).code == NOT_FINITE
 
 
+def test_a_given_answer_that_no_grammar_can_spell_is_the_callers_error() -> None:
+    said = {"code": 500, "message": "got exception: Unexpected empty grammar stack after accepting piece: <pad> (0)"}
+    events: list[Event] = []
+    call = Call(GenerateRequest("r", 0.0, Sampling(0, 1), messages=(), reference="\uffff"), events.append, 100)
+    call.given = 3
+    assert call.on_chunk({"error": said})
+    call.finish()
+    (end,) = events
+    assert isinstance(end, Failed)
+    assert end.error[:3:2] == (400, "messages")
+    assert error({"error": said}).status == 500, "elsewhere it is no grammar of ours"
+
+
 def text_of(pieces: list[str], stop: tuple[str, ...], logprobs: int | None = None) -> tuple[list[Event], list[bool]]:
     """Events of an answer that llama.cpp sends in these pieces, and after each whether it is told to stop."""
     events: list[Event] = []

@@ -34,6 +34,8 @@ CACHE_TYPES = {
     Precision.FP32: "GGML_TYPE_F32",
 }
 RANDOM_SEED = 0xFFFFFFFF
+NO_WAY_ON = "empty grammar stack"
+"""In llama.cpp's words, where the grammar of a given answer lets none of its tokens through."""
 CHECKPOINTS = 4
 """Copies of a sliding window kept for each slot; llama.cpp's default of 32 can take more memory than the weights."""
 
@@ -272,6 +274,12 @@ class Call:
             return too_long(self.request, int(error.get("n_prompt_tokens", 0)), self._max_length)
         if int(error.get("code", 500)) == 400:
             return BadRequest(message, _refused_field(self.request))
+        if self.given is not None and NO_WAY_ON in message:
+            return BadRequest(
+                "The given answer has a character that llama.cpp draws under no grammar: "
+                "NUL, or one that this model spells in several tokens.",
+                prompt_field(self.request),
+            )
         return EngineFailed(f"llama.cpp: {message}")
 
 
