@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-TOKEN = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]?|\{(\d*)(,?)(\d*)\}|.", re.DOTALL)
+TOKEN = re.compile(r"\\.|\((?:\?[:=!])?|\[(?:\\.|[^\]\\])*\]?|\{(\d*)(,?)(\d*)\}|.", re.DOTALL)
 LARGE = 10**6
 """In place of a number that is larger, or without end: more than any bound."""
 
@@ -35,7 +35,7 @@ class Size:
         counts = (self.characters, self.choices, self.alternatives)
         characters, choices, alternatives = (min(LARGE, each * count) for each in counts)
         choices = characters if not self.shortest and count > 1 else choices
-        return Size(characters, choices + 1, alternatives, self.depth, self.shortest)
+        return Size(characters, choices, alternatives, self.depth, self.shortest)
 
     def add(self, other: Size) -> None:
         """What follows this."""
@@ -61,7 +61,7 @@ def size(pattern: str) -> Size:
     groups, last = [Size()], Size()
     for token in TOKEN.finditer(pattern):
         text = token[0]
-        if text == "(":
+        if text.startswith("("):
             groups[-1].add(last)
             groups.append(Size())
             last = Size()
@@ -77,6 +77,7 @@ def size(pattern: str) -> Size:
             if token[3] and low > high:
                 raise ValueError(f"has a pattern with {text[:24]}, which ends before it begins.")
             last = last.times(min(LARGE, max(low, high, 1)))
+            last.choices += bool(token[2])
             last.shortest *= low
         elif text == "|":
             groups[-1].add(last)

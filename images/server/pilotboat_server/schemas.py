@@ -136,9 +136,9 @@ def _inner(schema: dict[str, Any], composed: bool) -> Iterator[tuple[str, Any, b
 
 
 def _alternatives(schema: dict[str, Any]) -> int:
-    """Of the values and the pattern that stand here."""
-    values, pattern = schema.get("enum"), schema.get("pattern")
-    listed = len(values) if isinstance(values, list) else 0
+    """Of the types, the values and the pattern that stand here."""
+    listed = sum(len(values) for key in ("type", "enum") if isinstance(values := schema.get(key), list))
+    pattern = schema.get("pattern")
     if isinstance(pattern, str):
         size = patterns.size(pattern)
         if size.characters > MAX_PATTERN:
