@@ -118,6 +118,37 @@ async def test_stop_ends_before_its_string(server: ServerProcess) -> None:
 
 
 @together
+async def test_what_might_have_become_a_stop_string_is_not_lost(server: ServerProcess) -> None:
+    for length in (1, 2, 5):
+        whole = await text(server, temperature=0, max_tokens=length)
+        assert await text(server, temperature=0, max_tokens=length, stop=[f"{whole[-1]}@@@"]) == whole
+
+
+@together
+async def test_a_schema_without_an_end_ends_its_own_request(server: ServerProcess) -> None:
+    node = {"type": "object", "properties": {"next": {"allOf": [{"$ref": "#/$defs/Node"}]}}}
+    form = {
+        "type": "json_schema",
+        "json_schema": {"name": "n", "schema": {"$ref": "#/$defs/Node", "$defs": {"Node": node}}},
+    }
+    with pytest.raises(openai.BadRequestError) as caught:
+        await chat(server, response_format=form)
+    assert caught.value.param == "response_format"
+    assert await text(server, temperature=0, max_tokens=1)
+
+
+@together
+async def test_a_given_answer_that_cannot_be_drawn_is_no_fault_of_the_servers(server: ServerProcess) -> None:
+    for answer in ("a\0b", "a\uffff"):
+        if server.engine == "transformers":  # type: ignore[attr-defined]
+            assert (await given(server, answer)).choices[0].logprobs.content
+            continue
+        with pytest.raises(openai.BadRequestError) as caught:
+            await given(server, answer)
+        assert caught.value.param == "messages"
+
+
+@together
 async def test_a_very_low_top_p_is_greedy(server: ServerProcess) -> None:
     assert await text(server, temperature=1.9, top_p=0.01, seed=3, max_tokens=9) == await text(
         server, temperature=0, max_tokens=9

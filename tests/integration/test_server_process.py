@@ -227,6 +227,15 @@ async def test_a_length_nobody_asked_for_fits_the_model_and_one_asked_for_is_ref
     assert report.message == "inference.maxLength: 2048 is above the model's 512 tokens"
 
 
+async def test_an_empty_secret_ends_the_start(tmp_path: Path) -> None:
+    async with server_process(tmp_path, FAKE, {"PILOTBOAT_API_KEYS": "\n  \n"}, ready=False) as server:
+        assert await server.exit_code() == 64
+        report = TerminationReport.parse(server.termination_log.read_text())
+    assert report is not None
+    assert report.reason == "InvalidSpec"
+    assert "PILOTBOAT_API_KEYS holds no key" in report.message
+
+
 async def test_keys_are_needed_and_never_logged(tmp_path: Path) -> None:
     config = FAKE | {"service": {"workers": 2}}
     async with server_process(tmp_path, config, {"PILOTBOAT_API_KEYS": "first-secret\nsecond-secret\n"}) as server:

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="server.json, or a YAML file of the same shape")
     path = parser.parse_args(argv).config
     share_cores()
-    environment = Environment()
+    environment = Environment(termination_log=config.termination_log())
     try:
         environment = Environment.read()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         return _end(environment, 1, Reason.CONTAINER_FAILED, f"{type(error).__name__}: {error}")
     log.event("stopped")
-    if not quiet:  # a library is still loading in a thread, and no interpreter can end it in good order
+    if not quiet:  # a library loads or computes on in a thread, and no interpreter can end it in good order
         os._exit(0)
     return 0
 

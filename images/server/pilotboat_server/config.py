@@ -24,7 +24,7 @@ class Environment:
     """What comes by environment variable, because it is a secret or belongs to the place and not to the model."""
 
     api_keys: tuple[str, ...] = ()
-    """PILOTBOAT_API_KEYS, one a line; none: anyone may call."""
+    """PILOTBOAT_API_KEYS, one a line; without the variable anyone may call."""
     termination_log: Path = Path(TERMINATION_LOG)
     """PILOTBOAT_TERMINATION_LOG."""
     drain_seconds: float = 80.0
@@ -36,13 +36,21 @@ class Environment:
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Environment:
-        """Raises InvalidConfig for a number that is none."""
-        keys = tuple(key.strip() for key in environ.get("PILOTBOAT_API_KEYS", "").splitlines() if key.strip())
-        log = Path(environ.get("PILOTBOAT_TERMINATION_LOG", TERMINATION_LOG))
+        """Raises InvalidConfig for a number that is none, and for a variable for keys without one: nobody meant that
+        anyone may call."""
+        given = environ.get("PILOTBOAT_API_KEYS")
+        keys = tuple(key.strip() for key in (given or "").splitlines() if key.strip())
+        if given is not None and not keys:
+            raise InvalidConfig("PILOTBOAT_API_KEYS holds no key: put one on a line, or leave the variable out")
         drain, stall, worker = (
             _seconds(environ, *pair) for pair in (("DRAIN", 80.0), ("STALL", 300.0), ("WORKER", 60.0))
         )
-        return cls(keys, log, drain, stall, worker)
+        return cls(keys, termination_log(environ), drain, stall, worker)
+
+
+def termination_log(environ: Mapping[str, str] = os.environ) -> Path:
+    """Known whatever else of the environment is wrong: where that is told."""
+    return Path(environ.get("PILOTBOAT_TERMINATION_LOG", TERMINATION_LOG))
 
 
 def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:

@@ -27,6 +27,9 @@ from .types import Event, GenerateRequest, Sampling
 TICK = 0.01
 """Seconds: enough to be past a moment, not at it."""
 
+LAST_SIGN = 5.0
+"""Seconds in which an engine lets go of what was cancelled; one that is left takes the process with it."""
+
 WARMUP = GenerateRequest("warm-up", 0.0, Sampling(temperature=0.0, top_p=1.0, max_tokens=2), text="Hello")
 
 
@@ -97,13 +100,17 @@ class EngineHost:
         return self._metrics.render(time.monotonic())
 
     async def drain(self, grace: float) -> None:
-        """Refuse what is new, let what is in finish for `grace` seconds, end the rest: at once where it hangs."""
+        """Refuse what is new, let what is in finish for `grace` seconds, end the rest: at once where it hangs.
+
+        What hangs may be what made the engine hang: it is told 500, which no gateway asks of the next replica.
+        """
         self._enter("draining")
         self.scheduler.refuse("The server is shutting down.")
         if not await self._came_to_rest(time.monotonic() + grace):
             log.event("drain_deadline", running=self.scheduler.running, waiting=self.scheduler.waiting)
             late = Unavailable("The server shut down before the answer was whole.")
-            self.scheduler.abort_all(late, late)
+            hung = EngineFailed("The engine gives no sign of life, and the server shut down.")
+            self.scheduler.abort_all(hung if self._stalled(time.monotonic()) else late, late)
 
     async def _came_to_rest(self, deadline: float) -> bool:
         """Whether all that was in has finished. What hangs will not: its pod is restarted for that very reason."""
@@ -125,8 +132,13 @@ class EngineHost:
         cause = str(error) if isinstance(error, ServerError) else type(error).__name__
         self.scheduler.abort_all(EngineFailed(f"The engine has failed: {cause}"), Unavailable("The engine has failed."))
 
-    def close(self) -> bool:
-        """Give the engine back; False where it is still being loaded, which nothing can interrupt."""
+    async def close(self) -> bool:
+        """Give the engine back; False where it is still being loaded, or works on and hears nothing of the end."""
+        try:
+            await asyncio.wait_for(self.scheduler.wait_idle(), LAST_SIGN)
+        except TimeoutError:
+            log.event("engine_left", running=self.scheduler.running)
+            return False
         if self._loaded:
             self._engine.close()
         return self._loaded

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pilotboat.api.engines import Range
 
-from . import reading
+from . import reading, schemas
 from .backend import ServerInfo
 from .errors import BadRequest, NotFound
 from .fields import MAX_INTEGER, Fields
@@ -23,8 +23,6 @@ MAX_CHOICES = 128
 MAX_STOPS = 16
 COLDEST = 1e-5
 """A temperature below it is 0: logits divided by it leave the range of numbers, and the likeliest alone is left."""
-MAX_DEPTH = 64
-"""Of a JSON schema: llama.cpp reads it recursively, and a deeper one could exhaust its stack."""
 
 COMMON_NEUTRAL: dict[str, tuple[Any, ...]] = {"service_tier": ("auto", "default"), "store": (False,)}
 CHAT_NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -251,22 +249,12 @@ def _response_format(fields: Fields, info: ServerInfo) -> dict[str, Any] | None:
         raise fields.wrong("response_format", f"{kind} is not supported by the {info.capabilities.engine} engine.")
     if kind == "json_schema" and not isinstance(_inner(value.get("json_schema"), "schema"), dict):
         raise fields.wrong("response_format", "needs json_schema.schema, an object.")
-    if _depth(value) > MAX_DEPTH:
-        raise fields.wrong("response_format", f"is nested more than {MAX_DEPTH} deep.")
+    try:
+        schemas.check(value)
+    except ValueError as error:
+        raise fields.wrong("response_format", str(error)) from None
     return None if kind == "text" else dict(value)
 
 
 def _inner(value: Any, key: str) -> Any:
     return value.get(key) if isinstance(value, dict) else None
-
-
-def _depth(value: Any) -> int:
-    """Nesting of a JSON value, by levels: recursion is what is to be protected."""
-    depth, level = 0, [value]
-    while level := [inner for outer in level for inner in _inside(outer)]:
-        depth += 1
-    return depth
-
-
-def _inside(value: Any) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []

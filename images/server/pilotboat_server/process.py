@@ -74,7 +74,7 @@ class Server:
                 await self._answer(host, self._front(host, listener))
         if self._fatal is not None:
             raise self._fatal
-        return host.close()
+        return await host.close()
 
     async def _answer(self, host: EngineHost, front: Front) -> None:
         answering = asyncio.create_task(front.run())

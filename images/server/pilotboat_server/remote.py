@@ -28,6 +28,8 @@ class RemoteBackend:
         self._numbers = itertools.count(1)
         self._replies: dict[int, asyncio.Queue[Frame]] = {}
         self.told = asyncio.Event()
+        self.gone = asyncio.Event()
+        """The engine's process answers nothing any more."""
 
     @classmethod
     async def connect(cls, channel: Channel) -> RemoteBackend:
@@ -59,6 +61,7 @@ class RemoteBackend:
                 self._channel.send({"pong": frame["ping"]})
             elif replies := self._replies.get(frame["id"]):
                 replies.put_nowait(frame)
+        self.gone.set()
         for replies in self._replies.values():
             replies.put_nowait(GONE)
 
@@ -103,4 +106,6 @@ class RemoteBackend:
         number, replies = next(self._numbers), asyncio.Queue[Frame]()
         self._channel.send({"id": number, **what})
         self._replies[number] = replies  # after what may raise: nobody would take it out again
+        if self.gone.is_set():
+            replies.put_nowait(GONE)
         return number, replies

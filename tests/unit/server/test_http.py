@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,9 +14,14 @@ import openai
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from pilotboat_server.engines.base import Cancel, Emit, EngineSettings
+from pilotboat_server.engines.fake import FakeEngine
+from pilotboat_server.errors import EngineFailed
+from pilotboat_server.host import EngineHost
 from pilotboat_server.lastresort import LastResort
 from pilotboat_server.requestid import RequestIds
 from pilotboat_server.responses import dump
+from pilotboat_server.types import GenerateRequest, Sampling
 from tests.unit.server.harness import HELLO, Running, ask, config, serving, until
 
 CHAT = "/v1/chat/completions"
@@ -254,6 +261,14 @@ async def test_without_a_key_v1_is_closed_and_probes_are_open() -> None:
         assert (await running.http.get("/readyz")).status_code == 200
 
 
+@pytest.mark.parametrize("key", ["clé-à", "ключ…", "日本"])
+async def test_a_key_may_have_letters_beyond_ascii(key: str) -> None:
+    async with serving(api_keys=("other", key)) as running:
+        for given, status in ((key, 200), (f"{key}é", 401), ("é", 401)):
+            headers = {b"authorization": f"Bearer {given}".encode()}
+            assert (await running.http.get("/v1/models", headers=headers)).status_code == status
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_failure_before_the_first_token_is_a_plain_error(streamed: bool) -> None:
     """The header is sent only with the first token: a gateway may still try elsewhere."""
@@ -356,6 +371,45 @@ async def test_drain_ends_what_outlives_its_grace() -> None:
         await until(lambda: running.host.scheduler.running == 1)
         await running.host.drain(0.01)
         assert (await held).status_code == 503
+
+
+async def test_what_hangs_at_a_drain_is_asked_of_nobody_else_and_what_waits_is() -> None:
+    hangs = config({"batchSize": 1}, {"maxQueuedRequests": 1}, {"hangRatio": 1.0})
+    async with serving(hangs, stall_seconds=0.1) as running:
+        begun = asyncio.create_task(running.http.post(CHAT, json={"messages": HELLO}))
+        await until(lambda: running.host.scheduler.running == 1)
+        waiting = asyncio.create_task(running.http.post(CHAT, json={"messages": HELLO}))
+        await until(lambda: running.host.scheduler.waiting == 1)
+        await running.host.drain(60)
+        assert ((await begun).status_code, (await waiting).status_code) == (500, 503)
+        assert await running.host.close()
+
+
+class Deaf(FakeEngine):
+    """An engine deep in native code: it hears nothing of an end."""
+
+    def submit(self, request: GenerateRequest, emit: Emit) -> Cancel:
+        super().submit(request, emit)
+        return lambda: None
+
+    def close(self) -> None:
+        raise AssertionError("it would be waited for")
+
+
+async def test_an_engine_that_lets_nothing_go_is_left_to_the_end_of_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pilotboat_server.host.LAST_SIGN", 0.05)
+    settings = config(fake={"hangRatio": 1.0})
+    engine = Deaf(EngineSettings(Path("/none"), settings.inference, 1, lambda error: None, None, settings.engine.fake))
+    host = EngineHost(settings, engine, time.monotonic(), 0.1)
+    await host.start()
+    begun = asyncio.create_task(anext(host.generate((GenerateRequest("r", 0.0, Sampling(0, 1), text="x"),))))
+    await until(lambda: host.scheduler.running == 1)
+    await host.drain(60)
+    assert not await host.close()
+    with pytest.raises(EngineFailed):
+        await begun
 
 
 async def test_what_a_broken_engine_never_began_may_be_asked_elsewhere() -> None:

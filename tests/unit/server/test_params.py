@@ -294,3 +294,122 @@ def test_an_error_survives_the_wire() -> None:
 def test_server_info_survives_the_wire() -> None:
     before = info(LLAMA, SamplingLimits(temperature=Range(min=0.1, max=1)))
     assert ServerInfo.from_wire(before.to_wire()) == before
+
+
+def asked_for(schema: Any) -> params.Work:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    return chat(response_format=json.loads(json.dumps(form)))
+
+
+def node(step: dict[str, Any]) -> dict[str, Any]:
+    """A list of nodes, whose next is this."""
+    return {"$ref": "#/$defs/Node", "$defs": {"Node": {"type": "object", "properties": {"next": step}}}}
+
+
+def pattern(text: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^{text}$"}
+
+
+NODE = {"$ref": "#/$defs/Node"}
+TWICE = {"properties": {side: {"allOf": [{"$ref": "#/$defs/NEXT"}]} for side in ("left", "right")}}
+DOUBLED = {f"d{n}": json.loads(json.dumps(TWICE).replace("NEXT", f"d{n + 1}")) for n in range(12)}
+RINGS: list[dict[str, Any]] = [
+    {"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"$ref": "#/$defs/a"}}},
+    {"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
+    {"allOf": [{"$ref": "#/definitions/a"}], "definitions": {"a": {"$ref": "#/definitions/a"}}},
+    {"allOf": [{"anyOf": [{"$ref": "#/$defs/a"}]}], "$defs": {"a": {"$ref": "#/$defs/a"}}},
+    {"properties": {"self": {"allOf": [{"$ref": "#"}]}}},
+    {"$ref": "#/$defs/a", "properties": {"self": {"allOf": [{"$ref": "#"}]}}, "$defs": {"a": {}}},
+    node({"allOf": [NODE]}),
+    node({"allOf": [{"anyOf": [NODE]}]}),
+    node({"type": "array", "items": {"allOf": [NODE]}}),
+]
+
+
+@pytest.mark.parametrize("schema", RINGS)
+def test_a_schema_that_llama_cpp_would_write_out_for_ever_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest, match="comes back to itself") as caught:
+        asked_for(schema)
+    assert caught.value.param == "response_format"
+    with pytest.raises(BadRequest, match="comes back to itself"):
+        chat(response_format={"type": "json_object", "schema": schema})  # llama.cpp takes one there too
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"$ref": "#/$defs/none"}, "not there"),
+        ({"anyOf": [{"type": "string"}, {"$ref": "#/anyOf/-1"}]}, "not there"),
+        ({"$ref": "https://example.org/x.json"}, "no plain place"),
+        (
+            {"$ref": "#/$defs/a~1b", "$defs": {"a/b": {}, "a~1b": {"allOf": [{"$ref": "#/$defs/a~1b"}]}}},
+            "no plain place",
+        ),
+        ({"$ref": 5}, "no string"),
+        (
+            {"$ref": "#/$defs/d0", "$defs": {**{f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(99)}, "d99": {}}},
+            "deep",
+        ),
+        ({"allOf": [{"$ref": "#/$defs/d0"}], "$defs": {**DOUBLED, "d12": {}}}, "parts"),
+        (
+            {"type": ["array"] * 6, "items": {"type": ["array"] * 6, "items": {"type": ["array"] * 9, "items": {}}}},
+            "parts",
+        ),
+        ({"enum": [str(number) for number in range(301)]}, "parts"),
+        ({"type": ["string"] * 301}, "parts"),
+        ({"properties": {f"p{number}": {"type": "string"} for number in range(301)}}, "parts"),
+        ({"anyOf": [{"enum": [number]} for number in range(200)]}, "parts"),
+        ({"properties": {"!" * 300_000: {}}}, "characters"),
+        ({"properties": {"!" * 300: {}}}, "characters"),
+        ({"$ref": "#/" + "!" * 300, "!" * 300: {}}, "characters"),
+        ({"const": "ab" * 50_000}, "characters"),
+        ({"type": "string", "minLength": 10, "maxLength": 1}, "leave nothing"),
+        ({"type": "array", "items": {}, "minItems": 10, "maxItems": 1}, "leave nothing"),
+        (pattern("(a{0,200}){0,200}"), "pattern"),
+        (pattern("((a{0,50}){0,50}){0,50}"), "pattern"),
+        (pattern("(([ab]{9}){9,}x{9}){99}"), "pattern"),
+        (pattern("(((a{0,6}){0,6}){0,6}){0,6}"), "choices"),
+        (pattern("(a?){0,300}"), "choices"),
+        (pattern("(b|a{0}|c){0,300}"), "choices"),
+        (pattern("([a-z]|[a-z]|[a-z]|[a-z]){0,400}"), "parts"),
+        (pattern("([a-z]{0,40}){0,40}"), "choices"),
+        (pattern("a?" * 900), "choices"),
+        (pattern("|".join("a" * 900)), "parts"),
+        (pattern("a{5,1}"), "ends before it begins"),
+    ],
+)
+def test_a_schema_that_would_end_or_stop_llama_cpp_is_refused(schema: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadRequest, match=words) as caught:
+        asked_for(schema)
+    assert caught.value.param == "response_format"
+    assert len(caught.value.message) < 400
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        node(NODE),
+        node({"anyOf": [NODE, {"type": "null"}]}),
+        node({}) | {"$defs": {"Node": {"properties": {"next": {"$ref": "#/$defs/b"}}}, "b": {"allOf": [NODE]}}},
+        {
+            "$ref": "#/$defs/Dog",
+            "$defs": {
+                "Animal": {"properties": {"name": {"type": "string"}}, "required": ["name"]},
+                "Dog": {"allOf": [{"$ref": "#/$defs/Animal"}, {"properties": {"friend": {"$ref": "#/$defs/Dog"}}}]},
+            },
+        },
+        {"properties": {"enum": {"const": {"$ref": 5}}, "$ref": {"type": "string", "maxLength": 5000}}},
+        {"properties": {f"p{number}": {"type": "string"} for number in range(200)}, "$defs": {"unused": {"$ref": "#"}}},
+        {"enum": [str(number) for number in range(299)]},
+        pattern(r"\d{4}-\d{2}-\d{2}T[0-9:]{8}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})"),
+        pattern(r"[\w.+-]{1,64}@([a-z0-9-]{1,63}\.){1,8}[a-z]{2,63}"),
+        pattern(r"[{(]\{\({5}"),
+        pattern(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:,\d{3}){9}"),
+        pattern(r"(?:a)" * 40),
+        True,
+    ],
+)
+def test_a_schema_of_everyday_is_taken(schema: Any) -> None:
+    if schema is True:
+        schema = {"additionalProperties": True, "items": True}
+    assert asked_for(schema).requests[0].sampling.response_format

@@ -250,3 +250,10 @@ def test_the_environment_is_read() -> None:
     assert (read.api_keys, read.drain_seconds, read.stall_seconds) == (("a", "b"), 5.0, 300.0)
     with pytest.raises(InvalidConfig, match="PILOTBOAT_STALL_SECONDS"):
         config.Environment.read({"PILOTBOAT_STALL_SECONDS": "soon"})
+
+
+@pytest.mark.parametrize("keys", ["", " ", "\n  \n"])
+def test_a_variable_for_keys_without_one_is_no_open_door(keys: str) -> None:
+    assert config.Environment.read({}).api_keys == ()
+    with pytest.raises(InvalidConfig, match="PILOTBOAT_API_KEYS holds no key"):
+        config.Environment.read({"PILOTBOAT_API_KEYS": keys})

@@ -115,6 +115,17 @@ async def test_a_dead_engine_ends_what_waits() -> None:
             await task
 
 
+async def test_what_is_asked_of_a_dead_engine_is_answered_at_once() -> None:
+    async with connected() as (_, remote, engine_end, _):
+        engine_end.close()
+        async with asyncio.timeout(10):
+            await remote.gone.wait()
+            for asked in (anext(remote.generate(request("one"))), remote.health(), remote.metrics()):
+                with pytest.raises(Unavailable):
+                    await asked
+        assert not remote.waiting
+
+
 async def test_health_metrics_and_info_are_the_engines() -> None:
     async with connected() as (host, remote, _, _):
         health, metrics = await remote.health(), await remote.metrics()

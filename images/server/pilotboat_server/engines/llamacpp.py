@@ -17,6 +17,7 @@ from typing import Any
 from pilotboat.api.engines import Precision
 
 from ..errors import NOT_FINITE, ApiError, BadRequest, EngineFailed, InvalidModel, UnsupportedSetting
+from ..stops import StopMatcher
 from ..types import Capabilities, Delta, Done, FinishReason, GenerateRequest, Prefill, TokenLogprob, TopToken
 from .base import Cancel, Emit, EngineSettings, failed, no_reference, on_gpu, prompt_field, room, too_long
 from .recital import Listener, exactly
@@ -33,6 +34,8 @@ CACHE_TYPES = {
     Precision.FP32: "GGML_TYPE_F32",
 }
 RANDOM_SEED = 0xFFFFFFFF
+NO_WAY_ON = "empty grammar stack"
+"""In llama.cpp's words, where the grammar of a given answer lets none of its tokens through."""
 CHECKPOINTS = 4
 """Copies of a sliding window kept for each slot; llama.cpp's default of 32 can take more memory than the weights."""
 
@@ -160,7 +163,6 @@ def body(request: GenerateRequest, max_length: int) -> dict[str, Any]:
         "frequency_penalty": sampling.frequency_penalty,
         "repeat_last_n": max_length,
         "seed": RANDOM_SEED if sampling.seed is None else sampling.seed % RANDOM_SEED,
-        "stop": list(sampling.stop),
         "logit_bias": [[token, bias] for token, bias in sampling.logit_bias.items()],
         "ignore_eos": sampling.ignore_eos,
     }
@@ -183,7 +185,10 @@ def _logprobs_wish(request: GenerateRequest) -> dict[str, Any]:
 
 
 class Call:
-    """One running request: turns llama.cpp's chunks into events."""
+    """One running request: turns llama.cpp's chunks into events.
+
+    Stop strings are sought here: llama.cpp never tells what it holds back for one when max_tokens ends the answer.
+    """
 
     def __init__(self, request: GenerateRequest, emit: Emit, max_length: int) -> None:
         self.request = request
@@ -192,6 +197,7 @@ class Call:
         self.given: int | None = None
         """Tokens of the given answer, which count as the caller's."""
         self._max_length = max_length
+        self._matcher = StopMatcher(request.sampling.stop)
         self._end: FinishReason | None = None
         self._error: ApiError | None = None
         self._stop = False
@@ -211,6 +217,8 @@ class Call:
 
     def finish(self) -> None:
         """The last event, once llama.cpp has let go of the request."""
+        if self._error is None and self._end != "cancelled" and (rest := self._matcher.flush()):
+            self._send(rest, ())
         if self._error is not None:
             self.emit(failed(self._error))
         elif self._end is None:
@@ -235,17 +243,22 @@ class Call:
     def _on_text(self, chunk: dict[str, Any]) -> None:
         self._count(chunk)
         for choice in chunk.get("choices", ()):
-            text = choice.get("text") or choice.get("delta", {}).get("content") or ""
+            text = self._matcher.feed(choice.get("text") or choice.get("delta", {}).get("content") or "")
             entries = _logprobs(choice, self.request)
             if any(entry.chosen.logprob is None for entry in entries):  # null is C++'s JSON for NaN
                 return self._fail(EngineFailed("llama.cpp: the model computes no numbers", code=NOT_FINITE))
             if text or entries:
-                self.emit(Delta(text, self._unsent if self.given is None else 0, entries))
-                self._unsent = 0
+                self._send(text, entries)
             self._end = choice.get("finish_reason") or self._end
+        if self._matcher.stopped:
+            self._end, self._stop = "stop", True
         if usage := chunk.get("usage"):
             self._prompt, self._tokens = usage["prompt_tokens"], usage["completion_tokens"]
             self._cached = usage.get("prompt_tokens_details", {}).get("cached_tokens", 0)
+
+    def _send(self, text: str, entries: tuple[TokenLogprob, ...]) -> None:
+        self.emit(Delta(text, self._unsent if self.given is None else 0, entries))
+        self._unsent = 0
 
     def _count(self, chunk: dict[str, Any]) -> None:
         """Tokens since the last text: it can be held back, so that a chunk stands for none or for several."""
@@ -261,6 +274,12 @@ class Call:
             return too_long(self.request, int(error.get("n_prompt_tokens", 0)), self._max_length)
         if int(error.get("code", 500)) == 400:
             return BadRequest(message, _refused_field(self.request))
+        if self.given is not None and NO_WAY_ON in message:
+            return BadRequest(
+                "The given answer has a character that llama.cpp draws under no grammar: "
+                "NUL, or one that this model spells in several tokens.",
+                prompt_field(self.request),
+            )
         return EngineFailed(f"llama.cpp: {message}")
 
 

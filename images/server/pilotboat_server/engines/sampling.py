@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ class Sampler:
         bias = {token: value for token, value in sampling.logit_bias.items() if token < vocabulary}
         if sampling.ignore_eos:
             bias |= dict.fromkeys(end_tokens, -math.inf)
-        self._bias = bias
+        self._bias = _row(bias)
 
     def draw(self, logits: Tensor) -> Drawn:
         """The next token; `logits` is one row, which is not changed. Raises EngineFailed where they are no numbers."""
@@ -62,14 +62,16 @@ class Sampler:
     def _penalised(self, scores: Tensor) -> Tensor:
         sampling = self._sampling
         penalties = sampling.presence_penalty or sampling.frequency_penalty
-        if not self._bias and not (penalties and self._counts):
+        penal = {
+            token: -sampling.presence_penalty - sampling.frequency_penalty * count
+            for token, count in (self._counts.items() if penalties else ())
+        }
+        changes = [_row(penal), self._bias]
+        if not any(len(tokens) for tokens, _ in changes):
             return scores
         scores = scores.clone()
-        if penalties:
-            for token, count in self._counts.items():
-                scores[token] -= sampling.presence_penalty + sampling.frequency_penalty * count
-        for token, value in self._bias.items():
-            scores[token] += value
+        for tokens, values in changes:
+            scores[tokens.to(scores.device)] += values.to(scores.device)
         return scores
 
     def _random(self, scores: Tensor) -> int:
@@ -81,6 +83,11 @@ class Sampler:
             logprobs, tokens = logprobs[keep], tokens[keep]
         choice = torch.multinomial(torch.softmax(logprobs, -1).cpu(), 1, generator=self._generator)
         return int(tokens[int(choice)])
+
+
+def _row(changes: Mapping[int, float]) -> tuple[Tensor, Tensor]:
+    """Tokens, and what is added to their logits: one step for all of them, for every row waits for it."""
+    return torch.tensor(list(changes), dtype=torch.long), torch.tensor(list(changes.values()), dtype=torch.float)
 
 
 class Recital:
