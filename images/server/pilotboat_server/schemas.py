@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from . import patterns
+from . import ambiguity, patterns
 
 MAX_DEPTH = 64
 """Of a response format, and of a schema with what it refers to: llama.cpp reads both recursively."""
@@ -68,6 +68,7 @@ class _Reader:
     def __init__(self, root: Any) -> None:
         self._root = root
         self._parts = 0
+        self._looks = ambiguity.Looks()
         self._rules: set[str] = set()
         """References that are rules of their own: read once."""
 
@@ -82,6 +83,8 @@ class _Reader:
             raise TooMuch(f"is nested more than {MAX_DEPTH} deep, with what its schema refers to.")
         _check_bounds(schema)
         self._count(1 + _alternatives(schema))
+        if isinstance(pattern := schema.get("pattern"), str) and ambiguity.exponential(pattern, self._looks):
+            raise TooMuch("has a pattern that takes one text in very many ways: let what may repeat begin differently.")
         if "$ref" in schema:
             self._refer(schema["$ref"], within, depth, composed)
         kinds = schema.get("type")
