@@ -132,10 +132,10 @@ class EngineHost:
         cause = str(error) if isinstance(error, ServerError) else type(error).__name__
         self.scheduler.abort_all(EngineFailed(f"The engine has failed: {cause}"), Unavailable("The engine has failed."))
 
-    async def close(self) -> bool:
+    async def close(self, patience: float = LAST_SIGN) -> bool:
         """Give the engine back; False where it is still being loaded, or works on and hears nothing of the end."""
         try:
-            await asyncio.wait_for(self.scheduler.wait_idle(), LAST_SIGN)
+            await asyncio.wait_for(self.scheduler.wait_idle(), patience)
         except TimeoutError:
             log.event("engine_left", running=self.scheduler.running)
             return False

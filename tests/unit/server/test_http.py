@@ -396,10 +396,7 @@ class Deaf(FakeEngine):
         raise AssertionError("it would be waited for")
 
 
-async def test_an_engine_that_lets_nothing_go_is_left_to_the_end_of_the_process(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("pilotboat_server.host.LAST_SIGN", 0.05)
+async def test_an_engine_that_lets_nothing_go_is_left_to_the_end_of_the_process() -> None:
     settings = config(fake={"hangRatio": 1.0})
     engine = Deaf(EngineSettings(Path("/none"), settings.inference, 1, lambda error: None, None, settings.engine.fake))
     host = EngineHost(settings, engine, time.monotonic(), 0.1)
@@ -407,7 +404,7 @@ async def test_an_engine_that_lets_nothing_go_is_left_to_the_end_of_the_process(
     begun = asyncio.create_task(anext(host.generate((GenerateRequest("r", 0.0, Sampling(0, 1), text="x"),))))
     await until(lambda: host.scheduler.running == 1)
     await host.drain(60)
-    assert not await host.close()
+    assert not await host.close(0.05)
     with pytest.raises(EngineFailed):
         await begun
 
