@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, TypeVar
 
-from pilotboat.api.routing import BOUNDS, Minute, PodMinute
+from pilotboat.api.routing import BOUNDS, POD_MINUTES, Minute, PodMinute
 
 from .requestlog import Copied, Seen
 
 DAY = 24 * 3600
 MINUTES = 400_000
 """Minutes of revisions, and as many of pods, that are kept over all deployments: of 280 a day, of 1,100 six hours."""
-TOLD = 20_000
-"""Minutes of pods in one answer: some 3 MB."""
 REVISIONS = 4096
 """Most revisions whose totals are remembered at once over all deployments."""
 IDS = 100_000
@@ -172,10 +170,10 @@ class Recorder:
         return {name: minutes[::-1] for name, minutes in told.items()}
 
     def pods(self, deployment: str, since: float) -> list[PodMinute]:
-        """Every pod's minutes, the newest first, and TOLD of them at most."""
+        """Every pod's minutes, the newest first, and POD_MINUTES of them at most."""
         return [
             PodMinute(pod=pod, revision=revision, start=start, per_token=_wire(counts))
-            for start, (revision, pod), counts in islice(self._pods.of(deployment, since), TOLD)
+            for start, (revision, pod), counts in islice(self._pods.of(deployment, since), POD_MINUTES)
         ]
 
     def outcomes(self, deployment: str) -> dict[str, dict[str, int]]:

@@ -15,7 +15,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-TOKEN = re.compile(r"\\.|\((?:\?[:=!])?|\[(?:\\.|[^\]\\])*\]?|\{\d*,?\d*\}|.", re.DOTALL)
+from .patterns import TOKEN
+
 MAX_FORKS = 4
 """In a row: sixteen ways."""
 LAST = 0x10FFFF
@@ -103,9 +104,12 @@ def exponential(pattern: str, looks: Looks) -> bool:
         meets = [_meets(automaton, at) for at in range(len(automaton.follow))]
     except _TooMany:
         return True
-    if any(_reaches(automaton, meeting, at) for at, found in enumerate(meets) for meeting in found):
+    loops = _components(automaton.follow)
+    of = {at: number for number, loop in enumerate(loops) for at in loop}
+    if any(of[meeting] == of[at] for at, found in enumerate(meets) for meeting in found):  # it leads back
         return True
-    return _longest(automaton, [_doubles(automaton, at) if found else 0 for at, found in enumerate(meets)]) > MAX_FORKS
+    forks = [_doubles(automaton, at) if found else 0 for at, found in enumerate(meets)]
+    return _longest(automaton, forks, loops, of) > MAX_FORKS
 
 
 def _read(pattern: str, made: _Automaton) -> _Part:
@@ -214,23 +218,9 @@ def _meets(automaton: _Automaton, at: int) -> set[int]:
     return found
 
 
-def _reaches(automaton: _Automaton, start: int, end: int) -> bool:
-    seen, left = set(), [start]
-    while left:
-        at = left.pop()
-        if at == end:
-            return True
-        if at not in seen:
-            seen.add(at)
-            left += automaton.follow[at]
-    return False
-
-
-def _longest(automaton: _Automaton, forks: list[int]) -> int:
+def _longest(automaton: _Automaton, forks: list[int], loops: list[list[int]], of: dict[int, int]) -> int:
     """The most forks in a row; those of one loop count once, for without two ways around it their number grows with the
-    text and not with its every letter."""
-    loops = _components(automaton.follow)
-    of = {at: number for number, loop in enumerate(loops) for at in loop}
+    text and not with its every letter. `of`: each position's loop."""
     longest: list[int] = []
     for number, loop in enumerate(loops):  # whoever follows comes before
         after = {of[each] for at in loop for each in automaton.follow[at]} - {number}

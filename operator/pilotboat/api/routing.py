@@ -45,6 +45,10 @@ BOUNDS = tuple(
 """Upper bounds of every latency histogram, in milliseconds: 15 % apart, from 1 ms to ten minutes."""
 
 
+POD_MINUTES = 20_000
+"""Minutes of pods that one answer has of a deployment, and that are kept of one gateway: the newest, some 3 MB."""
+
+
 def authority(address: str, port: int) -> str:
     """Address and port as a URL has them: an IPv6 address in brackets."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

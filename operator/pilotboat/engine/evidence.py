@@ -24,7 +24,7 @@ from prometheus_client import Counter
 from pydantic import ValidationError
 
 from pilotboat.api import labels
-from pilotboat.api.routing import AGENT_PORT, SERVER_PORT, Evidence, authority
+from pilotboat.api.routing import AGENT_PORT, POD_MINUTES, SERVER_PORT, Evidence, authority
 from pilotboat.api.traffic import Traffic
 
 from .gateways import key_of
@@ -40,9 +40,6 @@ EVERY = 3.0
 TIMEOUT = aiohttp.ClientTimeout(total=2.5, connect=1)
 MOST_BYTES = 16 * 1024 * 1024
 """Of one answer: a day of four revisions with every bucket of every minute in use is less."""
-
-MOST_PODS = 20_000
-"""Minutes of pods that are kept of one gateway, the newest: as many as it tells at once."""
 
 AT_ONCE = 16
 MOST_GATEWAYS = 16
@@ -218,7 +215,7 @@ def _grown(before: Evidence, answer: Evidence, since: int) -> Evidence:
         name: [*(each for each in before.minutes.get(name, ()) if each.start in old), *answer.minutes.get(name, ())]
         for name in {**before.minutes, **answer.minutes}
     }
-    pods = [*answer.pods, *(each for each in before.pods if each.start in old)][:MOST_PODS]
+    pods = [*answer.pods, *(each for each in before.pods if each.start in old)][:POD_MINUTES]
     return answer.model_copy(update={"minutes": minutes, "pods": pods})
 
 

@@ -192,7 +192,7 @@ async def test_another_gateway_at_the_same_address_is_asked_for_all_of_it() -> N
 
 
 async def test_of_many_pods_the_newest_minutes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence_module, "MOST_PODS", 9)
+    monkeypatch.setattr(evidence_module, "POD_MINUTES", 9)
     world = World(a_day(6000))
     async with polling(world) as (poller, _):
         poller.want(CHAT, True)

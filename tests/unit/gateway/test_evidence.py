@@ -95,7 +95,7 @@ def test_what_is_kept_and_what_is_told_are_bounded_and_the_oldest_goes(monkeypat
         "totals are not what keeps them"
     )
     assert len(list(recorder.revisions())) == 20
-    monkeypatch.setattr(evidence, "TOLD", 40)
+    monkeypatch.setattr(evidence, "POD_MINUTES", 40)
     assert Counter(each.start for each in recorder.pods("chat", 0)) == {540: 30, 480: 10}
 
 
