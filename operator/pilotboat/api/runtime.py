@@ -25,6 +25,8 @@ MODEL_DIR = PurePosixPath("/models/model")
 ADAPTER_DIR = PurePosixPath("/models/adapter")
 DATASET_DIR = PurePosixPath("/data/dataset")
 SOURCES_DIR = PurePosixPath("/sources")
+CACHE_DIR = PurePosixPath("/cache")
+"""Where the volume is mounted that outlives pods: fetch writes it, all others only read."""
 OUTPUT_DIR = PurePosixPath("/output")
 CHECKPOINT_DIR = PurePosixPath("/checkpoints")
 MANIFEST = "MANIFEST.json"
@@ -77,6 +79,16 @@ class FetchItem(Model):
     """False: a local source is only verified in place and linked, not copied."""
 
 
+class FetchCache(Model):
+    """A folder that outlives pods, for what comes over a network: kept by its digest, verified each time it is used."""
+
+    path: str
+    size: Annotated[int, Field(ge=1)] | None = None
+    """Bytes at most; None: what the volume has."""
+    keep_free: Annotated[int, Field(ge=0, le=90)] = 0
+    """Per cent of the volume that stay free: a node whose disk fills up evicts its pods."""
+
+
 class FetchConfig(ConfigFile):
     """`fetch.json`. Hub tokens come from the environment (`token_env`)."""
 
@@ -86,6 +98,8 @@ class FetchConfig(ConfigFile):
     patience: Annotated[int, Field(ge=0)] | None = None
     """Seconds without progress in which fetch itself goes on trying, where nobody would start it again. None: a few
     attempts, and the waiting is left to kubelet."""
+    cache: FetchCache | None = None
+    """Where items of a hub or of an address are kept; None: nowhere. What is local already is not kept a second time."""
 
 
 class FetchedItem(Status):
@@ -96,6 +110,8 @@ class FetchedItem(Status):
     """Relative file name to SHA-256; left out beyond what fits a termination message."""
     manifest_sha256: str | None = None
     bytes: int | None = None
+    cached: int | None = None
+    """Bytes of these that the cache had; None where there is none."""
 
 
 class FetchResult(Status):
