@@ -89,7 +89,7 @@ class Space:
 
     def children(self, name: str) -> list[str]:
         """Names of everything that carries a custom resource's instance label."""
-        kinds = "deployments,services,configmaps,poddisruptionbudgets,jobs,persistentvolumeclaims"
+        kinds = "deployments,daemonsets,services,configmaps,poddisruptionbudgets,jobs,persistentvolumeclaims"
         found = self.cluster.run("get", kinds, f"-lapp.kubernetes.io/instance={name}", "-oname")
         return sorted(found.split())
 

@@ -257,6 +257,51 @@ REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
         {"model": {"source": {"fineTuneJob": {"name": "qa"}}, "digests": {"model.gguf": SHA}}},
         ("spec.model", "digests are not for source.fineTuneJob"),
     ),
+    "a cache on a claim without its name": (
+        MODEL_DEPLOYMENT,
+        {"model": {"source": HUB, "cache": {"type": "PersistentVolumeClaim"}}},
+        ("spec.model.cache", "type: PersistentVolumeClaim needs claimName"),
+    ),
+    "a cache of nodes that is nowhere": (
+        MODEL_DEPLOYMENT,
+        {"model": {"source": HUB, "cache": {"type": "Node", "size": "1Gi"}}},
+        ("spec.model.cache", "type: Node needs path"),
+    ),
+    "a cache of nodes in two places": (
+        MODEL_DEPLOYMENT,
+        {"model": {"source": HUB, "cache": {"type": "Node", "path": "/m", "claimName": "m"}}},
+        ("spec.model.cache", "not both"),
+    ),
+    "a cache without a type": (
+        MODEL_DEPLOYMENT,
+        {"model": {"source": HUB, "cache": {"path": "/m"}}},
+        ("spec.model.cache", "claimName, path and size are for type"),
+    ),
+    "seeds of a cache that is shared": (
+        MODEL_DEPLOYMENT,
+        {"model": {"source": HUB, "cache": {"type": "PersistentVolumeClaim", "claimName": "m", "seed": True}}},
+        ("spec.model.cache", "seed is for type: Node"),
+    ),
+    "a cache of what is on a claim": (
+        MODEL_DEPLOYMENT,
+        {"model": {"source": {"pvc": {"claimName": "m"}}, "cache": {"type": "Node", "path": "/m"}}},
+        ("spec.model", "a model of source.pvc is served from there"),
+    ),
+    "a cache in a relative folder": (
+        MODEL_DEPLOYMENT,
+        {"model": {"source": HUB, "cache": {"type": "Node", "path": "models"}}},
+        ("spec.model.cache.path", "must be an absolute path"),
+    ),
+    "a cache above the root": (
+        MODEL_DEPLOYMENT,
+        {"model": {"source": HUB, "cache": {"type": "Node", "path": "/m/../etc"}}},
+        ("spec.model.cache.path", "'..' is not allowed"),
+    ),
+    "a cache of no bytes": (
+        MODEL_DEPLOYMENT,
+        {"model": {"source": HUB, "cache": {"type": "Node", "path": "/m", "size": 0}}},
+        ("spec.model.cache.size", "greater than or equal to 1"),
+    ),
     "a hub's address with a query": (
         MODEL_DEPLOYMENT,
         {"model": {"source": {"huggingFace": {"repo": "a/b", "endpoint": "https://hub.example.org?x=1"}}}},
@@ -517,6 +562,7 @@ RICH: dict[str, tuple[Kind, Raw]] = {
             model={
                 "source": {"http": {"urls": ["https://h/m.gguf"], "sha256": SHA}},
                 "digests": {"m.gguf": SHA},
+                "cache": {"type": "Node", "path": "/var/models", "size": "1Gi", "seed": True},
             },
             engine={
                 "type": "Fake",

@@ -174,6 +174,29 @@ def seconds(duration: str) -> int:
     return hours * 3600 + minutes * 60 + rest
 
 
+_BYTES = {
+    "": 1,
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "Ki": 1 << 10,
+    "Mi": 1 << 20,
+    "Gi": 1 << 30,
+    "Ti": 1 << 40,
+}
+
+
+def byte_count(quantity: str | int) -> int:
+    """Bytes, of a quantity such as 256Mi. Raises ValueError where it is no whole number of bytes."""
+    text = str(quantity)
+    digits = text.rstrip("KMGTik")
+    unit = text[len(digits) :]
+    if unit not in _BYTES or not digits.isdigit():
+        raise ValueError("must be a number of bytes such as 256Mi")
+    return int(digits) * _BYTES[unit]
+
+
 ObjectName = Annotated[
     str, StringConstraints(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
 ]
@@ -219,3 +242,10 @@ Quantity = Annotated[
     Field(json_schema_extra={"x-kubernetes-int-or-string": True, "maxLength": 64, "pattern": QUANTITY, "minimum": 0}),
 ]
 """An amount of a resource, such as 4, 500m or 16Gi."""
+
+_SIZE = r"^[1-9][0-9]{0,14}(k|[MGT]|[KMGT]i)?$"
+Size = Annotated[
+    Annotated[str, StringConstraints(max_length=20, pattern=_SIZE)] | Annotated[int, Field(ge=1)],
+    Field(json_schema_extra={"x-kubernetes-int-or-string": True, "maxLength": 20, "pattern": _SIZE, "minimum": 1}),
+]
+"""A number of bytes above 0, such as 200Gi."""

@@ -17,6 +17,9 @@ MANAGER = "pilotboat"
 REVISION = f"{GROUP}/revision"
 """Revision hash of a ModelDeployment, on its Deployments, ConfigMaps and pods."""
 
+SEED = f"{GROUP}/seed"
+"""On the pods that bring a model to their node: the revision whose model it is. They serve nothing."""
+
 GATEWAY_PORT = f"{GROUP}/gateway-port"
 """On the Service of a ModelDeployment: its port on the namespace's gateway, whether traffic goes there yet or not."""
 
@@ -60,5 +63,5 @@ DNS_MANAGER = "pilotboat-dns"
 
 
 def child_labels(component: str, instance: str) -> dict[str, str]:
-    """Labels of every child of a custom resource; component is `server`, `trainer`, `probe` or `gateway`."""
+    """Labels of every child of a custom resource; component is `server`, `trainer`, `probe`, `seed` or `gateway`."""
     return {NAME: f"pilotboat-{component}", INSTANCE: instance, COMPONENT: component, MANAGED_BY: MANAGER}

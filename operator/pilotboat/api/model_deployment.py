@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from .base import DayLimit, Model, Status, cel, validations
+from .cache import Cache, CacheStatus, CacheType
 from .conditions import Condition, Conditions
 from .dns import DnsStatus
 from .engines import Engine, Inference
@@ -25,19 +26,28 @@ _RECORD_RULE = cel(
     ".digests",
 )
 
+_LOCAL_RULE = cel(
+    "!has(self.source.pvc) || !has(self.cache) || !has(self.cache.type) || self.cache.type == 'Ephemeral'",
+    "cache is for what comes over a network: a model of source.pvc is served from there",
+    ".cache",
+)
 
-class ServedModel(Model, json_schema_extra=validations(_RECORD_RULE)):
+
+class ServedModel(Model, json_schema_extra=validations(_RECORD_RULE, _LOCAL_RULE)):
     """The model and, optionally, the digests it must have."""
 
     source: ModelSource
     digests: Digests = Field(
         default_factory=dict, description="File name to SHA-256; a file that differs is refused (ChecksumMismatch)."
     )
+    cache: Cache = Field(default_factory=Cache)
 
     @model_validator(mode="after")
     def _once(self) -> Self:
         if self.source.fine_tune_job and self.digests:
             raise ValueError(_RECORD_RULE["message"])
+        if self.source.pvc and self.cache.type is not CacheType.EPHEMERAL:
+            raise ValueError(_LOCAL_RULE["message"])
         return self
 
 
@@ -133,6 +143,7 @@ class ModelDeploymentStatus(Status):
     ready: Annotated[str | None, Field(description="Ready replicas of those asked for, such as 1/2.")] = None
     url: str | None = None
     model: ModelInfo | None = None
+    cache: Annotated[CacheStatus | None, Field(description="Where the model waits for replicas to come.")] = None
     replicas: int | None = None
     ready_replicas: int | None = None
     updated_replicas: int | None = None

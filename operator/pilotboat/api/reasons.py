@@ -17,6 +17,7 @@ class Reason(StrEnum):
     ROLLED_OUT = "RolledOut"
     VALID = "Valid"
     FETCHED = "Fetched"
+    SEEDED = "Seeded"
     TRAINED = "Trained"
     PUBLISHED = "Published"
     RESUMED = "Resumed"
@@ -34,6 +35,7 @@ class Reason(StrEnum):
     # on the way
     STARTING = "Starting"
     FETCHING = "Fetching"
+    SEEDING = "Seeding"
     LOADING = "Loading"
     ROLLING_OUT = "RollingOut"
     CANARY_PAUSED = "CanaryPaused"

@@ -23,10 +23,9 @@ RUNBOOKS: dict[Reason, Runbook] = {
     Reason.ROLLED_OUT: Runbook("Every replica runs this generation and is ready.", "Nothing."),
     Reason.VALID: Runbook("The spec was understood whole.", "Nothing."),
     Reason.FETCHED: Runbook("The files are there and have their digests.", "Nothing."),
+    Reason.SEEDED: Runbook("Every node that replicas may be on has the model in its cache.", "Nothing."),
     Reason.TRAINED: Runbook("Training reached its last step.", "Nothing."),
-    Reason.PUBLISHED: Runbook(
-        "The result is on the output volume; status.output has its path and digests.", "Nothing."
-    ),
+    Reason.PUBLISHED: Runbook("The result is on the output volume; status.output has path and digests.", "Nothing."),
     Reason.RESUMED: Runbook("The job runs again after it was suspended.", "Nothing."),
     Reason.ROUTED: Runbook("Requests are split by the gateway that is asked for.", "Nothing."),
     Reason.PROBED: Runbook("The probe has measured; its figures are judged elsewhere.", "Nothing."),
@@ -39,6 +38,10 @@ RUNBOOKS: dict[Reason, Runbook] = {
     Reason.SCALED_TO_ZERO: Runbook("spec.replicas is 0, so nothing serves.", "Set spec.replicas above 0."),
     Reason.STARTING: Runbook("Pods are being created or placed.", "Wait; the message names what is waited for."),
     Reason.FETCHING: Runbook("An init container is fetching.", "Wait, or follow `kubectl logs POD -c fetch`."),
+    Reason.SEEDING: Runbook(
+        "The model is being brought to the nodes that replicas may be on (model.cache); nothing waits for it.",
+        "Wait. Where it stays so, look at the pods of the DaemonSet NAME-REVISION-seed.",
+    ),
     Reason.LOADING: Runbook("The server is loading the model.", "Wait, or ask the pod's /startupz for the phase."),
     Reason.ROLLING_OUT: Runbook("Replicas of a new revision replace the old one's, one by one.", "Wait."),
     Reason.CANARY_PAUSED: Runbook(

@@ -99,7 +99,7 @@ class FetchConfig(ConfigFile):
     """Seconds without progress in which fetch itself goes on trying, where nobody would start it again. None: a few
     attempts, and the waiting is left to kubelet."""
     cache: FetchCache | None = None
-    """Where items of a hub or of an address are kept; None: nowhere. What is local already is not kept a second time."""
+    """Where items of a hub or of an address are kept; None: nowhere. What is local is not kept a second time."""
 
 
 class FetchedItem(Status):

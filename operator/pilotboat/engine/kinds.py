@@ -54,6 +54,7 @@ class Key(NamedTuple):
 MODEL_DEPLOYMENT = Kind(labels.API_VERSION, "ModelDeployment", "modeldeployments")
 FINE_TUNE_JOB = Kind(labels.API_VERSION, "FineTuneJob", "finetunejobs")
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+DAEMON_SET = Kind("apps/v1", "DaemonSet", "daemonsets")
 SERVICE = Kind("v1", "Service", "services")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 PDB = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
@@ -72,7 +73,7 @@ GATEWAY = Kind("gateway.networking.k8s.io/v1", "Gateway", "gateways")
 DNS_ENDPOINT = Kind("externaldns.k8s.io/v1alpha1", "DNSEndpoint", "dnsendpoints")
 
 PARENTS = (MODEL_DEPLOYMENT, FINE_TUNE_JOB)
-CHILDREN = (DEPLOYMENT, SERVICE, CONFIG_MAP, PDB, JOB, PVC, SERVICE_ACCOUNT, ROLE, ROLE_BINDING)
+CHILDREN = (DEPLOYMENT, DAEMON_SET, SERVICE, CONFIG_MAP, PDB, JOB, PVC, SERVICE_ACCOUNT, ROLE, ROLE_BINDING)
 GATEWAY_PARTS = (DEPLOYMENT, PDB, ROLE, ROLE_BINDING, SERVICE_ACCOUNT)
 """What a namespace's gateway consists of, one of each."""
 OPTIONAL = (HTTP_ROUTE, GATEWAY, DNS_ENDPOINT)

@@ -32,6 +32,7 @@ _PARENT_OF_GVK = {(kind.api_version, kind.kind): kind for kind in PARENTS}
 _PARENT_OF_COMPONENT = {
     "server": "modeldeployments",
     "probe": "modeldeployments",
+    "seed": "modeldeployments",
     "trainer": "finetunejobs",
     "gateway": labels.GATEWAYS,
 }

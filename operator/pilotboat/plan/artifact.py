@@ -98,6 +98,12 @@ def _held(raw: Raw | None) -> str | None:
     return next((revision for revision in named if COMMIT.fullmatch(revision)), None)
 
 
+def fetched(observed: Observed, revision: str) -> bool:
+    """Whether a pod of the revision has fetched its model."""
+    ends = (diagnose.ended_container(pod, diagnose.FETCH) for pod in build.of_revision(observed.pods, revision))
+    return any(ended is not None and ended.exit_code == 0 for ended in ends)
+
+
 def _fetched(view: View) -> FetchedItem | None:
     return next(_reported(view.target_pods), None)
 

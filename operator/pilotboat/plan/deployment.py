@@ -16,6 +16,7 @@ from ..api.model_deployment import ModelDeploymentSpec
 from ..api.reasons import Reason
 from ..api.traffic import Traffic
 from . import (
+    artifact,
     budget,
     build,
     history,
@@ -26,6 +27,7 @@ from . import (
     recovery,
     rollout,
     routes,
+    seeds,
     sources,
     spares,
 )
@@ -48,12 +50,12 @@ class ModelDeploymentPlanner:
     """See Planner."""
 
     def references(self, parent: Raw) -> tuple[Ref, ...]:
-        """The PVC or the FineTuneJob that is the model's source, the HTTPRoute and its Gateway."""
+        """The PVC or the FineTuneJob that is the model's source, its cache's claim, the HTTPRoute and its Gateway."""
         try:
             spec = ModelDeploymentSpec.model_validate(parent.get("spec"))
         except ValidationError:  # told in status by plan()
             return http_route.references(parent)
-        return (*sources.references(parent["metadata"]["namespace"], spec.model.source), *http_route.references(parent))
+        return (*sources.of_model(parent["metadata"]["namespace"], spec.model), *http_route.references(parent))
 
     def wants_evidence(self, parent: Raw) -> bool:
         """While a canary is judged by its traffic, or a node of ours is suspect."""
@@ -66,7 +68,7 @@ class ModelDeploymentPlanner:
     def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
         """The next step towards the spec; a spec that cannot be read or served changes nothing that runs."""
         whole = reached(observed)
-        observed = probe.without_probes(whole)
+        observed = probe.without_probes(seeds.without_seeds(whole))
         parent, way = observed.parent, routes.way(observed, now)
         try:
             spec = ModelDeploymentSpec.model_validate(parent.get("spec"))
@@ -76,26 +78,33 @@ class ModelDeploymentPlanner:
         seen = recovery.look(observed, spec, way.pointed and spec.traffic is Traffic.GATEWAY, now)
         observed = seen.believed(observed)
         if isinstance(served, Cause):
-            return _kept(observed, spec, served, way, seen, now)
+            return _kept(whole, observed, spec, served, way, seen, now)
         asked = target(observed, spec, served, settings)
         return _rolled(whole, observed, spec, asked, way, seen, settings, now)
 
 
 def _kept(
-    observed: Observed, spec: ModelDeploymentSpec, blocked: Cause, way: routes.Way, seen: Recovery, now: datetime
+    whole: Observed,
+    observed: Observed,
+    spec: ModelDeploymentSpec,
+    blocked: Cause,
+    way: routes.Way,
+    seen: Recovery,
+    now: datetime,
 ) -> Plan:
-    """No new pods can be made: what was rolled out is scaled and repaired, in what needs no source."""
+    """No new pods can be made: what was rolled out is scaled and repaired, in what needs no source. Seeds stay."""
     parent, live = observed.parent, history.by_revision(observed)
     there = [_counted(*each) for each in live.items()]
     ahead = meanwhile(observed, spec, there, now)
-    whole = kept.whole(observed, blocked)
+    held = kept.whole(observed, blocked)
     again = min(LOOK_AGAIN, way.again or LOOK_AGAIN, seen.look_again or LOOK_AGAIN)
     revision, canary = kept.revision(observed), ahead.state if ahead else None
     lanes = kept.lanes(observed, revision, ahead) if revision else []
     traffic = routes.manifests(observed, spec, way, lanes, canary, seen.zone_weights) if revision else []
     if ahead and _refused(observed, traffic):
         ahead = unmoved(observed, there)
-    view = View(observed, spec, way, blocked=blocked, target=whole, course=ahead, recovery=seen)
+    sown = seeds.look(whole, spec, held)
+    view = View(observed, spec, way, blocked=blocked, target=held, course=ahead, recovery=seen, seeds=sown)
     plan = _also(report(view, now), requeue_after=again)
     if revision is None:
         return plan
@@ -115,17 +124,17 @@ def _rolled(
     settings: PlanSettings,
     now: datetime,
 ) -> Plan:
-    """`observed` is the `whole` without probes."""
+    """`observed` is the `whole` without probes and seeds."""
     parent = observed.parent
     live = history.by_revision(observed)
     wanted = spec.rollout.rollback_to or target.revision
     if wanted != target.revision and wanted not in live:
-        return _kept(observed, spec, history.missing(wanted, live), way, seen, now)
+        return _kept(whole, observed, spec, history.missing(wanted, live), way, seen, now)
     mine = live.pop(wanted, None)
     starved = starving(observed, wanted)
     older = sorted(live.items(), key=lambda entry: _shrink_first(entry[1]))
     first, *others = there = [_counted(wanted, mine), *(_counted(*each) for each in older)]
-    ahead = course(whole, spec, first, others, _unrouted(way), starved, settings, now)
+    ahead = course(seeds.without_seeds(whole), spec, first, others, _unrouted(way), starved, settings, now)
     made = _replicas(observed, target, wanted, mine, older, ahead, seen)
     routed = routes.revisions(observed, wanted)
     lanes = routes.lanes(observed, routed, ahead.weights, ahead.step.ended)
@@ -133,16 +142,30 @@ def _rolled(
     rests = ahead.rests(observed_by(parent))
     if rests and _refused(observed, traffic):
         ahead = unmoved(observed, there)
-    view = View(observed, spec, way, target=wanted, course=ahead, starved=starved is not None, recovery=seen)
+    view = View(observed, spec, way, None, wanted, ahead, starved is not None, seen, seeds.look(whole, spec, wanted))
     unsent = routes.surplus(observed, way, {*routed, *(lane.revision for lane in lanes)})
     gone = [*_surplus(observed, spec, wanted, ahead), *unsent]
-    last = [*budget.manifests(parent, spec, view.spare - view.unplaced), *ahead.probes]
+    pod = target.pod if wanted == target.revision else dig(mine, "spec", "template", "spec")
+    sown, stale = _seeds(whole, spec, wanted, pod, ahead)
+    last = [*budget.manifests(parent, spec, view.spare - view.unplaced), *ahead.probes, *sown]
     return _also(
         report(view, now),
         **_ordered(traffic, made, last, rests),
-        delete=(*(Ref.of(raw) for raw in gone), *probe.surplus(whole.children, ahead.wanted)),
+        delete=(*(Ref.of(raw) for raw in gone), *probe.surplus(whole.children, ahead.wanted), *stale),
         requeue_after=_again(observed, spec, way, ahead, seen, now),
     )
+
+
+def _seeds(
+    whole: Observed, spec: ModelDeploymentSpec, wanted: str, pod: Raw, ahead: Course
+) -> tuple[tuple[Manifest, ...], tuple[Ref, ...]]:
+    """Seeds of the revision that is asked for; and those to let go, of revisions without replicas now and later."""
+    fetched = artifact.fetched(whole, wanted)
+    sown = seeds.manifests(whole, spec, wanted, pod, ahead.step.target, fetched)
+    kept = {revision for revision, count in ahead.step.others.items() if count}
+    kept |= {ahead.state.stable} if ahead.state else set()
+    kept |= {wanted} if sown else set()
+    return sown, seeds.surplus(whole, kept if spec.model.cache.seeds else ())
 
 
 def _again(

@@ -14,7 +14,7 @@ from ..api.model_deployment import Failure, ModelDeploymentStatus
 from ..api.reasons import Reason
 from ..api.recovery import RecoveryStatus, ZoneStatus
 from ..api.rollout import RolloutPhase, RolloutStatus
-from . import actions, artifact, build, diagnose, history, http_route, notes, outcome, recovery, story
+from . import actions, artifact, build, diagnose, history, http_route, notes, outcome, recovery, seeds, story
 from .build import dig
 from .canary_status import canary_condition, records, standing
 from .deployment_view import View
@@ -59,6 +59,7 @@ def _conditions(view: View) -> list[Condition]:
     return [
         outcome.told(view.generation, kinds.SPEC_VALID, not invalid, spec_cause, Reason.VALID, notes.unused(view.spec)),
         artifact.condition(view),
+        *seeds.condition(view.seeds, view.generation),
         *_gateway(view),
         *canary_condition(view.canary, view.generation),
         *_zones(view),
@@ -186,6 +187,7 @@ def _status(view: View, conditions: list[Condition], recovered: RecoveryStatus |
         ready=f"{min(view.pods_ready, view.want) if view.extra else view.pods_ready}/{view.want}",
         url=_url(view),
         model=artifact.model(view),
+        cache=seeds.status(view.seeds),
         replicas=len(view.pods) - view.extra,
         ready_replicas=view.pods_ready,
         updated_replicas=sum(diagnose.lasting(pod) for pod in view.target_pods),

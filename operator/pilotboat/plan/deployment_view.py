@@ -14,6 +14,7 @@ from .build import Raw, dig
 from .course import Course
 from .outcome import Cause
 from .recovery import Recovery
+from .seeds import Seeds
 from .types import Observed
 
 
@@ -31,6 +32,7 @@ class View:
     course: Course | None = None
     starved: bool = False
     recovery: Recovery = field(default_factory=Recovery)
+    seeds: Seeds | None = None
 
     @property
     def step(self) -> rollout.Step | None:

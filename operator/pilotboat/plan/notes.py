@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from ..api.cache import CacheType
 from ..api.engines import Device, EngineType
 from ..api.model_deployment import ModelDeploymentSpec
 from . import sources
@@ -18,6 +19,8 @@ def effective(spec: ModelDeploymentSpec) -> dict[str, Any]:
     filled = {key: value for key, value in spec.wire().items() if key not in ("podTemplate", "model")}
     if "max_length" not in spec.inference.model_fields_set:
         del filled["inference"]["maxLength"]
+    if spec.model.cache.type is not CacheType.EPHEMERAL:
+        filled["model"] = {"cache": spec.model.cache.wire() | {"seed": spec.model.cache.seeds}}
     quality = spec.rollout.analysis.quality
     if quality and quality.equal is not None:
         filled["rollout"]["analysis"]["quality"]["minEqual"] = quality.equal

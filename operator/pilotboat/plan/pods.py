@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..api.pods import Gpu, PodTemplate
-from ..api.runtime import CONFIG_DIR
+from ..api.runtime import CACHE_DIR, CONFIG_DIR
+from . import caching
 from .diagnose import FETCH
 from .sources import Needs
 from .types import PlanSettings
@@ -58,10 +59,11 @@ def template(
     config = {"name": "config", "mountPath": str(CONFIG_DIR), "readOnly": True}
     work = [_mount("models", "/models"), _mount("data", "/data"), _mount("tmp", "/tmp")]
     fetch = _container(FETCH, settings.fetch_image, "fetch.json", settings)
-    fetch |= {"volumeMounts": [config, *work, *needs.mounts], **_env((*needs.env, *_outward(user)))}
+    kept = [_mount(caching.VOLUME, str(CACHE_DIR))] if needs.kept else []
+    fetch |= {"volumeMounts": [config, *work, *kept, *needs.mounts], **_env((*needs.env, *_outward(user)))}
     if inherited := _inherited(user):
         fetch["resources"] = inherited
-    seen = [config, *_read_only(work), *(needs.mounts if needs.in_place else ()), *main.mounts]
+    seen = [config, *_read_only([*work, *kept]), *(needs.mounts if needs.in_place else ()), *main.mounts]
     container = _container(main.name, main.image, main.config, settings)
     container |= {"volumeMounts": seen, **_env(_merged_env(main.env, user)), **main.extra}
     if resources := _resources(user, gpu):
@@ -69,6 +71,7 @@ def template(
     volumes: list[Json] = [
         {"name": "config", "configMap": {"name": config_map}},
         *({"name": name, "emptyDir": {}} for name in ("models", "data", "tmp")),
+        *([needs.kept.volume] if needs.kept else []),
         *needs.volumes,
         *main.volumes,
     ]

@@ -19,8 +19,9 @@ from ..api.model_deployment import ServedModel
 from ..api.reasons import Reason
 from ..api.runtime import ADAPTER_DIR, DATASET_DIR, MODEL_DIR, SOURCES_DIR, FetchItem, Local
 from ..api.sources import BaseSource, ConfigMapKey, DatasetSource, HuggingFace, ModelSource, Pvc, SecretKey
-from . import build
+from . import build, caching
 from .build import Raw, dig
+from .caching import Kept
 from .outcome import Cause
 from .types import Ref
 
@@ -41,6 +42,8 @@ class Needs:
     env: tuple[dict[str, Any], ...] = ()
     in_place: bool = False
     """Whether the main container needs the mounts too, because the files were linked and not copied."""
+    kept: Kept | None = None
+    """Where what comes over a network outlives the pod."""
 
     def __add__(self, other: Needs) -> Needs:
         return Needs(
@@ -49,7 +52,13 @@ class Needs:
             self.mounts + other.mounts,
             self.env + other.env,
             self.in_place or other.in_place,
+            self.kept or other.kept,
         )
+
+    @property
+    def remote(self) -> bool:
+        """Whether any of it comes over a network."""
+        return any(item.local is None for item in self.items)
 
     @property
     def from_hub(self) -> bool:
@@ -94,14 +103,23 @@ def missing(known: Mapping[Ref, Raw | None], wanted: tuple[Ref, ...]) -> Cause |
     return None
 
 
+def of_model(namespace: str, model: ServedModel) -> tuple[Ref, ...]:
+    """The objects that a model to serve names."""
+    return (*references(namespace, model.source), *caching.references(namespace, model.cache))
+
+
 def served(model: ServedModel, namespace: str, known: Mapping[Ref, Raw | None]) -> Served | Cause:
     """What serving this model takes, or why it cannot be served yet."""
-    if gone := missing(known, references(namespace, model.source)):
+    if gone := missing(known, of_model(namespace, model)):
         return gone
     if model.source.fine_tune_job:
         job = known[build.fine_tune_job(namespace, model.source.fine_tune_job.name)]
-        return _tuned(job or {})
-    return Served(_needs(MODEL, str(MODEL_DIR), model.source, dict(model.digests)))
+        found = _tuned(job or {})
+    else:
+        found = Served(_needs(MODEL, str(MODEL_DIR), model.source, dict(model.digests)))
+    if isinstance(found, Cause) or not found.needs.remote:
+        return found
+    return replace(found, needs=replace(found.needs, kept=caching.kept(model.cache)))
 
 
 def base(spec: Base, commit: str | None = None) -> Needs:

@@ -68,7 +68,8 @@ def target(observed: Observed, spec: ModelDeploymentSpec, served: sources.Served
 
 
 def _fetch_config(needs: sources.Needs, settings: PlanSettings) -> str:
-    return FetchConfig(items=list(needs.items), hub_endpoint=settings.hub_endpoint).to_json()
+    cache = needs.kept.place if needs.kept else None
+    return FetchConfig(items=list(needs.items), hub_endpoint=settings.hub_endpoint, cache=cache).to_json()
 
 
 def _server_config(name: str, spec: ModelDeploymentSpec, served: sources.Served) -> ServerConfig:

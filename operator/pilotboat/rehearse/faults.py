@@ -17,12 +17,13 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import IO, Any
 
+from ..api.base import byte_count
 from ..engine.errors import EngineError
 from . import inside
 from .aim import Target
 from .cluster import Subject
 from .errors import HealFailed, Refused, RehearsalError, Unmeasured
-from .file import Cut, CutNode, CutZone, DeletePod, Fault, FullDisk, KillProcess, SlowModel, size
+from .file import Cut, CutNode, CutZone, DeletePod, Fault, FullDisk, KillProcess, SlowModel
 from .reach import Running
 from .world import Pod
 
@@ -49,7 +50,7 @@ async def standing(fault: Fault, hit: Target, subject: Subject) -> AsyncIterator
             async with _inside(subject, hit, inside.SLOW, {"seconds": fault.seconds, "share": fault.share}):
                 yield
         case FullDisk():
-            async with _inside(subject, hit, inside.FILL, {"seconds": fault.seconds, "bytes": size(fault.bytes)}):
+            async with _inside(subject, hit, inside.FILL, {"seconds": fault.seconds, "bytes": byte_count(fault.bytes)}):
                 yield
         case CutNode() | CutZone():
             async with _cut(fault, hit):

@@ -12,29 +12,18 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from ..api.base import BaseUrl, Model, ObjectName, Quantity
+from ..api.base import BaseUrl, Model, ObjectName, Quantity, byte_count
 from .errors import BadFile
 
 MAX_FILE = 1 << 20
-UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 Seconds = Annotated[float, Field(ge=0, le=3600)]
 Count = Annotated[int, Field(ge=0, le=1000)]
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
-def size(quantity: str | int) -> int:
-    """Bytes. Raises ValueError where it is no whole number of bytes."""
-    text = str(quantity)
-    digits = text.rstrip("KMGikm")
-    unit = text[len(digits) :]
-    if unit not in UNITS or not digits.isdigit():
-        raise ValueError("must be a number of bytes such as 256Mi")
-    return int(digits) * UNITS[unit]
-
-
 def _sized(quantity: str | int) -> str | int:
-    if not 0 < size(quantity) <= 1 << 40:
+    if not 0 < byte_count(quantity) <= 1 << 40:
         raise ValueError("must be between one byte and 1024Gi")
     return quantity
 

@@ -37,6 +37,8 @@ class Cluster:
         self.now = NOW
         self.events: list[Event] = []
         self.serial = 0
+        self.references: dict[Ref, Raw | None] = {}
+        """Objects of others that the spec names."""
 
     # what the user does
 
@@ -51,7 +53,9 @@ class Cluster:
     def observed(self) -> Observed:
         children = sorted(self.objects.values(), key=lambda raw: (raw["kind"], raw["metadata"]["name"]))
         pods = [copy.deepcopy(pod.raw) for _, (_, pod) in sorted(self.pods.items())]
-        return Observed(copy.deepcopy(self.parent), tuple(copy.deepcopy(children)), tuple(pods), gateway=UP)
+        return Observed(
+            copy.deepcopy(self.parent), tuple(copy.deepcopy(children)), tuple(pods), self.references, gateway=UP
+        )
 
     def plan(self, observed: Observed | None = None, now: datetime | None = None) -> Plan:
         return PLANNERS["modeldeployments"].plan(observed or self.observed, SETTINGS, now or self.now)

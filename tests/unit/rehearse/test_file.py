@@ -109,8 +109,3 @@ def test_a_merge_may_set_a_key_anew() -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match="No such file"):
         file.load(tmp_path / "none.yaml")
-
-
-@pytest.mark.parametrize(("told", "bytes_"), [("256Mi", 256 << 20), ("1k", 1000), (4096, 4096), ("2Gi", 2 << 30)])
-def test_sizes(told: str | int, bytes_: int) -> None:
-    assert file.size(told) == bytes_
