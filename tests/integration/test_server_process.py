@@ -196,6 +196,7 @@ async def test_signals_to_the_whole_group_cut_nothing_either(tmp_path: Path) -> 
         ),
         ({"model": {"path": "PATH/folder"}, "gpu": {"count": 2}}, "Unsupported", "gpu.count: 2"),
         ({"model": {"path": "PATH/folder"}}, "InvalidModel", "transformers cannot load"),
+        ({"model": {"path": "PATH/gone"}}, "InvalidModel", "gone from the cache (/cache/blobs/0123): delete the pod"),
     ],
 )
 async def test_what_no_restart_can_mend_ends_with_64_and_its_reason(
@@ -205,6 +206,8 @@ async def test_what_no_restart_can_mend_ends_with_64_and_its_reason(
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "config.json").write_text('{"model_type": "nobody-knows-this"}')
     (tmp_path / "folder" / "tokenizer.json").write_text("{}")
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone" / "m.gguf").symlink_to("/cache/blobs/0123")
     (tmp_path / "folder" / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     model = {key: value.replace("PATH", str(tmp_path)) for key, value in config["model"].items()}
     async with server_process(tmp_path, config | {"model": model}, ready=False) as server:

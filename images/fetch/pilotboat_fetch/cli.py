@@ -1,4 +1,4 @@
-"""`pilotboat-fetch --config fetch.json`: all items, one report, one exit code.
+"""`pilotboat-fetch --config fetch.json`: all items, one report, one exit code; with `--hold`, none of them.
 
 Owns: arguments, the environment, signals, the end. Must not know: how anything is fetched.
 """
@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -22,9 +22,13 @@ from pilotboat.api.reasons import Reason
 from pilotboat.api.runtime import CONFIG_DIR, FetchConfig, FetchedItem, FetchItem, FetchResult, TerminationReport
 
 from . import report
+from .cache import Cache
+from .cached import CachedSource, opened
 from .download import TIMEOUT, Downloader
 from .errors import FetchError, Interrupted, InvalidConfig
+from .eviction import make_room
 from .files import Source
+from .holding import hold_until_stopped
 from .item import fetch_item
 from .progress import Progress
 from .retry import Backoff
@@ -34,11 +38,16 @@ def main(argv: Sequence[str] | None = None, backoff: Backoff | None = None) -> i
     """Fetch, report, and return the exit code."""
     arguments = argparse.ArgumentParser(prog="pilotboat-fetch", description=__doc__)
     arguments.add_argument("--config", type=Path, default=Path(CONFIG_DIR / "fetch.json"))
+    arguments.add_argument("--hold", action="store_true", help="fetch nothing, and keep in the cache what was fetched")
     options = arguments.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupted)
     _choose_authorities()
     try:
-        result = fetch_all(_load(options.config), os.environ, backoff or Backoff())
+        config = _load(options.config)
+        if options.hold:
+            hold_until_stopped(config)
+            return 0
+        result = fetch_all(config, os.environ, backoff or Backoff())
     except (FetchError, Interrupted) as error:
         return _failed(error.reason, str(error), error.exit_code)
     except Exception as error:  # whatever else: a report with a cause is worth more than a bare traceback
@@ -52,17 +61,24 @@ def fetch_all(config: FetchConfig, environ: Mapping[str, str], backoff: Backoff)
     """Every item, in order, with the token its variable holds; the first failure ends it and names the item."""
     done: dict[str, FetchedItem] = {}
     # Proxies and authorities come from the environment; .netrc must not add credentials that nobody asked for.
-    with httpx.Client(follow_redirects=True, timeout=TIMEOUT, auth=_no_auth) as client:
+    with opened(config) as cache, httpx.Client(follow_redirects=True, timeout=TIMEOUT, auth=_no_auth) as client:
         for item in config.items:
             progress, token = Progress(item.name), environ.get(item.token_env) or None
             retries = replace(backoff, patience=config.patience or 0.0, say=progress.say)
             try:
-                source = _source(item, config, token, Downloader(client, retries, progress), retries, progress)
+                downloader = Downloader(client, retries, progress, _room(cache))
+                source = _source(item, config, token, downloader, retries, progress)
+                if cache and not item.local:
+                    source = CachedSource(source, cache, progress)
                 done[item.name] = fetch_item(item, source, progress)
             except FetchError as error:
                 error.args = (f"{item.name}: {error}",)
                 raise
     return FetchResult(items=done)
+
+
+def _room(cache: Cache | None) -> Callable[[Path, int], None] | None:
+    return (lambda path, size: make_room(cache, size, path)) if cache else None
 
 
 def _source(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -66,8 +66,16 @@ class _Part:
 class Downloader:
     """Fetches files through one HTTP client, which follows redirects and drops credentials that leave the host."""
 
-    def __init__(self, client: httpx.Client, backoff: Backoff, progress: Progress) -> None:
+    def __init__(
+        self,
+        client: httpx.Client,
+        backoff: Backoff,
+        progress: Progress,
+        room: Callable[[Path, int], None] | None = None,
+    ) -> None:
+        """`room` raises DiskFull where a file cannot take so many bytes more."""
         self._client, self._backoff, self._progress = client, backoff, progress
+        self._room = room or (lambda path, size: require_room(path.parent, size))
 
     def fetch(self, file: Wanted, urls: Sequence[str], target: Path, headers: Mapping[str, str] | None = None) -> str:
         """Bring the file to `target` from the first of `urls` that delivers it right. Returns its SHA-256."""
@@ -163,7 +171,7 @@ class Downloader:
 
     def _check_room(self, response: httpx.Response, part: _Part) -> None:
         coming = int(response.headers.get("content-length", "0") or 0)
-        require_room(part.path.parent, coming)
+        self._room(part.path, coming)
         if self._progress.total is None and coming:
             self._progress.total = self._progress.done + coming
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .errors import DiskFull, DownloadFailed
+from .manifest import Entry, Manifest
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class Source(Protocol):
 
     def obtain(self, file: Wanted, target: Path) -> str:
         """Bring the file to `target`, whole and verified. Returns its SHA-256."""
+
+    def remember(self, manifest: Manifest) -> tuple[Entry, ...] | None:
+        """All of it is in its folder. Returns what of it another pod had fetched; None where none leaves anything."""
+        return None
 
 
 def sync(path: Path) -> None:

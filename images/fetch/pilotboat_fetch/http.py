@@ -13,11 +13,11 @@ from pilotboat.api.sources import Http
 
 from .download import Downloader, bare
 from .errors import HubAuthFailed, SourceNotFound
-from .files import Listing, Wanted
+from .files import Listing, Source, Wanted
 from .safety import choose, inside
 
 
-class HttpSource:
+class HttpSource(Source):
     """A file and where it can be had."""
 
     def __init__(self, spec: Http, repo_type: str, downloader: Downloader) -> None:

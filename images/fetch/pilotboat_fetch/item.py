@@ -13,7 +13,8 @@ from pilotboat.api.runtime import FetchedItem, FetchItem, files_digest
 from .download import require_room
 from .errors import ChecksumMismatch, SourceNotFound
 from .files import Listing, Source, Wanted
-from .folder import Entry, Folder, Manifest
+from .folder import Folder
+from .manifest import Entry, Manifest
 from .progress import Progress, mib
 
 
@@ -25,7 +26,7 @@ def fetch_item(item: FetchItem, source: Source, progress: Progress) -> FetchedIt
         manifest = None
     if manifest and not _wrong(item, manifest, folder, progress):
         progress.say(f"already there, {len(manifest.files)} files verified, nothing fetched")
-        return _result(manifest)
+        return _result(manifest, source.remember(manifest))
     listing = _pinned(item, source.resolve(manifest.revision if manifest else None), manifest)
     folder.open()
     try:
@@ -36,10 +37,11 @@ def fetch_item(item: FetchItem, source: Source, progress: Progress) -> FetchedIt
     except BaseException:  # SIGTERM too: no partial file may stay
         folder.abandon()
         raise
-    progress.say(
-        f"ready: {len(done.files)} files, {mib(sum(file.size for file in entries))}, {listing.revision or 'local'}"
-    )
-    return _result(done)
+    cached = source.remember(done)
+    of_these = "" if cached is None else f", {len(cached)} of them from the cache"
+    size = mib(sum(file.size for file in entries))
+    progress.say(f"ready: {len(entries)} files, {size}, {listing.revision or 'local'}{of_these}")
+    return _result(done, cached)
 
 
 def _same(manifest: Manifest, source: Source) -> bool:
@@ -97,10 +99,11 @@ def _all(listing: Listing, source: Source, folder: Folder, progress: Progress) -
     return [(kept | fetched)[file.path] for file in listing.files]
 
 
-def _result(manifest: Manifest) -> FetchedItem:
+def _result(manifest: Manifest, cached: tuple[Entry, ...] | None) -> FetchedItem:
     return FetchedItem(
         revision=manifest.revision,
         digests={file.path: file.sha256 for file in manifest.files},
         manifest_sha256=manifest.sha256,
         bytes=sum(file.size for file in manifest.files),
+        cached=None if cached is None else sum(file.size for file in cached),
     )

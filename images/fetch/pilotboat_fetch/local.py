@@ -13,13 +13,13 @@ from pilotboat.api.runtime import Local
 
 from .download import check
 from .errors import DownloadFailed, SourceNotFound, UnsafeFile
-from .files import Listing, Wanted, sync, writing
+from .files import Listing, Source, Wanted, sync, writing
 from .hashing import BLOCK, Hasher, hash_file
 from .progress import Progress
 from .safety import choose
 
 
-class LocalSource:
+class LocalSource(Source):
     """A file, or a folder of files, at an absolute path; links may lead anywhere on the same volume."""
 
     def __init__(self, spec: Local, repo_type: str, copy: bool, progress: Progress) -> None:

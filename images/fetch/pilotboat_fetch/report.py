@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pilotboat.api.reasons import Reason
-from pilotboat.api.runtime import TERMINATION_LOG, FetchResult, TerminationReport
+from pilotboat.api.runtime import TERMINATION_LOG, FetchedItem, FetchResult, TerminationReport
 
+from .progress import mib
 from .safety import WEIGHTS
 
 LOG_VARIABLE = "PILOTBOAT_TERMINATION_LOG"
@@ -41,7 +42,13 @@ def _ever_shorter(result: FetchResult) -> Iterator[FetchResult]:
 
 
 def _words(result: FetchResult) -> str:
-    return "; ".join(f"{name}: {len(item.digests)} files" for name, item in result.items.items())
+    return "; ".join(f"{name}: {len(item.digests)} files{_of_cache(item)}" for name, item in result.items.items())
+
+
+def _of_cache(item: FetchedItem) -> str:
+    if item.cached is None:
+        return ""
+    return f", {mib(item.cached)} of {mib(item.bytes or 0)} from the cache"
 
 
 def write(report: TerminationReport) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from pilotboat.api.runtime import ServerConfig
 
-from . import agentcheck, context, cpu, engines, log, modelfiles
+from . import agentcheck, context, cpu, engines, held, log, modelfiles
 from .config import Environment
 from .engines.base import EngineSettings
 from .host import EngineHost
@@ -61,6 +61,7 @@ class Server:
         self._began = began
         self._stop = asyncio.Event()
         self._fatal: BaseException | None = None
+        self._held: list[int] = []
 
     async def run(self) -> bool:
         """After a drain: whether nothing runs any more. Raises what made the start or the engine fail."""
@@ -99,6 +100,8 @@ class Server:
         await host.drain(self._environment.drain_seconds)
 
     def _host(self) -> EngineHost:
+        model = self._config.model
+        self._held = held.hold(Path(place) for place in (model.path, model.adapter) if place)
         found = modelfiles.inspect(Path(self._config.model.path), self._config.engine.type)
         config = self._config.model_copy(update={"inference": context.fitted(self._config.inference, found)})
         threads = config.inference.cpu_threads or cpu.default_threads()

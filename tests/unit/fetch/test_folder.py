@@ -4,7 +4,8 @@ import hashlib
 from pathlib import Path
 
 from pilotboat_fetch.files import Listing, Wanted
-from pilotboat_fetch.folder import Entry, Folder, Manifest
+from pilotboat_fetch.folder import Folder
+from pilotboat_fetch.manifest import Entry, Manifest
 from pilotboat_fetch.progress import Progress
 
 
