@@ -453,3 +453,21 @@ def test_there_is_nothing_to_hold_of_what_was_not_fetched_or_has_gone(node: Node
     assert "config.json leads to" in node.said["message"]
     config.write_text(json.dumps(json.loads(config.read_text()) | {"cache": None}))
     assert main(["--config", str(config), "--hold"]) == 64
+
+
+def test_a_seed_leaves_out_what_no_cache_keeps(node: Node, hub: Hub, tmp_path: Path) -> None:
+    """An adapter lies on a claim, which the node of a seed may not be able to mount."""
+    config = node.config("seed", hub, huggingFace={"repo": REPO})
+    adapter = {"name": "adapter", "destination": str(tmp_path / "adapter"), "local": {"path": "/nowhere"}}
+    whole = json.loads(config.read_text())
+    config.write_text(json.dumps(whole | {"items": [*whole["items"], adapter]}))
+    assert main(["--config", str(config)]) == 64, "the claim is not there"
+    assert main(["--config", str(config), "--only-cached"]) == 0
+    assert node.item["cached"] == len(WEIGHTS) + len(CONFIG), "the model was fetched before the adapter failed"
+    with node.start(config, "--hold") as seed:
+        assert said_by(seed, "holds") == "fetch: holds 2 files, 2.9 MiB, until it is stopped\n"
+        seed.send_signal(signal.SIGTERM)
+        assert seed.wait(60) == 0
+    config.write_text(json.dumps(whole | {"items": [adapter]}))
+    assert main(["--config", str(config), "--only-cached"]) == 64
+    assert "comes over a network" in node.said["message"]

@@ -39,11 +39,14 @@ def main(argv: Sequence[str] | None = None, backoff: Backoff | None = None) -> i
     arguments = argparse.ArgumentParser(prog="pilotboat-fetch", description=__doc__)
     arguments.add_argument("--config", type=Path, default=Path(CONFIG_DIR / "fetch.json"))
     arguments.add_argument("--hold", action="store_true", help="fetch nothing, and keep in the cache what was fetched")
+    arguments.add_argument("--only-cached", action="store_true", help="leave out what no cache keeps: local sources")
     options = arguments.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupted)
     _choose_authorities()
     try:
         config = _load(options.config)
+        if options.hold or options.only_cached:
+            config = _of_the_cache(config)
         if options.hold:
             hold_until_stopped(config)
             return 0
@@ -104,6 +107,14 @@ def _source(
 
             return LocalSource(place, item.repo_type, item.copy_files, progress)
     raise InvalidConfig("give exactly one of huggingFace, http and local")
+
+
+def _of_the_cache(config: FetchConfig) -> FetchConfig:
+    """What a node can have before a replica is there: a claim may be another node's just then."""
+    kept = [item for item in config.items if item.local is None]
+    if not kept:
+        raise InvalidConfig("nothing of this comes over a network, so that no cache keeps it")
+    return config.model_copy(update={"items": kept})
 
 
 def _load(path: Path) -> FetchConfig:
