@@ -49,7 +49,7 @@ def kept(space: Space, number: int) -> dict[str, Any]:
     """A spec that serves one of the two, by way of a cache. All nodes of the lab share this machine's disk."""
     url = f"http://files.{space.cluster.namespace}.svc:8000/{number}/config.json"
     source = {"http": {"urls": [url], "sha256": hashlib.sha256(FILES[number].encode()).hexdigest()}}
-    return fake(model={"source": source, "cache": {"type": "Node", "claimName": "nodes"}})
+    return fake(model={"source": source, "cache": {"type": "Node", "claimName": "nodes", "keepFree": 0}})
 
 
 def test_a_model_is_on_every_node_and_an_earlier_one_is_returned_to_when_their_source_is_gone(space: Space) -> None:

@@ -275,7 +275,7 @@ REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
     "a cache without a type": (
         MODEL_DEPLOYMENT,
         {"model": {"source": HUB, "cache": {"path": "/m"}}},
-        ("spec.model.cache", "claimName, path and size are for type"),
+        ("spec.model.cache", "claimName, path, size and keepFree are for type"),
     ),
     "seeds of a cache that is shared": (
         MODEL_DEPLOYMENT,
@@ -562,7 +562,7 @@ RICH: dict[str, tuple[Kind, Raw]] = {
             model={
                 "source": {"http": {"urls": ["https://h/m.gguf"], "sha256": SHA}},
                 "digests": {"m.gguf": SHA},
-                "cache": {"type": "Node", "path": "/var/models", "size": "1Gi", "seed": True},
+                "cache": {"type": "Node", "path": "/var/models", "size": "1Gi", "keepFree": 5, "seed": True},
             },
             engine={
                 "type": "Fake",

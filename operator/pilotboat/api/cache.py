@@ -22,6 +22,9 @@ FolderPath = Annotated[
 ]
 
 
+NODE_KEEPS_FREE = 20
+
+
 class CacheType(StrEnum):
     """Who shares what is kept."""
 
@@ -42,8 +45,9 @@ _NODE_RULE = cel(
     "type: Node needs path, a folder of each node, or claimName, a claim whose volume is one; not both",
 )
 _EPHEMERAL_RULE = cel(
-    "(has(self.type) && self.type != 'Ephemeral') || !(has(self.claimName) || has(self.path) || has(self.size))",
-    "claimName, path and size are for type: PersistentVolumeClaim or Node",
+    "(has(self.type) && self.type != 'Ephemeral') ||"
+    " !(has(self.claimName) || has(self.path) || has(self.size) || has(self.keepFree))",
+    "claimName, path, size and keepFree are for type: PersistentVolumeClaim or Node",
 )
 _SEED_RULE = cel(
     "!has(self.seed) || (has(self.type) && self.type == 'Node')",
@@ -61,6 +65,14 @@ class Cache(Model, json_schema_extra=validations(_CLAIM_RULE, _NODE_RULE, _EPHEM
         FolderPath | None, Field(description="Folder of each node; group 65532 must be able to write it.")
     ] = None
     size: Annotated[Size | None, Field(description="The most it may take, such as 200Gi; else what there is.")] = None
+    keep_free: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=90,
+            description="Per cent of the volume that it leaves free: 20 for type: Node when left out, else 0.",
+        ),
+    ] = None
     seed: Annotated[
         bool | None,
         Field(
@@ -76,11 +88,18 @@ class Cache(Model, json_schema_extra=validations(_CLAIM_RULE, _NODE_RULE, _EPHEM
             raise ValueError(_CLAIM_RULE["message"])
         if self.type is CacheType.NODE and claimed == placed:
             raise ValueError(_NODE_RULE["message"])
-        if self.type is CacheType.EPHEMERAL and (claimed or placed or self.size is not None):
+        if self.type is CacheType.EPHEMERAL and (claimed or placed or self.size or self.keep_free is not None):
             raise ValueError(_EPHEMERAL_RULE["message"])
         if self.type is not CacheType.NODE and self.seed is not None:
             raise ValueError(_SEED_RULE["message"])
         return self
+
+    @property
+    def kept_free(self) -> int:
+        """Per cent of the volume. Kubelet takes its pods away from a node with less than 15 % left for images."""
+        if self.keep_free is not None:
+            return self.keep_free
+        return NODE_KEEPS_FREE if self.type is CacheType.NODE else 0
 
     @property
     def seeds(self) -> bool:

@@ -17,9 +17,6 @@ from .types import Ref
 
 VOLUME = "cache"
 
-NODE_KEEPS_FREE = 20
-"""Per cent of a node's disk. Kubelet takes its pods away from a node with less than 15 % left for images."""
-
 
 @dataclass(frozen=True)
 class Kept:
@@ -34,8 +31,7 @@ def kept(cache: Cache) -> Kept | None:
     if cache.type is CacheType.EPHEMERAL:
         return None
     size = byte_count(cache.size) if cache.size is not None else None
-    keep_free = NODE_KEEPS_FREE if cache.type is CacheType.NODE else 0
-    return Kept(_volume(cache), FetchCache(path=str(CACHE_DIR), size=size, keep_free=keep_free))
+    return Kept(_volume(cache), FetchCache(path=str(CACHE_DIR), size=size, keep_free=cache.kept_free))
 
 
 def references(namespace: str, cache: Cache) -> tuple[Ref, ...]:

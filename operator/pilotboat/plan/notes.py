@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from ..api.cache import CacheType
+from ..api.cache import Cache, CacheType
 from ..api.engines import Device, EngineType
 from ..api.model_deployment import ModelDeploymentSpec
 from . import sources
@@ -20,11 +20,16 @@ def effective(spec: ModelDeploymentSpec) -> dict[str, Any]:
     if "max_length" not in spec.inference.model_fields_set:
         del filled["inference"]["maxLength"]
     if spec.model.cache.type is not CacheType.EPHEMERAL:
-        filled["model"] = {"cache": spec.model.cache.wire() | {"seed": spec.model.cache.seeds}}
+        filled["model"] = {"cache": _cache(spec.model.cache)}
     quality = spec.rollout.analysis.quality
     if quality and quality.equal is not None:
         filled["rollout"]["analysis"]["quality"]["minEqual"] = quality.equal
     return filled
+
+
+def _cache(cache: Cache) -> dict[str, Any]:
+    told = cache.wire() | {"keepFree": cache.kept_free}
+    return told | {"seed": cache.seeds} if cache.type is CacheType.NODE else told
 
 
 def engine(spec: ModelDeploymentSpec, files: Collection[str]) -> EngineType:

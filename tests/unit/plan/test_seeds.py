@@ -60,12 +60,12 @@ def seed(cluster: Cluster, nodes: int, ready: int) -> None:
         (
             NODE | {"size": "200Gi"},
             {"hostPath": {"path": "/var/lib/models", "type": "DirectoryOrCreate"}},
-            {"path": "/cache", "size": 200 << 30, "keepFree": caching.NODE_KEEPS_FREE},
+            {"path": "/cache", "size": 200 << 30, "keepFree": 20},
         ),
         (
-            {"type": "Node", "claimName": "nodes"},
+            {"type": "Node", "claimName": "nodes", "keepFree": 5},
             {"persistentVolumeClaim": {"claimName": "nodes"}},
-            {"path": "/cache", "keepFree": caching.NODE_KEEPS_FREE},
+            {"path": "/cache", "keepFree": 5},
         ),
         (
             {"type": "PersistentVolumeClaim", "claimName": "models"},
@@ -128,7 +128,7 @@ def test_seeds_begin_when_a_replica_has_shown_that_the_model_can_be_had() -> Non
     assert condition(cluster) == ("True", "Seeded", "all 3 nodes that replicas may be on have the model")
     assert cluster.parent["status"]["cache"] == {"nodes": 3, "seeded": 3}
     assert Event("Normal", "Seeded", "all 3 nodes that replicas may be on have the model") in cluster.events
-    assert cluster.parent["status"]["effective"]["model"]["cache"] == NODE | {"seed": True}
+    assert cluster.parent["status"]["effective"]["model"]["cache"] == NODE | {"seed": True, "keepFree": 20}
 
 
 def test_a_seed_is_a_replicas_pod_without_its_server() -> None:
