@@ -35,7 +35,12 @@ def file_server(space: Space) -> None:
         "fsGroup": 65532,
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    spec = {"securityContext": identity, "containers": [server], "volumes": [{"name": "volume", "emptyDir": {}}]}
+    spec = {
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": identity,
+        "containers": [server],
+        "volumes": [{"name": "volume", "emptyDir": {}}],
+    }
     meta = {"name": "files", "labels": {"app": "files"}}
     space.cluster.apply(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}))
     ports = {"selector": {"app": "files"}, "ports": [{"port": 8000}]}
