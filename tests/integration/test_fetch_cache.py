@@ -302,10 +302,12 @@ def test_pins_hold_for_what_the_cache_has(node: Node, hub: Hub) -> None:
 
 
 def test_of_two_pods_at_once_one_fetches_and_the_other_waits(node: Node, hub: Hub) -> None:
+    """In a cache that could not take it twice."""
+    item = {"huggingFace": {"repo": REPO}, "cache": {"size": len(WEIGHTS) + len(CONFIG)}}
     hub.faults.append(Fault(r"resolve.*safetensors", cut=1000, hang=True))
-    with node.start(node.config("first", hub, huggingFace={"repo": REPO})) as first:
+    with node.start(node.config("first", hub, **item)) as first:
         assert hub.hanging.wait(60)
-        with node.start(node.config("second", hub, huggingFace={"repo": REPO})) as second:
+        with node.start(node.config("second", hub, **item)) as second:
             said_by(second, "another pod fetches model.safetensors into the cache")
             hub.release.set()
             assert (first.wait(60), second.wait(60)) == (0, 0)

@@ -85,6 +85,10 @@ class Cache:
         finally:
             path.unlink(missing_ok=True)
 
+    def coming(self, file: Wanted) -> bool:
+        """Whether another pod has room for the file, and fetches it."""
+        return any(self.partial.glob(f"{key(file)}.*"))
+
     def lock(self, file: Wanted) -> Path:
         """Where two pods that want a file meet."""
         return self.locks / key(file)

@@ -56,10 +56,10 @@ class CachedSource(Source):
         return self._source.describe()
 
     def resolve(self, revision: str | None) -> Listing:
-        """The files there are. What the cache has of them stays, and there is room for the others."""
+        """The files there are. What the cache has of them stays, and there is room for what nobody fetches yet."""
         listing = self._recalled(revision or str(self.describe().get("revision"))) or self._ask(revision)
         self._revision = listing.revision
-        missing = [file for file in listing.files if not self._held(file)]
+        missing = [file for file in listing.files if not self._held(file) and not self._cache.coming(file)]
         eviction.make_room(self._cache, sum(file.size or 0 for file in missing))
         return replace(listing, in_place=True)
 

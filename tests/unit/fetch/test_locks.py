@@ -74,9 +74,12 @@ def test_a_file_that_goes_while_its_lock_is_waited_for_is_not_held(blob: Path, r
         assert free
         thread = threading.Thread(target=lambda: got.append(locks.shared(blob)))
         thread.start()
-        blob.rename(blob.with_name("removed"))
         if replaced:
-            blob.write_text("younger")
+            younger = blob.with_name("younger")
+            younger.touch()
+            younger.replace(blob)
+        else:
+            blob.unlink()
     thread.join(30)
     (handle,) = got
     assert (handle is not None) == replaced

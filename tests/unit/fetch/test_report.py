@@ -27,6 +27,17 @@ def test_digests_give_way_weights_last(files: int, kept: int) -> None:
     assert item.revision == "b" * 40
 
 
+@pytest.mark.parametrize(
+    ("cached", "words"),
+    [(None, "model: 2 files"), (0, "model: 2 files, 0.0 MiB of 3.0 MiB from the cache")],
+)
+def test_what_the_cache_had_is_told_where_there_is_one(cached: int | None, words: str) -> None:
+    item = result(1).items["model"].model_copy(update={"bytes": 3 << 20, "cached": cached})
+    told = report.fetched(FetchResult(items={"model": item}))
+    assert told.message == words
+    assert told.result["items"]["model"].get("cached") == cached
+
+
 def test_where_no_message_can_be_written_the_log_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
