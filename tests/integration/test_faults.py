@@ -102,7 +102,7 @@ async def test_a_dead_watch_is_worked_round_by_resync_and_told_by_health(cluster
             await cluster.until(MODEL_DEPLOYMENT, reported)
         code, told = await healthz(running)
         assert code == 500
-        assert "the watch of modeldeployments is dead" in told.splitlines()
+        assert f"the watch of modeldeployments in {cluster.namespace} is dead" in told.splitlines()
 
 
 async def healthz(running: Running) -> tuple[int, str]:

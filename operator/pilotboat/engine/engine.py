@@ -82,11 +82,11 @@ class Engine:
             api, self.store, self.queue, metrics, namespaces=namespaces, interval=resync, clock=time.monotonic
         )
         self.health = Health(self.queue, self.resync, interval=resync)
-        metrics.track(self.store, lambda: len(self.queue), lambda: self.queue.delayed)
+        metrics.track(self.store, lambda: len(self.queue), lambda: self.queue.delayed, lambda: self.resync.forbidden)
 
     def observe(self, kind: Kind, raw: Mapping[str, Any], *, deleted: bool = False) -> None:
         """A watch event."""
-        self.resync.heard(kind)
+        self.resync.heard(kind, raw["metadata"].get("namespace"))
         self._metrics.watch_event(kind.plural)
         self._take(kind, raw, deleted=deleted)
 
@@ -127,6 +127,7 @@ class Engine:
         self.health.working = True
         async with asyncio.TaskGroup() as group:
             group.create_task(self.resync.run(), name="resync")
+            group.create_task(self.resync.reopen(), name="closed namespaces")
             group.create_task(self.recorder.run(), name="events")
             group.create_task(self.evidence.run(), name="evidence")
             group.create_task(self.prometheus.run(), name="prometheus")
@@ -156,6 +157,8 @@ class Engine:
 
     async def _pass(self, key: Key) -> str:
         """One pass with everything that may come of it; never raises, or a worker would be lost for good."""
+        if self.resync.closed(key.namespace):
+            return "closed"
         try:
             async with asyncio.timeout(LONGEST_PASS):
                 again = await self.reconciler.reconcile(key)
