@@ -29,7 +29,12 @@ class Endurance:
 
 
 async def watch(engine: Engine, api: Api, namespaces: Sequence[str], silence: float) -> None:
-    """Hand every event of every kind to the engine; ends only by being cancelled, or by an error."""
+    """Hand every event of every kind to the engine; ends only by being cancelled, or by an error.
+
+    kopf looks once which kinds there are, so it begins when all could be listed. Its watches begin with lists of their
+    own, which tell what came in between.
+    """
+    await engine.listed.wait()
     registry = kopf.OperatorRegistry()
     _login(registry, api)
     for kind in WATCHED:

@@ -81,6 +81,8 @@ class Engine:
         self.resync = Resync(
             api, self.store, self.queue, metrics, namespaces=namespaces, interval=resync, clock=time.monotonic
         )
+        self.listed = asyncio.Event()
+        """Set once everything was seen."""
         self.health = Health(self.queue, self.resync, interval=resync)
         metrics.track(self.store, lambda: len(self.queue), lambda: self.queue.delayed, lambda: self.resync.forbidden)
 
@@ -122,6 +124,7 @@ class Engine:
     async def run(self) -> None:
         """See everything once, then work until cancelled."""
         await self.resync.first()
+        self.listed.set()
         log.info("watching %d custom resources with %d workers", sum(1 for _ in self.store.parents()), self._workers)
         self.node_watch.take_over(self._lost_before())
         self.health.working = True

@@ -64,6 +64,8 @@ class Resync:
         self._heard = {(kind.plural, namespace): float("-inf") for kind, namespace in self._places}
         self._finished = dict(self._heard)
         self._forbidden: set[tuple[Kind, str | None]] = set()
+        self._begun = False
+        """Whether the first round is over, during which watches may only just begin."""
         self.deaf: set[Place] = set()
         """Whose watch missed a change and was silent for a whole round: dead."""
 
@@ -105,6 +107,7 @@ class Resync:
         await asyncio.sleep(self._spread(self._interval * FIRST))
         while True:
             await self._each(self._places)
+            self._begun = True
             self._store.forget_tombstones()
             self._wake((*self._store.gateways.keys(), *self._store.parents()))
             await asyncio.sleep(self._spread(self._interval))
@@ -164,7 +167,7 @@ class Resync:
         if last == float("-inf") or not repaired:
             return
         self._metrics.missed.labels(place[0]).inc(repaired)
-        if self._heard[place] < last:
+        if self._begun and self._heard[place] < last:
             log.error("the watch of %s is dead: it missed %d changes", where(place), repaired)
             self.deaf.add(place)
 
