@@ -32,6 +32,8 @@ from pilotboat.settings import Http, Progress, Settings
 log = logging.getLogger(__name__)
 
 CERTIFICATE_CHECK = 12 * 3600.0
+POSTS = 8
+"""Requests in flight at once for the receiver of progress."""
 SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
@@ -87,7 +89,12 @@ class Replica:
             identity = await self._identity(api)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             identity.load_into(context)
-            receiver = Receiver(api, lambda code: self._metrics.progress_posts.labels(code).inc())
+            # A pool of its own: anybody may post, and what is asked about his token must not delay the work.
+            configuration = await load_configuration(self._settings.kubeconfig)
+            asking = await stack.enter_async_context(
+                Api(configuration, limit=POSTS, timeout=work.request_timeout, observe=observe)
+            )
+            receiver = Receiver(asking, lambda code: self._metrics.progress_posts.labels(code).inc())
             await self._open(stack, receiver.app(), self._settings.progress, context)
             self._receiving = True
             async with asyncio.TaskGroup() as group:

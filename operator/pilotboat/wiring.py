@@ -9,7 +9,8 @@ Handlers return None: kopf would write a returned value into the object's status
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 import kopf
@@ -18,12 +19,22 @@ from pilotboat.engine.api import Api
 from pilotboat.engine.engine import Engine
 from pilotboat.engine.kinds import WATCHED, Kind, selector_of
 
-ENDURANCE = (0.5, 1, 2, 4, 8) + (10,) * 60
-"""Pauses between tries when the API server fails: ten minutes of trouble, and kopf gives up and the process ends."""
+
+class Endurance:
+    """Pauses between tries when the API server fails or refuses, without end: a watch that has to be given up ends
+    kopf, and with it those of all other kinds and namespaces. Whether a new process would help is for health to say."""
+
+    def __iter__(self) -> Iterator[float]:
+        return chain((0.5, 1, 2, 4, 8), repeat(10, 60), repeat(60))
 
 
 async def watch(engine: Engine, api: Api, namespaces: Sequence[str], silence: float) -> None:
-    """Hand every event of every kind to the engine; ends only by being cancelled, or by an error."""
+    """Hand every event of every kind to the engine; ends only by being cancelled, or by an error.
+
+    kopf looks once which kinds there are, so it begins when all could be listed. Its watches begin with lists of their
+    own, which tell what came in between.
+    """
+    await engine.listed.wait()
     registry = kopf.OperatorRegistry()
     _login(registry, api)
     for kind in WATCHED:
@@ -73,7 +84,7 @@ def _settings(silence: float) -> kopf.OperatorSettings:
     settings.watching.inactivity_timeout = silence
     settings.watching.chunk_size = 25  # all kinds are listed at once, and every object of a page is in memory whole
     settings.networking.request_timeout = 30
-    settings.networking.error_backoffs = ENDURANCE
+    settings.networking.error_backoffs = Endurance()
     settings.queueing.worker_limit = None  # kopf's workers only hand events on
     settings.queueing.idle_timeout = 0.05  # and are a task and an object in memory while they wait
     settings.queueing.exit_timeout = 0.5

@@ -67,8 +67,7 @@ class Running:
 @asynccontextmanager
 async def operator(
     configuration: client.Configuration,
-    namespace: str,
-    *,
+    *namespaces: str,
     planners: Mapping[str, Planner] = PLANNERS,
     resync: float = 300,
     silence: float = 70,
@@ -76,10 +75,10 @@ async def operator(
     """Runs while the block does."""
     metrics = Metrics()
     async with Api(configuration, observe=metrics.observe_request) as api:
-        engine = Engine(api, planners, SETTINGS, metrics, namespaces=(namespace,), resync=resync)
+        engine = Engine(api, planners, SETTINGS, metrics, namespaces=namespaces, resync=resync)
         tasks = [
             asyncio.create_task(engine.run()),
-            asyncio.create_task(wiring.watch(engine, api, (namespace,), silence)),
+            asyncio.create_task(wiring.watch(engine, api, namespaces, silence)),
         ]
         running = Running(engine, metrics, tasks)
         try:

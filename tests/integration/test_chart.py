@@ -138,6 +138,40 @@ def test_names_that_are_numbers_are_strings() -> None:
     assert [(each, value) for found in objects for each, value in odd(found)] == []
 
 
+ODD = """
+replicas: 3
+podLabels: {build: 12345678, canary: true, team:}
+podAnnotations: {since: 2024}
+nodeSelector: {pool: 7, gpu: true}
+tolerations: [{key: pool, operator: Equal, value: 7, effect: NoExecute, tolerationSeconds: 30}, {operator: Exists}]
+serviceAccount: {annotations: {account: 1234567890123}}
+hub: {endpoint: "http://hub:80/x"}
+dns: {enabled: true}
+prometheus: {tokens: true}
+priorityClassName: system-cluster-critical
+images: {pullSecrets: [1st]}
+"""
+
+
+@pytest.mark.parametrize("namespaces", [[], ["default", "kube-public"]], ids=["all", "some"])
+def test_an_api_server_takes_values_that_are_numbers_and_restricted_pods(
+    plane: Path, tmp_path: Path, namespaces: list[str]
+) -> None:
+    binaries, home = build.ensure(), f"chart-{uuid.uuid4().hex[:6]}"
+    kubectl = [str(binaries / "kubectl"), f"--kubeconfig={plane}"]
+    given = tmp_path / "values.yaml"
+    given.write_text(f"{ODD}watchNamespaces: {namespaces}\n")
+    values = [*(f"--set=images.{name}=any" for name in IMAGES), f"--values={given}", f"--namespace={home}"]
+    made = output(str(binaries / "helm"), "template", "pilotboat", str(ROOT / "charts" / "pilotboat"), *values)
+    output(*kubectl, "create", "namespace", home)
+    output(*kubectl, "label", "namespace", home, "pod-security.kubernetes.io/warn=restricted")
+    apply = [*kubectl, "apply", "--dry-run=server", "--server-side", "--force-conflicts", "--filename=-"]
+    done = subprocess.run(apply, input=made, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    pod = next(raw for raw in yaml.safe_load_all(made) if raw and raw["kind"] == "Deployment")["spec"]["template"]
+    assert (pod["metadata"]["labels"]["build"], pod["spec"]["nodeSelector"]["gpu"]) == ("12345678", "true")
+
+
 def odd(found: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Names of any kind that are no strings."""
     if isinstance(found, dict):

@@ -14,7 +14,7 @@ from pilotboat.engine.kinds import CHILDREN, CONFIG_MAP, DEPLOYMENT, MODEL_DEPLO
 from pilotboat.engine.web import status_app
 from tests.integration.cluster import Cluster
 from tests.integration.faults import after_writes, done, killed_after
-from tests.integration.proxy import Call, Proxy, status
+from tests.integration.proxy import Call, Faults, Proxy, status
 from tests.integration.running import Running, operator
 from tests.integration.test_gateway import through_gateway
 from tests.integration.test_reconcile import fine_tune_job, model_deployment, reported, settled
@@ -102,7 +102,7 @@ async def test_a_dead_watch_is_worked_round_by_resync_and_told_by_health(cluster
             await cluster.until(MODEL_DEPLOYMENT, reported)
         code, told = await healthz(running)
         assert code == 500
-        assert "the watch of modeldeployments is dead" in told.splitlines()
+        assert f"the watch of modeldeployments in {cluster.namespace} is dead" in told.splitlines()
 
 
 async def healthz(running: Running) -> tuple[int, str]:
@@ -210,3 +210,21 @@ async def test_made_anew_under_the_same_name_it_gets_children_of_its_own(cluster
         for kind in (DEPLOYMENT, SERVICE):
             await cluster.until(kind, lambda found: found and found[0]["metadata"]["ownerReferences"][0]["uid"] == uid)
         await cluster.until(MODEL_DEPLOYMENT, lambda found: reported(found) and "NameTaken" not in str(found))
+
+
+async def test_kinds_that_are_installed_after_the_operator_began_are_watched(cluster: Cluster, proxy: Proxy) -> None:
+    """As by a GitOps tool that applies CRDs last. No resync comes in time to hide a watch that is not there."""
+    asked = 0
+
+    async def unknown(call: Call) -> web.Response | None:
+        nonlocal asked
+        asked += call.path.endswith("/modeldeployments")
+        return web.Response(status=404, text="404 page not found\n") if "/pilotboat.dev" in call.path else None
+
+    proxy.faults.before = unknown
+    async with operator(proxy.configuration, cluster.namespace, resync=3600) as running:
+        await running.until(lambda: asked >= 2)
+        proxy.faults = Faults()
+        await running.until(lambda: running.engine.health.working)
+        await cluster.apply(model_deployment())
+        await cluster.until(MODEL_DEPLOYMENT, reported)

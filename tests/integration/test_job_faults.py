@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from pilotboat.engine.api import load_configuration
-from pilotboat.engine.kinds import FINE_TUNE_JOB, POD
+from pilotboat.engine.kinds import FINE_TUNE_JOB, JOB, POD
 from pilotboat.plan.build import dig
-from tests.integration.cluster import Cluster, namespace_of
+from tests.integration.cluster import PATIENCE, Cluster, namespace_of
 from tests.integration.faults import done, killed_after
-from tests.integration.proxy import Proxy
+from tests.integration.proxy import Call, Faults, Proxy
 from tests.integration.running import operator
 from tests.integration.test_lost_node import job, says
 from tests.unit.plan.test_finetune import GOOD
@@ -106,3 +107,32 @@ async def test_killed_after_any_write_the_next_one_ends_where_an_undisturbed_run
     async with operator(proxy.configuration, cluster.namespace) as second:
         assert (await rest, created(proxy)) == undisturbed
         assert second.value("reconciles_total", result="error") == 0
+
+
+async def test_that_a_job_is_complete_is_never_told_of_one_made_anew_under_its_name(
+    cluster: Cluster, proxy: Proxy
+) -> None:
+    """The old one's last status is on its way while somebody deletes it and makes it again."""
+    under_way, replaced = asyncio.Event(), asyncio.Event()
+
+    async def hold(call: Call) -> web.Response | None:
+        if call.path.endswith("/finetunejobs/qa/status") and dig(await cluster.get(JOB, "qa"), "status", "conditions"):
+            under_way.set()
+            await replaced.wait()
+        return None
+
+    async with operator(proxy.configuration, cluster.namespace) as running:
+        old = await cluster.apply(job("qa"))
+        pod = await told(cluster, 1)
+        await running.idle()
+        proxy.faults.before = hold
+        await trained(cluster, pod)
+        async with asyncio.timeout(PATIENCE):
+            await under_way.wait()
+        await cluster.delete(old)
+        await cluster.until(FINE_TUNE_JOB, lambda found: not found)
+        await cluster.apply(job("qa"))
+        proxy.faults = Faults()
+        replaced.set()
+        found = await cluster.until(FINE_TUNE_JOB, lambda found: bool(dig(found[0], "status", "conditions")))
+        assert not says("Complete", "Trained")(found)

@@ -11,21 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from kubernetes.aio import client
 
 from lab.pki import Authority
 from pilotboat.engine.api import load_configuration
 from pilotboat.engine.kinds import DEPLOYMENT, MODEL_DEPLOYMENT, POD, Kind
 from pilotboat.plan.build import condition
-from tests.integration.cluster import Cluster
+from tests.integration.cluster import Cluster, namespace_of
 from tests.integration.running import operator
-from tests.integration.test_reconcile import model_deployment
+from tests.integration.test_reconcile import model_deployment, reported
 
 Raw = dict[str, Any]
 
 QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
 ROLE = Kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles")
 BINDING = Kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings")
+BOUND = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 WEBHOOK = Kind("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
+
+ALL = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
 
 
 def because(reason: str, *words: str) -> Callable[[list[Raw]], bool]:
@@ -58,11 +62,7 @@ async def test_a_right_that_is_taken_away_is_named_and_what_runs_stays(
     others = ["", "pilotboat.dev", "policy", "rbac.authorization.k8s.io", "coordination.k8s.io"]
     await allow(cluster, f"{cluster.namespace}-other", [looks, {**may, "apiGroups": others}])
     await allow(cluster, f"{cluster.namespace}-apps", [may])
-    authority = Authority(plane.parent / "pki")
-    authority.issue(cluster.namespace, user=cluster.namespace, group="operators")
-    where = {"server": cluster.configuration.host, "context": "limited"}
-    kubeconfig = authority.kubeconfig(tmp_path / "kubeconfig", user=cluster.namespace, **where)
-    async with operator(await load_configuration(str(kubeconfig)), cluster.namespace):
+    async with operator(await limited(cluster, plane, tmp_path), cluster.namespace):
         await cluster.apply(model_deployment())
         (before,) = await cluster.until(DEPLOYMENT, lambda found: len(found) == 1)
         await cluster.api.merge(ROLE, "", f"{cluster.namespace}-apps", {"rules": None})
@@ -75,14 +75,63 @@ async def test_a_right_that_is_taken_away_is_named_and_what_runs_stays(
         await cluster.until(DEPLOYMENT, lambda found: found[0]["spec"]["replicas"] == 3)
 
 
-async def allow(cluster: Cluster, name: str, rules: list[Raw]) -> None:
-    """A ClusterRole for the user that is called as the namespace."""
+async def test_who_may_not_see_daemon_sets_serves_all_that_need_none(
+    cluster: Cluster, plane: Path, tmp_path: Path
+) -> None:
+    """A new image with the ClusterRole of before."""
+    groups = ["", "batch", "pilotboat.dev", "policy", "rbac.authorization.k8s.io", "coordination.k8s.io"]
+    old = [{**ALL, "apiGroups": groups}, {**ALL, "apiGroups": ["apps"], "resources": ["deployments"]}]
+    await allow(cluster, f"{cluster.namespace}-before", old)
+    async with operator(await limited(cluster, plane, tmp_path), cluster.namespace) as running:
+        await cluster.apply(model_deployment())
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        assert running.value("kinds_forbidden") == 1
+        assert running.engine.health.complaints() == []
+        await allow(cluster, f"{cluster.namespace}-now", [{**ALL, "apiGroups": ["apps"]}])
+        await running.until(lambda: running.value("kinds_forbidden") == 0)
+
+
+async def test_a_namespace_without_its_role_holds_up_no_other(cluster: Cluster, plane: Path, tmp_path: Path) -> None:
+    """Such as one that was deleted: its Role went with it. It is served once all of it can be seen."""
+    async with namespace_of(cluster.configuration, f"{cluster.namespace}-other") as other:
+        await allow(cluster, f"{cluster.namespace}-nodes", [{**ALL, "apiGroups": [""], "resources": ["nodes"]}])
+        await allow(cluster, f"{cluster.namespace}-all", [ALL], within=cluster.namespace)
+        configuration = await limited(cluster, plane, tmp_path)
+        async with operator(configuration, other.namespace, cluster.namespace, resync=2) as running:
+            await other.apply(model_deployment("theirs"))
+            await cluster.apply(model_deployment())
+            await cluster.until(MODEL_DEPLOYMENT, reported)
+            assert running.engine.health.complaints() == []
+            (theirs,) = await other.list(MODEL_DEPLOYMENT)
+            assert "status" not in theirs
+            await allow(cluster, f"{cluster.namespace}-theirs", [ALL], within=other.namespace)
+            await other.until(MODEL_DEPLOYMENT, reported)
+            assert running.value("kinds_forbidden") == 0
+            bound = await other.get(BOUND, f"{cluster.namespace}-theirs")
+            await other.delete(bound)
+            await running.until(lambda: running.engine.resync.closed(other.namespace))
+            await cluster.apply(model_deployment("later"))
+            await cluster.until(MODEL_DEPLOYMENT, lambda found: len(found) == 2 and reported(found))
+            assert running.engine.health.complaints() == []
+
+
+async def limited(cluster: Cluster, plane: Path, folder: Path) -> client.Configuration:
+    """That of the user who is called as the namespace."""
+    authority = Authority(plane.parent / "pki")
+    authority.issue(cluster.namespace, user=cluster.namespace, group="operators")
+    where = {"server": cluster.configuration.host, "context": "limited"}
+    kubeconfig = authority.kubeconfig(folder / "kubeconfig", user=cluster.namespace, **where)
+    return await load_configuration(str(kubeconfig))
+
+
+async def allow(cluster: Cluster, name: str, rules: list[Raw], within: str | None = None) -> None:
+    """A ClusterRole for the user that is called as the namespace; within one only, where that is named."""
     group = "rbac.authorization.k8s.io"
     subject = {"kind": "User", "apiGroup": group, "name": cluster.namespace}
     bound = {"roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name}, "subjects": [subject]}
-    for kind, body in ((ROLE, {"rules": rules}), (BINDING, bound)):
+    for kind, body, where in ((ROLE, {"rules": rules}, None), (BOUND if within else BINDING, bound, within)):
         meta = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": name}}
-        await cluster.api.create(kind, None, meta | body)
+        await cluster.api.create(kind, where, meta | body)
 
 
 async def test_a_webhook_that_does_not_answer_is_named_and_harms_no_other(cluster: Cluster, tmp_path: Path) -> None:

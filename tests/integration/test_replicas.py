@@ -15,8 +15,10 @@ import aiohttp
 import pytest
 
 from lab.plane import free_ports
+from pilotboat.api import labels
 from pilotboat.engine.errors import Unavailable
 from pilotboat.engine.kinds import DEPLOYMENT, LEASE, MODEL_DEPLOYMENT
+from pilotboat.replica import POSTS
 from tests.integration.cluster import PATIENCE, Cluster
 from tests.integration.proxy import Call, Faults, Proxy
 from tests.integration.test_reconcile import model_deployment, reported
@@ -28,8 +30,9 @@ Start = Callable[..., Awaitable["Replica"]]
 class Replica:
     """One operator process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, status_port: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, status_port: int, progress_port: int) -> None:
         self.process = process
+        self._posts = f"https://127.0.0.1:{progress_port}"
         self._url = f"http://127.0.0.1:{status_port}"
         self.log: list[str] = []
 
@@ -50,6 +53,13 @@ class Replica:
     async def asks(self, path: str) -> tuple[int, str]:
         async with aiohttp.ClientSession() as session, session.get(self._url + path) as response:
             return response.status, await response.text()
+
+    async def hears(self, token: str) -> int:
+        """What a post is answered with."""
+        url = f"{self._posts}/apis/{labels.API_VERSION}/namespaces/a/finetunejobs/b/status"
+        headers = {"Authorization": f"Bearer {token}"}
+        async with aiohttp.ClientSession() as session, session.post(url, headers=headers, ssl=False) as response:
+            return response.status
 
     async def ready(self) -> None:
         """Wait until it says so, as kubelet does: by asking again and again."""
@@ -85,7 +95,7 @@ async def start(cluster: Cluster, plane: Path) -> AsyncIterator[Start]:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "pilotboat", "operator"), env=environment, stderr=asyncio.subprocess.PIPE
         )
-        replicas.append(Replica(process, status_port))
+        replicas.append(Replica(process, status_port, progress_port))
         return replicas[-1]
 
     yield replica
@@ -230,3 +240,33 @@ async def test_a_standby_that_is_told_to_stop_stops(cluster: Cluster, start: Sta
     second.process.terminate()
     assert await second.ends() == 0
     await holder(cluster, "first")
+
+
+async def test_posts_whose_tokens_the_api_server_is_slow_to_judge_do_not_delay_the_work(
+    cluster: Cluster, start: Start, proxy: Proxy, tmp_path: Path
+) -> None:
+    """Anybody who reaches the port may send as many as he likes."""
+    held: list[Call] = []
+    enough = asyncio.Event()
+
+    async def hold(call: Call) -> None:
+        if call.path.endswith("/tokenreviews"):
+            held.append(call)
+            if len(held) == POSTS:
+                enough.set()
+            await asyncio.Event().wait()
+
+    proxy.faults = Faults(before=hold)
+    only = await start("only", through(proxy, tmp_path))
+    await only.says("watching")
+    posts = [asyncio.create_task(only.hears(f"not-a-token-{number}")) for number in range(5 * POSTS)]
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await enough.wait()
+        await cluster.apply(model_deployment())
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        assert len(held) == POSTS
+    finally:
+        for post in posts:
+            post.cancel()
+        await asyncio.gather(*posts, return_exceptions=True)

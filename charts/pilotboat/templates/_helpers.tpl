@@ -22,3 +22,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "pilotboat.image" -}}
 {{- required (printf "images.%s is required: no images are published, see docs/images.md on how to build and push them" .name) (index .values.images .name) }}
 {{- end }}
+
+{{- /* Labels, annotations and their like: Kubernetes takes only strings for values, YAML has numbers and booleans, too. */}}
+{{- define "pilotboat.strings" -}}
+{{- $strings := dict }}
+{{- range $name, $value := . }}
+{{- if kindIs "string" $value }}{{ $_ := set $strings $name $value }}
+{{- else if not (kindIs "invalid" $value) }}{{ $_ := set $strings $name (toYaml $value | trim) }}
+{{- end }}
+{{- end }}
+{{- toYaml $strings }}
+{{- end }}

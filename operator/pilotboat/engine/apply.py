@@ -74,16 +74,35 @@ class Applier:
         live = {k: v for k, v in (parent.get("status") or {}).items() if k not in PROGRESS_FIELDS}
         if same_status(status, live):
             return False
-        ref = Ref.of(parent)
-        body = _identity(ref) | {"status": status}
         try:
-            answer = await self._api.apply(body, labels.STATUS_MANAGER, subresource="status")
+            answer = await self._told(parent, _identity(Ref.of(parent)) | {"status": status})
         except NotFound:
-            raise ParentGone(f"{ref.kind} {ref.namespace}/{ref.name} is gone", parent) from None
-        self._take(kind_of(ref.api_version, ref.kind), answer)
-        if answer["metadata"]["uid"] != parent["metadata"]["uid"]:  # too late to help; its own pass will mend it
-            raise ParentGone(f"{ref.kind} {ref.namespace}/{ref.name} was made anew", parent)
+            raise ParentGone(f"{_title(parent)} is gone", parent) from None
+        self._take(kind_of(parent["apiVersion"], parent["kind"]), answer)
         return True
+
+    async def _told(self, parent: Mapping[str, Any], body: Manifest) -> Raw:
+        """Apply a status to this very parent: what is applied to a status takes no uid, but a version.
+
+        One that was made anew under the name would believe it, and a training that is called complete never begins.
+        """
+        ref = Ref.of(parent)
+        kind = kind_of(ref.api_version, ref.kind)
+        known = self._store.find(kind, ref.namespace, ref.name) or parent
+        try:
+            return await self._apply_status(parent, known, body)
+        except Conflict:  # it was changed meanwhile, or it is another
+            found = await self._api.get(kind, ref.namespace, ref.name)
+            if found is None:
+                raise ParentGone(f"{_title(parent)} is gone", parent) from None
+            self._take(kind, found)
+            return await self._apply_status(parent, found, body)
+
+    async def _apply_status(self, parent: Mapping[str, Any], live: Mapping[str, Any], body: Manifest) -> Raw:
+        if live["metadata"]["uid"] != parent["metadata"]["uid"]:
+            raise ParentGone(f"{_title(parent)} was made anew", parent)
+        marked = _with_meta(body, "resourceVersion", live["metadata"]["resourceVersion"])
+        return await self._api.apply(marked, labels.STATUS_MANAGER, subresource="status")
 
     async def _ensure(self, key: Key, manifest: Manifest, observed: Observed) -> None:
         ref, parent = Ref.of(manifest), observed.parent
@@ -198,6 +217,11 @@ def _rejection(refusal: NameTaken | Refused) -> Rejection:
             return Rejection(Refusal.FORBIDDEN, refusal.message)
         case Invalid() | Refused():
             return Rejection(Refusal.INVALID, refusal.message)
+
+
+def _title(parent: Mapping[str, Any]) -> str:
+    ref = Ref.of(parent)
+    return f"{ref.kind} {ref.namespace}/{ref.name}"
 
 
 def _identity(ref: Ref) -> Manifest:

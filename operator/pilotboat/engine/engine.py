@@ -81,12 +81,14 @@ class Engine:
         self.resync = Resync(
             api, self.store, self.queue, metrics, namespaces=namespaces, interval=resync, clock=time.monotonic
         )
+        self.listed = asyncio.Event()
+        """Set once everything was seen."""
         self.health = Health(self.queue, self.resync, interval=resync)
-        metrics.track(self.store, lambda: len(self.queue), lambda: self.queue.delayed)
+        metrics.track(self.store, lambda: len(self.queue), lambda: self.queue.delayed, lambda: self.resync.forbidden)
 
     def observe(self, kind: Kind, raw: Mapping[str, Any], *, deleted: bool = False) -> None:
         """A watch event."""
-        self.resync.heard(kind)
+        self.resync.heard(kind, raw["metadata"].get("namespace"))
         self._metrics.watch_event(kind.plural)
         self._take(kind, raw, deleted=deleted)
 
@@ -122,11 +124,13 @@ class Engine:
     async def run(self) -> None:
         """See everything once, then work until cancelled."""
         await self.resync.first()
+        self.listed.set()
         log.info("watching %d custom resources with %d workers", sum(1 for _ in self.store.parents()), self._workers)
         self.node_watch.take_over(self._lost_before())
         self.health.working = True
         async with asyncio.TaskGroup() as group:
             group.create_task(self.resync.run(), name="resync")
+            group.create_task(self.resync.reopen(), name="closed namespaces")
             group.create_task(self.recorder.run(), name="events")
             group.create_task(self.evidence.run(), name="evidence")
             group.create_task(self.prometheus.run(), name="prometheus")
@@ -156,6 +160,8 @@ class Engine:
 
     async def _pass(self, key: Key) -> str:
         """One pass with everything that may come of it; never raises, or a worker would be lost for good."""
+        if self.resync.closed(key.namespace):
+            return "closed"
         try:
             async with asyncio.timeout(LONGEST_PASS):
                 again = await self.reconciler.reconcile(key)

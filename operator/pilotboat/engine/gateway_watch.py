@@ -93,6 +93,7 @@ class GatewayWatch:
             await asyncio.sleep(self._every)
             groups = {name: self._pods(name) for name in self._namespaces()}
             self._forget(groups.values())
+            self._newcomers.only(groups)
             doubtful = await asyncio.gather(*(self._round(session, *group) for group in groups.items()))
             self._doubt(set().union(*doubtful))
 

@@ -94,6 +94,8 @@ class Gateways:
             return self._claim(namespace, name, None)
         if kind in GATEWAY_PARTS and name == labels.GATEWAY:
             self._parts[namespace].discard(kind.plural)
+            if not self._parts[namespace]:
+                del self._parts[namespace]
             return {key_of(namespace)} | (self._served(namespace, 0) if kind == DEPLOYMENT else set())
         return set()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from .queue import Queue
-from .resync import Resync
+from .resync import Resync, where
 
 STUCK = 180.0
 """Seconds of one pass, or of a filled queue that nothing leaves, after which the workers count as stuck."""
@@ -41,5 +41,5 @@ class Health:
             found.append(f"{len(self._queue)} parents wait and no pass ended for {idle:.0f} s")
         if self._resync.age > self._oldest_list:
             found.append(f"no LIST of everything for {self._resync.age:.0f} s")
-        found += [f"the watch of {plural} is dead" for plural in sorted(self._resync.deaf)]
+        found += [f"the watch of {told} is dead" for told in sorted(map(where, self._resync.deaf))]
         return found

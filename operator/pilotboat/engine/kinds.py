@@ -80,6 +80,8 @@ OPTIONAL = (HTTP_ROUTE, GATEWAY, DNS_ENDPOINT)
 """Kinds that a cluster need not have, so they are looked up where they are named, and never watched."""
 CLUSTERED = (NODE,)
 """Kinds without a namespace: watched whole, whatever namespaces are."""
+DISPENSABLE = (DAEMON_SET,)
+"""Kinds that few ask for: an operator that may not see them, its ClusterRole being of before, serves the others."""
 WATCHED = (*PARENTS, *CHILDREN, POD, *CLUSTERED)
 SELECTOR = f"{labels.MANAGED_BY}={labels.MANAGER}"
 """Server-side selector of every watch and LIST of children and pods."""

@@ -129,6 +129,8 @@ class Lookup:
         self._evidence.want(key, False)
         self._prometheus.want(key, None)
         self._newcomers.forget(key)
+        if key.plural == labels.GATEWAYS:
+            self._store.gateways.tell(key.namespace, {})
 
     async def _read(self, refs: Iterable[Ref]) -> tuple[dict[Ref, Mapping[str, Any] | None], dict[Ref, Unread]]:
         """What is referred to, and what cannot be read where the kind is one that may be missing."""

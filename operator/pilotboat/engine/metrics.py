@@ -71,11 +71,14 @@ class Metrics:
         self.last_event.labels(plural).set(time.time())
         self.watch_events.labels(plural).inc()
 
-    def track(self, store: Store, depth: Callable[[], int], delayed: Callable[[], int]) -> None:
+    def track(
+        self, store: Store, depth: Callable[[], int], delayed: Callable[[], int], forbidden: Callable[[], int]
+    ) -> None:
         """Gauges that are read off when scraped."""
         self.registry.register(_Resources(store))
         self._gauge("queue_depth", "Parents waiting for a worker").set_function(depth)
         self._gauge("queue_delayed", "Parents to be looked at later").set_function(delayed)
+        self._gauge("kinds_forbidden", "Kinds, by namespace, that may not be listed").set_function(forbidden)
 
     def render(self) -> bytes:
         """The page."""

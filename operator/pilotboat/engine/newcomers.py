@@ -78,6 +78,10 @@ class Newcomers:
         self._waits.pop(key, None)
         self._warmed.pop(key, None)
 
+    def only(self, namespaces: Iterable[str]) -> None:
+        """These have a gateway; how it was in others is forgotten."""
+        self._mute.intersection_update(namespaces)
+
     def asked(self, namespace: str) -> list[str]:
         """Whom the gateways there are to be asked about."""
         names = [name for key, waits in self._waits.items() if key.namespace == namespace for name in waits]

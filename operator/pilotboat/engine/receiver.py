@@ -29,6 +29,8 @@ PATH = f"/apis/{labels.API_VERSION}/namespaces/{{namespace}}/finetunejobs/{{name
 MAX_BODY = 64 * 1024
 BELIEVED = 60.0
 """Seconds that a token once checked is believed: a trainer posts every few seconds, and pods live longer."""
+MOST = 256
+"""Posts under way at once; more are turned away, and trainers post again."""
 TOKENS = Kind("authentication.k8s.io/v1", "TokenReview", "tokenreviews")
 _POD_NAME = "authentication.kubernetes.io/pod-name"
 _POD_UID = "authentication.kubernetes.io/pod-uid"
@@ -41,6 +43,7 @@ class Receiver:
         self._api = api
         self._count = count
         self._believed: dict[str, tuple[float, str]] = {}
+        self._under_way = 0
 
     def app(self) -> web.Application:
         """The HTTP side."""
@@ -50,12 +53,17 @@ class Receiver:
 
     async def _post(self, request: web.Request) -> web.Response:
         code, text = 200, "ok"
+        self._under_way += 1
         try:
+            if self._under_way > MOST:
+                raise web.HTTPServiceUnavailable(text="too many posts at once")
             await self._accept(request)
         except web.HTTPException as refusal:
             code, text = refusal.status, refusal.text or refusal.reason
         except EngineError as failure:
             code, text = 503, f"the API server did not answer as hoped: {failure}"
+        finally:
+            self._under_way -= 1
         self._count(str(code))
         return web.json_response({"message": text}, status=code)
 
@@ -87,7 +95,7 @@ class Receiver:
     async def _authenticate(self, request: web.Request, namespace: str, name: str) -> str:
         """The uid of the FineTuneJob for which the caller may post."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        if scheme.lower() != "bearer" or not token or not token.isascii():
             raise web.HTTPUnauthorized(text="a bearer token is needed")
         mark = hashlib.sha256(f"{namespace}/{name}/{token}".encode()).hexdigest()
         now = time.monotonic()

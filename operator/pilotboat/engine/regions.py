@@ -170,6 +170,7 @@ class Regions:
             with suppress(TimeoutError):
                 await asyncio.wait_for(post.due.wait(), self._every)
         self._ages(key, post, {})
+        self._metrics.moves.remove(key.namespace, key.name)
         del self._posts[key]
 
     async def _turn(self, key: Key, post: _Post, parent: Raw) -> RegionState | None:

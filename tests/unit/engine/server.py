@@ -63,8 +63,9 @@ class Server:
         live = self.objects.get(ref)
         if subresource and live is None:
             raise NotFound(404, "NotFound", "gone")
-        if live is not None and manifest["metadata"].get("resourceVersion"):
-            raise Conflict(409, "Conflict", "exists")
+        known = manifest["metadata"].get("resourceVersion")
+        if live is not None and known and known != live["metadata"].get("resourceVersion"):
+            raise Conflict(409, "Conflict", "exists, in another version")
         kept = {**copy.deepcopy(live or {}), **copy.deepcopy(manifest)}
         kept["metadata"] = (live or {}).get("metadata", {}) | manifest["metadata"]
         kept["metadata"] |= {

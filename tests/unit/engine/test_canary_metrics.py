@@ -78,7 +78,7 @@ class Page:
 
     def __init__(self) -> None:
         self.store, self.metrics = Store(lambda: 0.0), Metrics()
-        self.metrics.track(self.store, lambda: 0, lambda: 0)
+        self.metrics.track(self.store, lambda: 0, lambda: 0, lambda: 0)
 
     def put(self, rollout: Any) -> dict[str, Any]:
         raw = parent("chat", status={"rollout": rollout} if rollout else {})

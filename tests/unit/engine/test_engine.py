@@ -15,6 +15,7 @@ import pytest
 
 from pilotboat.engine.engine import LONGEST_PASS, Engine
 from pilotboat.engine.errors import Forbidden, Throttled, Unavailable
+from pilotboat.engine.gateways import key_of
 from pilotboat.engine.health import STUCK
 from pilotboat.engine.kinds import MODEL_DEPLOYMENT, POD, SERVICE, Key
 from pilotboat.engine.metrics import Metrics
@@ -421,3 +422,14 @@ def test_health_tells_that_no_work_gets_done(waiting: int) -> None:
         assert any("pass" in complaint for complaint in world.engine.health.complaints())
 
     run(scenario())
+
+
+def test_what_was_wrong_with_a_gateway_goes_with_it() -> None:
+    async def scenario(world: World) -> None:
+        gateways = world.engine.store.gateways
+        gateways.tell("gone", {"reason": "PodRejected", "message": "no"})
+        world.engine.queue.add(key_of("gone"))
+        await wait(1)
+        assert gateways.state("gone").trouble is None
+
+    play(scenario)

@@ -162,3 +162,13 @@ def test_a_gateway_whose_last_user_went_has_no_witness() -> None:
     assert store.witness(gateway) == key("a")
     store.delete(MODEL_DEPLOYMENT, only)
     assert store.witness(gateway) is None
+
+
+def test_of_a_namespace_that_is_gone_nothing_is_kept(gateways: Gateways) -> None:
+    there = [(MODEL_DEPLOYMENT, user("chat")), (SERVICE, service("chat", 20001)), (CONFIG_MAP, route("chat"))]
+    there.append((DEPLOYMENT, deployment(1)))
+    for kind, raw in there:
+        gateways.put(kind, raw)
+    for kind, raw in there:
+        gateways.drop(kind, raw)
+    assert vars(gateways) == vars(Gateways())

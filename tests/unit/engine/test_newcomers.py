@@ -147,3 +147,11 @@ def test_how_long_they_warmed_up_is_known_as_long_as_they_are_ready() -> None:
     assert world.newcomers.warmed(CHAT) == {"b": 0.2}
     world.newcomers.forget(CHAT)
     assert world.newcomers.warmed(CHAT) == {}
+
+
+def test_that_nobody_answered_is_forgotten_with_the_gateway() -> None:
+    world = World()
+    world.round(None)
+    world.newcomers.only({"other"})
+    assert world.waits() == set()
+    assert world.waits("a") == {"a"}

@@ -70,3 +70,24 @@ async def test_a_bug_holds_up_no_deletion_for_longer_than_a_name_server(
     assert [event.reason for event in told] == [Reason.DNS_RECORDS_LEFT]
     assert "chat.example.org" in told[0].message
     assert cluster.busy < 0
+
+
+async def test_with_a_modeldeployment_goes_how_often_its_answer_moved() -> None:
+    """Else every one that ever was would stand in the page for good."""
+    store, cluster, metrics = Store(asyncio.get_running_loop().time), Cluster(), Metrics()
+    store.put(MODEL_DEPLOYMENT, going := parent("chat") | {"status": {"dns": {"records": RECORDS}}})
+    watch = Regions(
+        *(store, cluster, lambda keys: None, lambda parent, events: None),
+        *(metrics.regions, lambda: datetime.now(UTC)),
+        every=0.001,
+    )
+    metrics.regions.moves.labels("ns", "chat").inc()
+    keeping = asyncio.create_task(watch.run())
+    watch.see(Key(MODEL_DEPLOYMENT.plural, "ns", "chat"), going)
+    store.delete(MODEL_DEPLOYMENT, going)
+    async with asyncio.timeout(PATIENCE):
+        while b"pilotboat_dns_moves_total{" in metrics.render():  # noqa: ASYNC110 -- there is no event for it
+            await asyncio.sleep(0)
+    keeping.cancel()
+    with suppress(asyncio.CancelledError):
+        await keeping
