@@ -109,7 +109,8 @@ def _kept(
     if revision is None:
         return plan
     made = kept.scaled(observed, spec, seen, ahead)
-    gone = budget.surplus(parent, observed.children, spec)
+    sent = {*routes.revisions(observed, revision), *(lane.revision for lane in lanes)}
+    gone = [*budget.surplus(parent, observed.children, spec), *routes.surplus(observed, way, sent)]
     room = budget.manifests(parent, spec, view.spare - view.unplaced)
     return _also(plan, **_ordered(traffic, made, room, canary is not None), delete=tuple(Ref.of(raw) for raw in gone))
 
