@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .base import Status
+from .base import Status, Time
 
 PERIOD = 60
 """Seconds of the stratum in which canary and stable are compared."""
@@ -174,7 +174,7 @@ class QueryRecord(Status):
     """How many of them abort."""
     failed: int | None = None
     """Unix time of the last look that counts in `failures`."""
-    looked: str
+    looked: Time
     """When this was seen."""
     message: str
 
@@ -184,7 +184,7 @@ class Decision(Status):
 
     verdict: Verdict
     why: Why
-    time: str
+    time: Time
     metrics: Annotated[list[MetricRecord], Field(max_length=8)] = Field(default_factory=list)
     queries: Annotated[list[QueryRecord], Field(max_length=MAX_QUERIES)] = Field(default_factory=list)
     message: str

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -14,6 +15,26 @@ from pydantic.alias_generators import to_camel
 
 MAX_NAME = 40
 """Longest name of a custom resource: with `-` and an 8-digit hash, and kubelet's suffixes, children stay within 63."""
+
+
+def _dated(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("a time without its zone")
+    return text
+
+
+Time = Annotated[str, AfterValidator(_dated)]
+"""A time in a status, as Kubernetes writes them. What others have put in its place cannot be read, and so is not."""
+
+
+def _per_cent(share: int) -> int:
+    if not 0 <= share <= 100:
+        raise ValueError("not a per cent")
+    return share
+
+
+Share = Annotated[int, AfterValidator(_per_cent)]
+"""Per cent in a status, likewise."""
 
 
 class Model(BaseModel):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import Status
+from .base import Status, Time
 
 AVAILABLE = "Available"
 """The endpoint serves, whatever the revision: what an SRE alerts on."""
@@ -46,7 +46,7 @@ class Condition(Status):
     reason: str
     message: str = ""
     observed_generation: int | None = None
-    last_transition_time: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
+    last_transition_time: Annotated[Time | None, Field(json_schema_extra={"format": "date-time"})] = None
 
 
 Conditions = Annotated[

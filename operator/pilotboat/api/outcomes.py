@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .base import Status
+from .base import Status, Time
 
 MOST_OUTCOMES = 16
 """Different outcomes that are kept; whatever comes then counts as OTHER."""
@@ -72,9 +72,9 @@ class Counter(Status):
 class Outcomes(Result):
     """The result so far, and all that a restarted operator needs to go on adding."""
 
-    since: str
+    since: Time
     """When the canary first had traffic: nothing from before counts."""
-    time: str
+    time: Time
     """When this was last brought up to date."""
     counters: Annotated[list[Counter], Field(max_length=MOST_GATEWAYS)] = Field(default_factory=list)
     forgotten: float = 0

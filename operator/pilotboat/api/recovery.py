@@ -10,10 +10,11 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from .base import Duration, Model, Status, cel, seconds, validations
+from .base import Duration, Model, Share, Status, Time, cel, seconds, validations
 from .dns import Dns
+from .reasons import Reason
 
 
 class Spread(StrEnum):
@@ -117,19 +118,23 @@ class ZoneState(StrEnum):
     """Gets its traffic back step by step."""
 
 
+Known = Annotated[str, AfterValidator(lambda reason: str(Reason(reason)))]
+"""A reason that this operator knows."""
+
+
 class ZoneStatus(Status):
     """What is remembered of a zone; a healthy one of which nothing is to be remembered has no entry's memory."""
 
     name: str
     state: ZoneState
-    since: str
+    since: Time
     """When this state, or this step of a fail-back, began."""
-    weight: int = 100
+    weight: Share = 100
     """Per cent of what its replicas would get."""
     step: int = 0
     losses: int = 0
     """How often it was lost, as far as that counts for the time it must be well again."""
-    lost_at: str | None = None
+    lost_at: Time | None = None
     replicas: int = 0
     failing: int = 0
     message: str = ""
@@ -140,13 +145,13 @@ class LostNode(Status):
 
     name: str
     zone: str = ""
-    fault: str
+    fault: Known
     """NodeLost or GPUFault."""
-    since: str
+    since: Time
     """When it was first suspected."""
     counted: bool = False
     """Its replicas are lost, and others stand in for them; before that it is only suspected."""
-    well_since: str | None = None
+    well_since: Time | None = None
     """Since when it has been well again."""
     losses: int = 1
     pods: list[str] = Field(default_factory=list)
@@ -169,17 +174,17 @@ class Split(Status):
 class Fault(Status):
     """One loss of replicas, and when what was put right."""
 
-    fault: str
+    fault: Known
     """NodeLost, GPUFault, ZoneLost, PodLost, ProcessDied or PodUnready."""
     subject: str
     """Which node, zone or pod."""
     replicas: int = 1
-    detected_at: str
-    traffic_moved_at: str | None = None
+    detected_at: Time
+    traffic_moved_at: Time | None = None
     """When the last gateway had taken the replicas out; absent where gateways do not tell."""
-    replaced_at: str | None = None
+    replaced_at: Time | None = None
     """When the first replacement was created."""
-    ready_at: str | None = None
+    ready_at: Time | None = None
     seconds: Split | None = None
 
     def among(self, others: Iterable[Fault]) -> bool:

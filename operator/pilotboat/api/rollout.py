@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from .analysis import AnalysisState, Decision, Why
-from .base import Duration, Model, Shape, Status, TimeLimit, cel, seconds, shaped, validations
+from .base import Duration, Model, Shape, Share, Status, Time, TimeLimit, cel, seconds, shaped, validations
 from .gates import Analysis
 from .outcomes import Outcomes, Result
 
@@ -174,7 +174,7 @@ class RolloutStatus(Status):
     """Index of the step; equal to the number of steps while promoting."""
     goal: int | None = None
     """Weight of that step, by which it is found again where steps are edited."""
-    weight: int = 0
+    weight: Share = 0
     """Per cent of the traffic that goes to the canary now."""
     borrowing: bool = False
     """One of stable's replicas is lent to the canary, for there was no room for one more."""
@@ -190,10 +190,10 @@ class RolloutStatus(Status):
     """Somebody asked for the promotion: what the figures say does not stop it any more."""
     reason: str | None = None
     message: str = ""
-    started: str | None = None
-    since: str | None = None
+    started: Time | None = None
+    since: Time | None = None
     """When the weight of this step was reached; absent while pods are awaited."""
-    waiting_since: str | None = None
+    waiting_since: Time | None = None
     """Since when pods of this step are awaited: what `deadline` counts from."""
     gates: list[GateRecord] = Field(default_factory=list)
     """Gates before users that have been measured."""

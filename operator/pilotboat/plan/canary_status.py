@@ -30,10 +30,14 @@ def standing(state: RolloutStatus, steps: int) -> Cause:
     if state.phase is RolloutPhase.ABORTED:
         return Cause(Reason.CANARY_ROLLED_BACK, state.message)
     if state.phase is RolloutPhase.DRAINING:
-        reason = Reason(state.reason or Reason.ROLLING_OUT)
-        return Cause(reason, f"canary {state.canary} has {state.weight} % of the traffic: {state.message}")
+        return Cause(_reason(state), f"canary {state.canary} has {state.weight} % of the traffic: {state.message}")
     told = f"step {min(state.step + 1, steps)} of {steps}, {state.weight} % of the traffic: {state.message}"
-    return Cause(PHASES.get(state.phase) or Reason(state.reason or Reason.ROLLING_OUT), told)
+    return Cause(PHASES.get(state.phase) or _reason(state), told)
+
+
+def _reason(state: RolloutStatus) -> Reason:
+    """What it waits for; of another operator's words, which this one may not know, that it is under way."""
+    return Reason(state.reason) if state.reason in set(Reason) else Reason.ROLLING_OUT
 
 
 def canary_condition(state: RolloutStatus | None, generation: int) -> list[Condition]:

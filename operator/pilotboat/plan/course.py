@@ -105,6 +105,10 @@ def course(
     if not (running or slept or stable.known):  # the next look says whether there is anything to be a canary beside
         as_it_is = Step(target.replicas, {revision.name: revision.replicas for revision in others})
         return Course(as_it_is, known, lent=lent, heard=False)
+    if not (running or slept or _wanted_again(known, stable.name, target.name)) and (
+        gathering := _gathered(observed, spec.replicas if lent else spec.wanted, stable, (target, *others), target.name)
+    ):
+        return Course(gathering, ended=superseded(known, observed, now), lent=lent, heard=False)
     state = running or _begun(known, stable.name, target.name, now)
     ended = None if running else superseded(known, observed, now)
     lent = lent if state.phase is not RolloutPhase.ABORTED else None
@@ -115,6 +119,19 @@ def course(
         facts, state = replace(facts, starved=None), state.model_copy(update={"borrowing": False})
     made = _advanced(observed, spec, state, facts, others, ended, settings, now)
     return replace(made, lent=None if made.promoted else lent)
+
+
+def _gathered(
+    observed: Observed, want: int, stable: Revision, revisions: Sequence[Revision], target: str
+) -> Step | None:
+    """Back to stable, replica by replica, before anything is a canary beside it: where an update without steps (also a
+    return to an earlier revision) is left half way, others still serve what stable does not. None where it is whole."""
+    rest = [revision for revision in revisions if revision.name != stable.name]
+    if stable.serving >= want or not any(revision.serving for revision in rest):
+        return None
+    made = rollout.step(want, stable, rest, seen.starving(observed, stable.name) is not None)
+    counts = made.others | {stable.name: made.target}
+    return Step(counts.pop(target), counts)
 
 
 def _nothing(
@@ -173,11 +190,15 @@ def _runs(known: RolloutStatus, stable: str, canary: str) -> bool:
     return (known.stable, known.canary) == (stable, canary) and known.phase is not RolloutPhase.DRAINING
 
 
+def _wanted_again(known: RolloutStatus | None, stable: str, canary: str) -> bool:
+    return known is not None and (known.stable, known.canary) == (stable, canary)
+
+
 def _begun(known: RolloutStatus | None, stable: str, canary: str, now: datetime) -> RolloutStatus:
     """A new rollout. A canary that is wanted again on its way out keeps what it still carries."""
     if known and known.asleep and known.stable == stable:
         return asleep.kept(known, canary, now)
-    if known and (known.stable, known.canary) == (stable, canary):
+    if known and _wanted_again(known, stable, canary):
         return progression.begin(stable, canary, now, known.weight, known.borrowing)
     return progression.begin(stable, canary, now)
 

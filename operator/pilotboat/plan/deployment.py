@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.reasons import Reason
+from ..api.rollout import RolloutPhase
 from ..api.traffic import Traffic
 from . import (
     artifact,
@@ -103,13 +104,14 @@ def _kept(
     traffic = routes.manifests(observed, spec, way, lanes, canary, seen.zone_weights) if revision else []
     if ahead and _refused(observed, traffic):
         ahead = unmoved(observed, there)
-    sown = seeds.look(whole, spec, held)
+    sown = seeds.look(whole, spec, held or revision)
     view = View(observed, spec, way, blocked=blocked, target=held, course=ahead, recovery=seen, seeds=sown)
     plan = _also(report(view, now), requeue_after=again)
     if revision is None:
         return plan
     made = kept.scaled(observed, spec, seen, ahead)
-    gone = budget.surplus(parent, observed.children, spec)
+    sent = {*routes.revisions(observed, revision), *(lane.revision for lane in lanes)}
+    gone = [*budget.surplus(parent, observed.children, spec), *routes.surplus(observed, way, sent)]
     room = budget.manifests(parent, spec, view.spare - view.unplaced)
     return _also(plan, **_ordered(traffic, made, room, canary is not None), delete=tuple(Ref.of(raw) for raw in gone))
 
@@ -142,11 +144,11 @@ def _rolled(
     rests = ahead.rests(observed_by(parent))
     if rests and _refused(observed, traffic):
         ahead = unmoved(observed, there)
-    view = View(observed, spec, way, None, wanted, ahead, starved is not None, seen, seeds.look(whole, spec, wanted))
+    pod = target.pod if wanted == target.revision else dig(mine, "spec", "template", "spec")
+    sown, stale, grown = _seeds(whole, spec, wanted, pod, ahead)
+    view = View(observed, spec, way, None, wanted, ahead, starved is not None, seen, grown)
     unsent = routes.surplus(observed, way, {*routed, *(lane.revision for lane in lanes)})
     gone = [*_surplus(observed, spec, wanted, ahead), *unsent]
-    pod = target.pod if wanted == target.revision else dig(mine, "spec", "template", "spec")
-    sown, stale = _seeds(whole, spec, wanted, pod, ahead)
     last = [*budget.manifests(parent, spec, view.spare - view.unplaced), *ahead.probes, *sown]
     return _also(
         report(view, now),
@@ -158,14 +160,20 @@ def _rolled(
 
 def _seeds(
     whole: Observed, spec: ModelDeploymentSpec, wanted: str, pod: Raw, ahead: Course
-) -> tuple[tuple[Manifest, ...], tuple[Ref, ...]]:
-    """Seeds of the revision that is asked for; and those to let go, of revisions without replicas now and later."""
+) -> tuple[tuple[Manifest, ...], tuple[Ref, ...], seeds.Seeds | None]:
+    """Seeds of the revision that is asked for; those to let go, of revisions without replicas now and later; and how
+    far those are that are told of: stable's, where the revision that is asked for was given up."""
     fetched = artifact.fetched(whole, wanted)
     sown = seeds.manifests(whole, spec, wanted, pod, ahead.step.target, fetched)
     kept = {revision for revision, count in ahead.step.others.items() if count}
     kept |= {ahead.state.stable} if ahead.state else set()
     kept |= {wanted} if sown else set()
-    return sown, seeds.surplus(whole, kept if spec.model.cache.seeds else ())
+    if not (spec.wanted or sown):  # nodes keep what they have until a replica fetches what was pushed
+        kept |= set(history.by_revision(whole))
+    given_up = ahead.state is not None and ahead.state.phase is RolloutPhase.ABORTED
+    told = seeds.look(whole, spec, ahead.state.stable) if ahead.state and given_up else None
+    stale = seeds.surplus(whole, kept if spec.model.cache.seeds else ())
+    return sown, stale, told if given_up else seeds.look(whole, spec, wanted, pod)
 
 
 def _again(

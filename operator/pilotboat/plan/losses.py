@@ -189,7 +189,7 @@ def held_for(node: LostNode, well_after: float) -> float:
 
 def trusted_after(first: float, losses: int) -> float:
     """Seconds that what was lost so often must be well: `first` the first time, and twice as long with each loss."""
-    return float(min(LONGEST, first * 2 ** max(0, losses - 1)))
+    return float(min(LONGEST, first * 2 ** min(max(0, losses - 1), 20)))
 
 
 def _served_for(pod: Raw, sight: Sight | None, since: str, now: datetime, waits: bool, *, stale: bool) -> float | None:

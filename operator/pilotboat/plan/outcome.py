@@ -9,14 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from ..api.base import Time
 from ..api.conditions import Condition, merge
 from ..api.reasons import Reason
 from .build import dig
 from .types import Event, Ref, Refusal, Rejection
 
 M = TypeVar("M", bound=BaseModel)
+
+_TIME = TypeAdapter[str](Time)
 
 MAX_MESSAGE = 700
 """Characters of a condition's message: a cause and the last log lines, and `kubectl describe` stays readable."""
@@ -82,6 +85,14 @@ def read(model: type[M], raw: Any) -> M | None:
 def read_all(model: type[M], raws: Any) -> list[M]:
     """Those of a list in a status that can be read; none where there is no list."""
     return [known for raw in raws or () if (known := read(model, raw))]
+
+
+def time(raw: Any) -> str | None:
+    """A time in a status; None where it is absent, or something else."""
+    try:
+        return _TIME.validate_python(raw)
+    except ValidationError:
+        return None
 
 
 def previous(parent: Mapping[str, Any]) -> list[Condition]:

@@ -54,7 +54,9 @@ class Way:
     again: timedelta | None = None
     """When time alone changes this."""
     leaving: bool = False
-    """Requests go directly, and what is left of the gateway's route still stays a while."""
+    """Requests go past our gateway, and its route is still there."""
+    left: bool = False
+    """No caller can still be sent there, so that the route may go."""
 
     @property
     def cut_off(self) -> bool:
@@ -95,11 +97,11 @@ def _direct(observed: Observed, pointed: bool, route: Raw | None, now: datetime)
         return Way(None, False, pointed)
     told = conditions.find(outcome.previous(observed.parent), conditions.GATEWAY_READY)
     since = build.parsed(told.last_transition_time) if told and told.reason == Reason.LEAVING_GATEWAY else None
-    left = now - since if since and not pointed else timedelta()
-    if left >= LEFT_BY:
-        return Way(None, False, pointed)
+    wait = LEFT_BY - (now - since if since and not pointed else timedelta())
+    # Told until the route is gone, for that may take long: what is told is also what remembers since when it is left.
     cause = Cause(Reason.LEAVING_GATEWAY, "requests go to the replicas; the gateway keeps the route for a minute")
-    return Way(None, False, pointed, cause, LEFT_BY - left, leaving=True)
+    over = wait <= timedelta()
+    return Way(None, False, pointed, cause, None if over else wait, leaving=True, left=over)
 
 
 def _by_route(observed: Observed, direct: Way) -> Way:
@@ -203,7 +205,7 @@ def surplus(observed: Observed, way: Way, kept: Collection[str]) -> list[Raw]:
     parent, children = observed.parent, observed.children
     name = parent["metadata"]["name"]
     _, routes = http_route.left(observed)
-    if way.leaving:
+    if way.leaving and not way.left:
         return routes
     wanted = {name} | ({f"{name}-{each}" for each in kept} if way.port is not None else set())
     wanted |= http_route.services(parent, kept) if http_route.wanted(parent) else set()

@@ -60,8 +60,7 @@ def manifests(
 ) -> tuple[Manifest, ...]:
     """The seeds of the revision that is asked for, with `pod` as its pods' spec; none while all its replicas are taken
     back, nor before one has `fetched` the model."""
-    cached = any(volume["name"] == caching.VOLUME for volume in pod["volumes"])
-    if not (spec.model.cache.seeds and cached and (replicas or not spec.wanted)):
+    if not (_on_nodes(spec, pod) and (replicas or not spec.wanted)):
         return ()
     there = build.named(observed.children, "DaemonSet", _name(observed.parent, revision))
     if there is None and not fetched:
@@ -76,9 +75,12 @@ def surplus(observed: Observed, kept: Collection[str]) -> tuple[Ref, ...]:
     return tuple(Ref.of(raw) for raw in there if raw["metadata"]["name"] not in names)
 
 
-def look(observed: Observed, spec: ModelDeploymentSpec, revision: str | None) -> Seeds | None:
-    """How far they are; None where none are asked for."""
-    if not spec.model.cache.seeds or revision is None:
+def look(
+    observed: Observed, spec: ModelDeploymentSpec, revision: str | None, pod: Mapping[str, Any] | None = None
+) -> Seeds | None:
+    """How far they are; None where none are asked for. `pod`: the revision's, where its Deployment is not to tell."""
+    live = build.named(observed.children, "Deployment", f"{observed.parent['metadata']['name']}-{revision}")
+    if revision is None or not _on_nodes(spec, pod or dig(live, "spec", "template", "spec")):
         return None
     made = build.named(observed.children, "DaemonSet", _name(observed.parent, revision))
     if made is None:
@@ -110,6 +112,14 @@ def without_seeds(observed: Observed) -> Observed:
         children=tuple(raw for raw in observed.children if raw["kind"] != "DaemonSet"),
         pods=tuple(pod for pod in observed.pods if dig(pod, "metadata", "labels", labels.COMPONENT) != SEED),
     )
+
+
+def _on_nodes(spec: ModelDeploymentSpec, pod: Raw | None) -> bool:
+    """Whether seeds are asked for, and these pods have a cache on each node: those of an earlier revision may have
+    none, or a claim that is shared, which is not to be mounted on all nodes."""
+    volume = next((each for each in dig(pod, "volumes") or () if each["name"] == caching.VOLUME), None)
+    claim, cache = dig(volume, "persistentVolumeClaim", "claimName"), spec.model.cache
+    return cache.seeds and volume is not None and (claim is None or claim == cache.claim_name)
 
 
 def _why(observed: Observed, revision: str, nodes: int, seeded: int) -> Cause:

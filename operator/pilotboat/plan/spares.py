@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from ..api.model_deployment import ModelDeploymentSpec
-from . import diagnose, probe
+from . import diagnose, outcome, probe
 from .build import condition, dig, elapsed, timestamp
 from .pods import GRACE_SECONDS
 from .types import Observed
@@ -25,7 +25,7 @@ def lent(observed: Observed, spec: ModelDeploymentSpec, rolling: bool, now: date
     """Since when they make room; None where they need not."""
     if not rolling or spec.wanted == spec.replicas:
         return None
-    known: str | None = dig(observed.parent, "status", "sparesLent")
+    known = outcome.time(dig(observed.parent, "status", "sparesLent"))
     return known or (timestamp(now) if any(in_vain(since, now) for since in _waiting(observed)) else None)
 
 

@@ -117,15 +117,16 @@ def cond(kind: str, status: str, time: str | None = None, reason: str = "Startin
 
 
 def test_a_transition_time_moves_only_with_the_status() -> None:
-    old = [cond("Ready", "False", "t1"), cond("Available", "True", "t1"), cond("Gone", "True", "t1")]
+    first, then, later = (f"2026-05-01T12:0{minute}:00Z" for minute in range(3))
+    old = [cond("Ready", "False", first), cond("Available", "True", first), cond("Gone", "True", first)]
     new = [cond("Ready", "False", reason="Loading"), cond("Available", "False"), cond("Fresh", "True")]
-    merged = merge(old, new, "t2")
+    merged = merge(old, new, then)
     assert [(c.type, c.reason, c.last_transition_time) for c in merged] == [
-        ("Ready", "Loading", "t1"),
-        ("Available", "Starting", "t2"),
-        ("Fresh", "Starting", "t2"),
+        ("Ready", "Loading", first),
+        ("Available", "Starting", then),
+        ("Fresh", "Starting", then),
     ]
-    assert merge(merged, new, "t3") == merged
+    assert merge(merged, new, later) == merged
     assert find(merged, "Ready") == merged[0]
     assert find(merged, "Gone") is None
 

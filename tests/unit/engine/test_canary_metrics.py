@@ -36,7 +36,7 @@ BEYOND = QueryRecord(
     max=0.05,
     failures=2,
     abort_at=3,
-    looked="",
+    looked="2026-05-01T12:00:00Z",
     message="",
 )
 EMPTY = BEYOND.model_copy(update={"name": "empty", "why": Why.NO_ANSWER, "value": None, "max": None, "min": 1.0})

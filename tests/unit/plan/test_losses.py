@@ -198,7 +198,10 @@ def test_a_replica_that_is_not_ready_when_its_node_is_trusted_is_waited_for_a_li
 
 
 def test_each_further_loss_doubles_the_time_up_to_an_hour() -> None:
-    assert [losses.held_for(LostNode(name="n", fault="NodeLost", since="", losses=n), AFTER) for n in (1, 2, 3, 9)] == [
+    assert [
+        losses.held_for(LostNode(name="n", fault="NodeLost", since="2026-05-01T12:00:00Z", losses=n), AFTER)
+        for n in (1, 2, 3, 9)
+    ] == [
         300,
         600,
         1200,

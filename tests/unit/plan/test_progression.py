@@ -114,7 +114,9 @@ PROMETHEUS = {"url": "http://prometheus", "queries": [{"name": "wrong", "query":
 def asked(verdict: Verdict, of: Decision = PROMOTE) -> Decision:
     """That decision with a query that says so beside it."""
     why = {Verdict.HOLD: Why.NO_ANSWER, Verdict.CONTINUE: Why.WITHIN_BOUND}[verdict]
-    record = QueryRecord(name="wrong", digest="", verdict=verdict, why=why, abort_at=3, looked="", message="empty")
+    record = QueryRecord(
+        name="wrong", digest="", verdict=verdict, why=why, abort_at=3, looked="2026-05-01T12:00:00Z", message="empty"
+    )
     return of.model_copy(update={"queries": [record]})
 
 

@@ -150,7 +150,9 @@ def test_who_leaves_the_gateway_is_served_at_once_and_the_route_goes_a_minute_la
         ("ConfigMap", "chat-route"),
         ("Service", f"chat-{mine}"),
     ]
-    assert "GatewayReady" not in types(gone.status)
+    deleted = [raw for raw in children if Ref.of(raw) not in gone.delete]
+    over = plan(*pods, children=deleted, status=gone.status, later=61, traffic="Direct")
+    assert "GatewayReady" not in types(over.status)
 
 
 def refs(found: Plan) -> set[Ref]:

@@ -247,6 +247,78 @@ def test_while_nothing_is_wanted_the_nodes_keep_the_model() -> None:
     assert list(sets(cluster)) == [name]
 
 
+def test_what_is_pushed_while_nothing_is_wanted_takes_no_model_from_the_nodes() -> None:
+    cluster = cached(Cluster(replicas=1), NODE, rollout={"history": 1})
+    cluster.settle()
+    (first,) = sets(cluster)
+    cluster.edit(replicas=0)
+    cluster.settle()
+    cluster.edit(inference={"maxLength": 4096})
+    cluster.settle()
+    assert list(sets(cluster)) == [first]
+    for length in (2048, 1024):
+        cluster.edit(inference={"maxLength": length})
+        cluster.settle()
+    assert sets(cluster) == {}, "a seed of a revision that is not kept has no configuration"
+    cluster.edit(replicas=1)
+    cluster.settle()
+    (last,) = sets(cluster)
+    assert last.split("-")[1] == cluster.parent["status"]["currentRevision"]
+
+
+def test_where_the_revision_asked_for_was_given_up_those_of_stable_are_told_of() -> None:
+    off = {"errors": {"enabled": False}, "firstToken": {"enabled": False}, "perToken": {"enabled": False}}
+    rollout = {"steps": [{"weight": 50, "hold": "1h"}], "analysis": off}
+    cluster = cached(Cluster(replicas=2), NODE, rollout=rollout)
+    cluster.settle()
+    seed(cluster, 3, 3)
+    cluster.settle()
+    cluster.edit(inference={"maxLength": 4096})
+    cluster.settle()
+    assert len(sets(cluster)) == 2
+    cluster.edit(rollout={**rollout, "action": {"verb": "Abort", "id": "a"}})
+    cluster.settle()
+    assert len(sets(cluster)) == 1
+    assert condition(cluster) == ("True", "Seeded", "all 3 nodes that replicas may be on have the model")
+    before = len(cluster.events)
+    cluster.edit(rollout={**rollout, "rollbackTo": "deadbeef"})
+    cluster.settle()
+    assert condition(cluster) == ("True", "Seeded", "all 3 nodes that replicas may be on have the model")
+    cluster.edit(rollout=rollout)
+    cluster.settle()
+    assert not [event for event in cluster.events[before:] if event.reason in ("Seeded", "Seeding")]
+
+
+@pytest.mark.parametrize(
+    "before", [{}, {"cache": {"type": "PersistentVolumeClaim", "claimName": "models"}}], ids=["no cache", "a claim"]
+)
+def test_a_return_to_a_revision_without_a_cache_on_nodes_has_no_seeds(before: Raw) -> None:
+    cluster = Cluster(replicas=1)
+    cluster.references = {Ref("v1", "PersistentVolumeClaim", "ml", "models"): {"kind": "PersistentVolumeClaim"}}
+    cluster.edit(model={"source": HUB, **before})
+    cluster.settle()
+    first = cluster.parent["status"]["currentRevision"]
+    cached(cluster, NODE)
+    cluster.settle()
+    assert sets(cluster)
+    cluster.edit(rollout={"rollbackTo": first})
+    cluster.settle()
+    assert (sets(cluster), condition(cluster)) == ({}, None)
+    assert "cache" not in cluster.parent["status"]
+
+
+def test_a_tuned_model_on_a_claim_has_no_seeds() -> None:
+    cluster = Cluster(replicas=1)
+    output = {"type": "Model", "claimName": "qa-output", "path": "qa/model", "digests": {}}
+    job = {"metadata": {"name": "qa"}, "status": {"conditions": [{"type": "Complete", "status": "True"}]}}
+    job["status"]["output"] = output
+    cluster.references = {Ref("pilotboat.dev/v1alpha1", "FineTuneJob", "ml", "qa"): job}
+    cluster.edit(model={"source": {"fineTuneJob": {"name": "qa"}}, "cache": NODE})
+    cluster.settle()
+    assert cluster.parent["status"]["currentRevision"]
+    assert (sets(cluster), condition(cluster)) == ({}, None)
+
+
 def test_on_the_way_back_to_an_earlier_revision_its_own_pods_are_the_pattern() -> None:
     cluster = cached(Cluster(replicas=1), NODE)
     cluster.settle()

@@ -160,7 +160,14 @@ def test_a_zone_that_has_no_node_any_more_is_remembered(
 ) -> None:
     """A cloud deletes the Node of a machine that is stopped, and makes another when it starts."""
     weight = {L: 0, R: 0, T: 10}.get(before, 100)
-    known = ZoneStatus(name="a", state=before, since="s", weight=weight, losses=losses, lost_at="2026-05-01T12:00:00Z")
+    known = ZoneStatus(
+        name="a",
+        state=before,
+        since="2026-05-01T12:00:00Z",
+        weight=weight,
+        losses=losses,
+        lost_at="2026-05-01T12:00:00Z",
+    )
     found = walk((100, world(all_of="bc")), (200, world(all_of="bc")), known=(known,))
     assert [zone.name for zone in found] == ["a", "b", "c"]
     assert (state(found), found[0].losses, found[0].weight) == (after, then, 100 if after is H else 0)

@@ -66,6 +66,10 @@ class Stratum:
     stable: Tally = Tally()
 
 
+LONGEST = 7 * 24 * 3600
+"""Seconds of which minutes are looked at: no gateway knows more than a day, and a clock may have been years behind."""
+
+
 @dataclass(frozen=True)
 class Bounds:
     """The slowest a good request may be, in milliseconds; None: not known, so not judged."""
@@ -91,7 +95,7 @@ def read(evidence: Iterable[Evidence], stable: str, canary: str, bounds: Bounds,
     sides = [_by_minute(told, revision, bounds, after) for revision in (canary, stable)]
     strata = tuple(
         Stratum(start, *(side.get(start, Tally()) for side in sides))
-        for start in range(after + PERIOD, horizon, PERIOD)
+        for start in range(max(after + PERIOD, horizon - LONGEST), horizon, PERIOD)
     )
     since = max(horizon, after + PERIOD)
     rest = (sum((tally for start, tally in side.items() if start >= since), Tally()) for side in sides)
