@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tools import claim, corpus, hubpod, model, place, pullsecret, venv
+from tools import claim, corpus, hubpod, model, place, pods, pullsecret, venv
 from tools.host import ROOT, cache
 from tools.kube import Cluster, condition
 from tools.steps import WHOLE, Step, StepFailed, Timing, save_times, step, timings
@@ -93,15 +93,17 @@ def prepared() -> Cluster:
     """A cluster with our images in reach: the user's own, or the lab."""
     context, logins = os.environ.get("CONTEXT"), pullsecret.Logins()
     if context:
-        logins = pullsecret.logins(os.environ.get("REGISTRY", ""))
+        logins = pullsecret.logins(registry := os.environ.get("REGISTRY", ""))
+        if registry and not logins:
+            print(pullsecret.without(registry), flush=True)
         cluster, refs = place.own(context, DEMO)
     else:
         place.prepare_lab()
         cluster, refs = place.the_lab(DEMO)
     claim.check(cluster)  # again: minutes have passed
-    with step("Installing the operator with helm", usual="30 s"):
+    with step("Installing the operator with helm", usual="30 s"), pods.told(cluster, SYSTEM):
         install(cluster, refs, logins=logins)
-    with step("A hub inside the cluster, with the model", usual="30 s") as shown:
+    with step("A hub inside the cluster, with the model", usual="30 s") as shown, pods.told(cluster, DEMO):
         repos = {"demo/gemma-3-270m": [model.gguf(), model.safetensors()]}
         hubpod.start(cluster, refs["fetch"], repos, shown, secret=pullsecret.NAME if logins else None)
     return cluster
@@ -115,7 +117,7 @@ def install(cluster: Cluster, refs: dict[str, str], *more: str, logins: pullsecr
         cluster.apply(json.dumps(claim.namespace(namespace)))
         cluster.run("label", "namespace", namespace, RESTRICTED, "--overwrite")
         if logins:
-            cluster.apply(json.dumps(pullsecret.secret(logins, namespace)))
+            cluster.within(namespace).apply(json.dumps(pullsecret.secret(logins, namespace)))
     more += (f"--set=images.pullSecrets={{{pullsecret.NAME}}}",) if logins else ()
     values = [f"--set=images.{name}={refs[name]}" for name in ("operator", "server", "trainer", "fetch", "gateway")]
     endpoint = f"--set=hub.endpoint=http://hub.{DEMO}.svc:8000"

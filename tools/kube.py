@@ -10,7 +10,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ class Cluster:
     context: str | None = None
     namespace: str = "default"
     environment: dict[str, str] = field(default_factory=dict)
+
+    def within(self, namespace: str) -> Cluster:
+        """The same cluster, another namespace."""
+        return replace(self, namespace=namespace)
 
     @property
     def title(self) -> str:

@@ -22,6 +22,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 from lab import build, cluster, machine
 from lab.layout import Lab, current
 
+SMALLEST = "fetch"
+"""The image that is built and pushed soonest."""
+
 
 def check_machine() -> None:
     """StepFailed, with one sentence, where the lab cannot be or where its images have no room; changes nothing."""
@@ -85,9 +88,10 @@ def own(context: str, namespace: str) -> tuple[Cluster, dict[str, str]]:
     if engines.takes_buildah():  # others keep what they build elsewhere
         for problem in machine.want_of_disk(machine.free_gib(cache()), disk.wanted(lab=False)):
             raise StepFailed(problem)
+    first = work.push(registry, only=[SMALLEST])  # what the registry refuses is told before PyTorch is built
     venv.update()
     in_parallel(work.build, model.safetensors)
-    return found, work.push(registry)
+    return found, first | work.push(registry, but=first)
 
 
 def in_parallel(*tasks: Callable[[], object]) -> None:

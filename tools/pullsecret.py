@@ -37,6 +37,12 @@ def logins(registry: str) -> Logins:
     return {name: entry for name, entry in held.items() if _is_for(name, registry)}
 
 
+def without(registry: str) -> str:
+    """What is said where there is none: the push may have a login that the file lacks, and pods then have none."""
+    lacking = f"{FILE} has no login to {registry}" if os.environ.get(FILE) else f"{FILE} is not set"
+    return f"{lacking}: pods pull the images without one."
+
+
 def secret(found: Logins, namespace: str) -> dict[str, Any]:
     """The Secret that pods name."""
     text = json.dumps({"auths": found})
@@ -50,6 +56,20 @@ def secret(found: Logins, namespace: str) -> dict[str, Any]:
 
 
 def _is_for(name: str, registry: str) -> bool:
-    """Docker writes some names with a scheme and a path of its API."""
-    plain = name.removeprefix("https://").removeprefix("http://").removesuffix("/v1/").removesuffix("/v2/").rstrip("/")
-    return registry.rstrip("/") == plain or registry.startswith(f"{plain}/")
+    """Whether a login of this name is one to this registry, or registry and path."""
+    return any(f"{registry.rstrip('/')}/".startswith(f"{host}/") for host in _meant(name, registry))
+
+
+def _meant(name: str, registry: str) -> list[str]:
+    """What a stored name stands for. Docker writes some with a scheme and a path of its API, and its own registry as
+    the index that came before it: index.HOST, with the first API's path, for HOST and for what names no host at all."""
+    host = name.removeprefix("https://").removeprefix("http://").removesuffix("/v1/").removesuffix("/v2/").rstrip("/")
+    if not (name.endswith("/v1/") and host.startswith("index.")):
+        return [host]
+    return [host, host.removeprefix("index."), *([] if names_host(registry) else [registry.rstrip("/")])]
+
+
+def names_host(registry: str) -> bool:
+    """Whether a reference's first part is a host, by the rule of all who read references."""
+    first = registry.partition("/")[0]
+    return "." in first or ":" in first or first == "localhost"

@@ -148,6 +148,8 @@ oom_score = 0
   restrict_oom_score_adj = {str(restrict_oom).lower()}
   netns_mounts_under_state_dir = true
   enable_unprivileged_ports = true
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "{cri.dir}/certs.d"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{cni_bin}"
     conf_dir = "{cri.dir}/cni"

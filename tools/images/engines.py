@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -14,9 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools import host
-from tools.steps import StepFailed, run
+from tools.steps import StepFailed, run, tail
 
 CHOICES = ("buildah", "docker", "podman")
+PUSHING = re.compile(
+    r'^(?:Error: |pushing image "[^"]*" to "[^"]*": |trying to reuse blob \S+ at destination: |'
+    r"checking whether a blob \S+ exists in \S+: )+"
+)
+"""What buildah and podman say of themselves before they say what the registry said."""
 BUILDKIT = {"DOCKER_BUILDKIT": "1"}  # docker's other way of building mounts no secrets and no caches
 
 
@@ -70,11 +76,17 @@ class Engine:
 
     def push(self, ref: str, destination: str, log: Path) -> None:
         """A built image into a registry, by the logins that the program already has."""
+        pair: tuple[str, ...] = (ref, f"docker://{destination}")
         if self.name == "docker":
             run([*self.command, "tag", ref, destination], log=log)
-            run([*self.command, "push", destination], log=log)
-        else:
-            run([*self.command, "push", ref, f"docker://{destination}"], log=log)
+            pair = (destination,)
+        try:
+            run([*self.command, "push", *pair], log=log)
+        except StepFailed as failure:
+            raise StepFailed(
+                f"{destination} was not pushed: {said(tail(log, 1))}. What a registry with a login or a certificate of "
+                f"its own needs: docs/images.md#a-registry-of-your-own. {self.name}'s own words: {log}"
+            ) from failure
 
     def output(self, ref: str, script: str, *arguments: str) -> bytes:
         """What a shell script says inside a built image, arguments from $0 on. Raises StepFailed where it fails."""
@@ -108,6 +120,11 @@ def buildah() -> Engine:
     run_root = Path("/run") / f"pilotboat-{hashlib.sha256(str(storage).encode()).hexdigest()[:8]}"
     options = ("--root", str(storage), "--runroot", str(run_root), "--storage-driver", "overlay")
     return Engine("buildah", (host.need("buildah", "buildah"), *options), storage)
+
+
+def said(line: str) -> str:
+    """The registry's own words, of the last line that a push printed."""
+    return PUSHING.sub("", line.strip()) or "the builder does not say why"
 
 
 def lack(program: str) -> str:

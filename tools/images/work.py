@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,12 +105,16 @@ def _that_ship(root: Path) -> dict[str, str]:
     return {name: made[name] for name, image in tree.images(root).items() if image.ships}
 
 
-def push(registry: str) -> dict[str, str]:
-    """Build what is missing and push the images that pods run; returns their references there, by name."""
+def push(registry: str, only: Collection[str] = (), but: Collection[str] = ()) -> dict[str, str]:
+    """Build what is missing and push the images that pods run; returns their references there, by name.
+
+    `only`, `but`: build and push no others; push all but these."""
     engine, pushed = engines.choose(), {}
     with _snapshot() as root:
-        _build(engine, root)
+        _build(engine, root, only)
         for name, ref in _that_ship(root).items():
+            if name in but or (only and name not in only):
+                continue
             pushed[name] = f"{registry.rstrip('/')}/{ref.removeprefix(tree.PREFIX + '/')}"
             with step(f"Pushing {name}", usual="minutes"):
                 engine.push(ref, pushed[name], log())

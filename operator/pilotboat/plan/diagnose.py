@@ -36,7 +36,7 @@ _MISSING_SECRET = re.compile(r'\bsecrets? "[^"]+" not found|couldn\'t find key \
 _MISSING_CONFIG_MAP = re.compile(r'\bconfigmaps? "[^"]+" not found|couldn\'t find key \S+ in ConfigMap ')
 _SHORT_OF = re.compile(r"\bInsufficient \S+|\bToo many pods")
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
-_CREATED = "{0} is being created; should that last, `kubectl describe pod {0}` names the volume it waits for"
+_CREATED = "{0} is being created; should that last, `kubectl describe pod {0}` names the image or volume it waits for"
 _FARTHEST = (Reason.STARTING, Reason.LOADING, Reason.FETCHING)
 """Of pods that only need time, the one told is the one that needs most."""
 

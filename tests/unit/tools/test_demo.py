@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
-from tools import demo
+from tools import claim, demo, pullsecret
 from tools.kube import Cluster
 
 LAB = Cluster("/cache/bin/1/kubectl", "/cache/bin/1/helm", Path("/cache/lab/kubeconfig"), namespace=demo.DEMO)
@@ -44,3 +45,22 @@ def test_the_hint_names_the_users_cluster() -> None:
     said = demo.farewell(OWN)
     assert f"Try it: kubectl '--context=team a' --namespace={demo.DEMO} get mdep,ftj,pods" in said
     assert "End it: CONTEXT='team a' make demo-down" in said
+
+
+def test_the_login_is_put_where_pods_pull_and_nowhere_else(tmp_path: Path) -> None:
+    """kubectl refuses an object whose namespace is not the one of its command line."""
+    asked = tmp_path / "asked"
+    for name in ("kubectl", "helm"):
+        (tmp_path / name).write_text(
+            f'#!/bin/sh\necho "{name} $*" >> {asked}\ncase "$*" in *--filename=-*) cat >> {asked};; esac\n'
+        )
+        (tmp_path / name).chmod(0o755)
+    cluster = Cluster(str(tmp_path / "kubectl"), str(tmp_path / "helm"), namespace=claim.DEMO)
+    refs = dict.fromkeys(("operator", "server", "trainer", "fetch", "gateway"), "registry.test/team/it:1")
+    demo.install(cluster, refs, logins={"registry.test": {"auth": "c2VjcmV0"}})
+    lines = asked.read_text().splitlines()
+    put = [before for before, line in itertools.pairwise(lines) if pullsecret.NAME in line and '"Secret"' in line]
+    assert [claim.SYSTEM in line for line in put] == [True, False]
+    assert [claim.DEMO in line for line in put] == [False, True]
+    assert f"--set=images.pullSecrets={{{pullsecret.NAME}}}" in lines[-1]
+    assert "c2VjcmV0" not in asked.read_text(), "it stands on no command line"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tools.images import engines
+from tools.images.engines import Engine
 from tools.steps import StepFailed
 
 ANSWERS = "exit 0"
@@ -57,3 +58,39 @@ def test_where_nothing_builds_both_lacks_are_told(path: Path) -> None:
     put(path, "docker", NO_ENGINE)
     with pytest.raises(StepFailed, match=r"docker does not answer.*podman is not on this machine.*buildah"):
         engines.choose()
+
+
+PING = 'pinging container registry registry.test: Get "https://registry.test/v2/": x509: unknown authority'
+REUSE = "trying to reuse blob sha256:ef at destination: "
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            f'Error: pushing image "localhost/a:1" to "docker://registry.test/team/a:1": {REUSE}'
+            "checking whether a blob sha256:ef exists in registry.test/team/a: unauthorized: who are you?",
+            "unauthorized: who are you?",
+        ),
+        (f"Error: {REUSE}{PING}", PING),
+        ("denied: requested access to the resource is denied", "denied: requested access to the resource is denied"),
+        ("", "does not say why"),
+    ],
+)
+def test_a_push_that_is_refused_is_told_in_the_registrys_words(path: Path, line: str, words: str) -> None:
+    (path / "line").write_text(f"Copying blob\n{line}\n")
+    put(path, "podman", f'while read -r said; do echo "$said"; done < {path}/line; exit 125')
+    with pytest.raises(StepFailed) as failure:
+        Engine("podman", ("podman",)).push("localhost/a:1", "registry.test/team/a:1", path / "log")
+    said = str(failure.value)
+    assert said.startswith("registry.test/team/a:1 was not pushed: ")
+    assert f"{words}. What" in said
+    assert "Copying" not in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(("name", "asked"), [("docker", "registry.test/a:1"), ("podman", "docker://registry.test/a:1")])
+def test_each_engine_is_told_where_to_push(path: Path, name: str, asked: str) -> None:
+    put(path, name, f'echo "$*" >> {path}/asked')
+    Engine(name, (name,)).push("localhost/a:1", "registry.test/a:1", path / "log")
+    assert (path / "asked").read_text().splitlines()[-1].endswith(f" {asked}")

@@ -32,6 +32,13 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("registry:5000/other", "registry:5000/team", False),
         ("registry:5000/te", "registry:5000/team", False),
         ("registry", "registry:5000/team", False),
+        ("https://index.registry.test/v1/", "registry.test/team", True),
+        ("https://index.registry.test/v1/", "index.registry.test/team", True),
+        ("https://index.registry.test/v1/", "team", True),
+        ("https://index.registry.test/v1/", "elsewhere.test/team", False),
+        ("https://index.registry.test/v1/", "localhost/team", False),
+        ("https://index.registry.test/v2/", "team", False),
+        ("https://registry.test/v1/", "team", False),
     ],
 )
 def test_the_registrys_own_login_is_found(file: Path, name: str, registry: str, meant: bool) -> None:
@@ -54,6 +61,12 @@ def test_a_file_that_is_none_is_named(file: Path, content: str) -> None:
 def test_without_a_file_there_is_no_login(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(pullsecret.FILE, raising=False)
     assert pullsecret.logins("registry/team") == {}
+
+
+def test_a_file_that_lacks_it_is_told_apart_from_none(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "has no login to registry.test/team" in pullsecret.without("registry.test/team")
+    monkeypatch.delenv(pullsecret.FILE)
+    assert "is not set" in pullsecret.without("registry.test/team")
 
 
 def test_the_secret_is_one_that_kubelet_takes() -> None:
