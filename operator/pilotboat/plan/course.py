@@ -102,13 +102,8 @@ def course(
     if stable is None or (stable.down and not (running or slept)):
         step = rollout.step(spec.replicas if lent else spec.wanted, target, others, starved is not None)
         return Course(step, ended=superseded(known, observed, now), lent=lent)
-    if not (running or slept or stable.known):  # the next look says whether there is anything to be a canary beside
-        as_it_is = Step(target.replicas, {revision.name: revision.replicas for revision in others})
-        return Course(as_it_is, known, lent=lent, heard=False)
-    if not (running or slept or _wanted_again(known, stable.name, target.name)) and (
-        gathering := _gathered(observed, spec.replicas if lent else spec.wanted, stable, (target, *others), target.name)
-    ):
-        return Course(gathering, ended=superseded(known, observed, now), lent=lent, heard=False)
+    if not (running or slept) and (first := _before(observed, spec, known, stable, target, others, lent, now)):
+        return first
     state = running or _begun(known, stable.name, target.name, now)
     ended = None if running else superseded(known, observed, now)
     lent = lent if state.phase is not RolloutPhase.ABORTED else None
@@ -119,6 +114,27 @@ def course(
         facts, state = replace(facts, starved=None), state.model_copy(update={"borrowing": False})
     made = _advanced(observed, spec, state, facts, others, ended, settings, now)
     return replace(made, lent=None if made.promoted else lent)
+
+
+def _before(
+    observed: Observed,
+    spec: ModelDeploymentSpec,
+    known: RolloutStatus | None,
+    stable: Revision,
+    target: Revision,
+    others: Sequence[Revision],
+    lent: str | None,
+    now: datetime,
+) -> Course | None:
+    """What comes before a canary begins; None where one may."""
+    if not stable.known:  # the next look says whether there is anything to be a canary beside
+        as_it_is = Step(target.replicas, {revision.name: revision.replicas for revision in others})
+        return Course(as_it_is, known, lent=lent, heard=False)
+    if _wanted_again(known, stable.name, target.name):
+        return None
+    want = spec.replicas if lent else spec.wanted
+    gathering = _gathered(observed, want, stable, (target, *others), target.name)
+    return Course(gathering, ended=superseded(known, observed, now), lent=lent, heard=False) if gathering else None
 
 
 def _gathered(
