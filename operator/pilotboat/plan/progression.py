@@ -237,6 +237,10 @@ def _phased(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) ->
         return _told(state, RolloutPhase.AWAITING_APPROVAL, told)
     if why := _unanswered(state.decision, spec) or _not_proven(state, spec):
         return _told(state, RolloutPhase.HOLDING, why)
+    if (
+        state.weight and not facts.canary.serving
+    ):  # what it has been until now says nothing of a canary that is not there
+        return _told(state, RolloutPhase.HOLDING, f"at {state.weight} %, until a replica of the canary is ready again")
     return _phased(steps.entered(state, state.step + 1, now), spec, facts, now)
 
 

@@ -322,6 +322,20 @@ def test_a_step_of_the_whole_traffic_keeps_stable_until_it_is_over() -> None:
         assert life.stable == 0
 
 
+def test_a_canary_that_nobody_serves_leaves_no_step() -> None:
+    """Its only replica goes in the moment in which its last step ends: to promote it would let stable's last one go."""
+    life = Life(spec=rollout(steps=[{"weight": 100, "hold": "1m"}]), want=1, stable=1, room=2)
+    life.settle()
+    assert (life.state.weight, life.canary, life.stable) == (100, 1, 1)
+    life.room = 1
+    assert life.after(60).phase is RolloutPhase.HOLDING
+    assert "until a replica of the canary is ready again" in life.state.message
+    assert life.stable == 1
+    life.room = 2
+    life.settle()
+    assert (finished(life.state), life.stable) == (True, 0)
+
+
 def test_approval_is_for_one_step() -> None:
     life = Life(spec=rollout(steps=[{**step, "approval": True} for step in STEPS]))
     life.settle()
