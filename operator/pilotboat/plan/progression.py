@@ -254,13 +254,15 @@ def _unanswered(decision: Decision | None, spec: Rollout) -> str | None:
 
 
 def _not_proven(state: RolloutStatus, spec: Rollout) -> str | None:
-    """Why the last step does not end in a promotion yet; None where it does, or where nothing is to be proven."""
-    decision = state.decision
-    if state.step + 1 < len(spec.steps) or judgement.settings(spec.analysis) is None:
+    """Why a step does not end yet: the last one until the canary is proven, any other while nothing is known of it and
+    nobody has approved; None where nothing is to be proven."""
+    decision, last = state.decision, state.step + 1 >= len(spec.steps)
+    if judgement.settings(spec.analysis) is None or (state.approved and not last):
         return None
     if decision is None:
         return "nothing is known of the canary's requests yet: it is neither promoted nor given up"
-    return None if decision.verdict is Verdict.PROMOTE else decision.message
+    held = decision.verdict is not Verdict.PROMOTE if last else decision.verdict is Verdict.HOLD
+    return decision.message if held else None
 
 
 def _told(

@@ -19,9 +19,9 @@ from pilotboat.plan.rollout import Revision
 from unit.plan.world import NOW
 
 STEPS = [{"weight": 10, "hold": "1m"}, {"weight": 50, "hold": "2m"}]
-PROMOTE, HOLD, ABORT = (
+PROMOTE, HOLD, ABORT, CONTINUE = (
     Decision(verdict=verdict, why=Why.UNDECIDED, time="2026-05-01T12:00:00Z", message=f"told {verdict}")
-    for verdict in (Verdict.PROMOTE, Verdict.HOLD, Verdict.ABORT)
+    for verdict in (Verdict.PROMOTE, Verdict.HOLD, Verdict.ABORT, Verdict.CONTINUE)
 )
 
 
@@ -98,14 +98,38 @@ def test_steps_are_held_and_then_everything_moves() -> None:
 
 @pytest.mark.parametrize(("decision", "words"), [(None, "nothing is known"), (HOLD, "told Hold")])
 def test_what_is_not_proven_is_held_and_not_given_up(decision: Decision | None, words: str) -> None:
-    life = Life(decision=decision)
+    life = Life()
     life.settle()
     life.after(60)
+    life.decision = decision
     assert life.after(120).phase is RolloutPhase.HOLDING
     assert words in life.state.message
     assert life.after(86400).phase is RolloutPhase.HOLDING
     life.decision = PROMOTE
     assert finished(life.settle())
+
+
+@pytest.mark.parametrize(("decision", "words"), [(None, "nothing is known"), (HOLD, "told Hold")])
+def test_of_what_nothing_is_known_no_step_gives_more(decision: Decision | None, words: str) -> None:
+    """No gateway answers, or none has had a request for it: that is neither good nor bad, at 10 % as at the end."""
+    life = Life(decision=decision)
+    life.settle()
+    assert life.after(60).phase is RolloutPhase.HOLDING
+    assert words in life.state.message
+    assert life.after(86400).weight == 10
+    life.decision = CONTINUE
+    assert life.settle().weight == 50
+
+
+def test_what_a_person_approves_goes_on_without_evidence_but_is_not_promoted_without() -> None:
+    life = Life(spec=rollout(steps=[step | {"approval": True} for step in STEPS]), decision=None)
+    life.settle()
+    assert life.after(60).phase is RolloutPhase.AWAITING_APPROVAL
+    life.look(Verb.APPROVE)
+    assert life.settle().weight == 50
+    assert life.after(120).phase is RolloutPhase.AWAITING_APPROVAL
+    life.look(Verb.APPROVE)
+    assert life.settle().phase is RolloutPhase.HOLDING
 
 
 PROMETHEUS = {"url": "http://prometheus", "queries": [{"name": "wrong", "query": "up", "min": 1}]}
