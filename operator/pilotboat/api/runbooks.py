@@ -190,8 +190,8 @@ RUNBOOKS: dict[Reason, Runbook] = {
         "Label the nodes with topology.kubernetes.io/zone, or leave spec.zones out.",
     ),
     Reason.NODE_LOST: Runbook(
-        "A node is not heard of and its pods do not serve or train: others are made elsewhere, and none is killed by "
-        "force. A FineTuneJob goes on from its last checkpoint; a trainer that still runs finds itself replaced.",
+        "A node is not heard of and its pods do not serve or train: others are made, or the message says why not; none "
+        "is killed by force. A FineTuneJob goes on from its last checkpoint; a trainer that still runs is replaced.",
         "Look at the node. When it is well again for a while, surplus replicas go by themselves.",
     ),
     Reason.GPU_FAULT: Runbook(

@@ -97,7 +97,7 @@ def _spares(view: View) -> Cause | None:
 
 def _lost(view: View) -> Cause | None:
     """What was lost, unless a replica that is to stand in for it has something more telling to say."""
-    gone = view.recovery.losses.pods
+    gone = view.recovery.losses.pods | view.recovery.losses.unjudged
     there = [pod for pod in view.target_pods if pod["metadata"]["name"] not in gone]
     found, lost = diagnose.cause(there), recovery.cause(view.recovery, view.observed, view.spare)
     return None if found and found.fault and found.reason != Reason.UNSCHEDULABLE else lost

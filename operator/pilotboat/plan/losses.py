@@ -8,6 +8,10 @@ it is not ready. Where only a device of the node is out of order it must have se
 that is well, and is not ready while it loads. Lost replicas are left as they are, for nobody knows that they are dead,
 and as many more are asked for. When the node is well again, or they serve again though it is not, they must stay so
 before the surplus goes: each further loss doubles that time.
+
+Where more than half of all nodes are not heard of at once and no gateway has told of a replica since, it is more likely
+that the control plane is cut off than that they are dead: they stay suspected, and only what was lost before is lost.
+Half is not enough, so one node of two that dies is stood in for; where all are away there is nowhere to do so.
 """
 
 from __future__ import annotations
@@ -58,6 +62,8 @@ class Losses:
 
     nodes: tuple[LostNode, ...] = ()
     look_again: timedelta | None = None
+    unjudged: frozenset[str] = frozenset()
+    """Names of replicas that do not serve by Kubernetes' word alone, while it hears of too few nodes to be believed."""
 
     @property
     def pods(self) -> frozenset[str]:
@@ -107,22 +113,44 @@ def look(observed: Observed, known: Sequence[LostNode], well_after: float, asks:
     """
     if not observed.nodes:
         return Losses()
-    before = {node.name: node for node in known}
+    before, cut_off = {node.name: node for node in known}, hears_of_few(observed)
     placed: dict[str, list[Raw]] = {name: [] for name in before}
     for pod in observed.pods:
         if diagnose.lasting(pod) and (where := dig(pod, "spec", "nodeName")):
             placed.setdefault(where, []).append(pod)
     found: list[LostNode] = []
+    unjudged: frozenset[str] = frozenset()
     for name, pods in sorted(placed.items()):
         node = observed.nodes.get(name, Node(name, lost="the node is gone"))
         if node.suspect:
-            found += _suspected(observed, before.get(name), node, pods, well_after, asks, now)
+            judged = _suspected(observed, before.get(name), node, pods, well_after, asks, now)
+            by_silence = cut_off and node.lost is not None and name in observed.nodes
+            kept = [_as_before(before.get(name), each, observed) for each in judged] if by_silence else judged
+            unjudged |= frozenset().union(*map(failing, judged)) - frozenset().union(*map(failing, kept))
+            found += kept
         elif name in before:
             found += _well(before[name], pods, well_after, now)
     counts = [node for node in found if node.counted or not node.well_since]
     memory = sorted((node for node in found if node not in counts), key=lambda node: node.since, reverse=True)
-    kept = [*counts, *memory[:REMEMBERED]]
-    return Losses(tuple(sorted(kept, key=lambda node: node.name)), _soonest(kept, well_after, now))
+    told = [*counts, *memory[:REMEMBERED]]
+    return Losses(tuple(sorted(told, key=lambda node: node.name)), _soonest(told, well_after, now), unjudged)
+
+
+def hears_of_few(observed: Observed) -> str | None:
+    """In words that more than half of all nodes are not heard of; those that are deleted are no nodes any more."""
+    away = sum(node.lost is not None for node in observed.nodes.values())
+    return f"{away} of {len(observed.nodes)} nodes are not heard of at once" if 2 * away > len(observed.nodes) else None
+
+
+def _as_before(before: LostNode | None, judged: LostNode, observed: Observed) -> LostNode:
+    """A node's losses without those that are new, unless a gateway has told of a replica since it was suspected."""
+    if sights(observed, parsed(judged.since)):
+        return judged
+    held = frozenset(before.pods) if before and before.counted else frozenset()
+    failed = failing(before) if before else frozenset()
+    pods = [name for name in judged.pods if name in held]
+    serving = [name for name in pods if name in judged.serving or name not in failed]
+    return judged.model_copy(update={"counted": bool(pods), "pods": pods, "serving": serving})
 
 
 def _suspected(

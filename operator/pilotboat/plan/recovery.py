@@ -71,7 +71,7 @@ def look(observed: Observed, spec: ModelDeploymentSpec, asks: bool, now: datetim
     observed = observed if _uses_devices(spec) else _without_device_faults(observed)
     lost = losses.look(observed, known.nodes, spec.zones.failback.after_seconds, asks, now)
     seen = losses.sights(observed, None) if zones.returns(known_zones) else {}
-    world = zones.count(observed.pods, observed.nodes, lost.failing, seen)
+    world = zones.count(observed.pods, observed.nodes, lost.failing | lost.unjudged, seen)
     states = zones.look(known_zones, spec.zones, world, now) if observed.nodes else known_zones
     again = [wait for wait in (lost.look_again, zones.look_again(states, spec.zones, now)) if wait]
     if any(not node.well_since for node in lost.nodes) or any(zone.state is not ZoneState.HEALTHY for zone in states):
@@ -171,6 +171,8 @@ def cause(seen: Recovery, observed: Observed, spare: int) -> Cause | None:
     """Why fewer replicas serve than are asked for, where that is a loss. `spare`: how many of them are spare ones."""
     if pending := _pending(seen, observed, spare):
         return pending
+    if seen.losses.unjudged:
+        return Cause(Reason.NODE_LOST, _refusal(seen, observed))
     for node in seen.losses.nodes:
         if gone := losses.failing(node):
             suspect = observed.nodes[node.name].suspect if node.name in observed.nodes else None
@@ -178,6 +180,13 @@ def cause(seen: Recovery, observed: Observed, spare: int) -> Cause | None:
             told = f"node {node.name}: {words}; {len(gone)} replicas there do not serve, others are being made"
             return Cause(Reason(node.fault), told)
     return None
+
+
+def _refusal(seen: Recovery, observed: Observed) -> str:
+    """Why nobody stands in for replicas that Kubernetes does not hear of."""
+    told = f"{losses.hears_of_few(observed)}, and no gateway tells of the replicas there"
+    count = len(seen.losses.unjudged)
+    return f"{told}: that is more likely the observer's fault; nothing is made in the place of {count} replicas"
 
 
 def _pending(seen: Recovery, observed: Observed, spare: int) -> Cause | None:

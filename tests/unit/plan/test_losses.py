@@ -137,6 +137,7 @@ def test_of_many_lost_nodes_each_counts_and_of_those_that_are_well_again_some_ar
 
     def look(seconds: float, lost: str | None, known: Losses, asks: bool = False) -> Losses:
         nodes = {name: Node(name, "a", lost=lost) for name in names}
+        nodes |= {f"well-{name}": Node(f"well-{name}", "b") for name in names}
         observed = Observed(parent("ModelDeployment", "chat", deployment_spec()), pods=tuple(p.raw for p in pods))
         observed = dataclasses.replace(observed, nodes=nodes)
         return losses.look(observed, known.nodes, AFTER, asks, at(seconds))
@@ -155,7 +156,7 @@ def test_an_answer_from_before_the_suspicion_says_nothing() -> None:
     observed = Observed(
         parent("ModelDeployment", "chat", deployment_spec()),
         pods=(Pod("p").unready().raw,),
-        nodes={"node-1": DEAD},
+        nodes={"node-1": DEAD, "node-2": ELSEWHERE},
         evidence=(Evidence(gateway="g", now=0, replicas={"p": Sighting(up=True, since=0)}),),
         evidence_at=(at(5),),
     )
@@ -251,3 +252,95 @@ def test_what_came_of_canned_inferences_is_told_with_the_sight() -> None:
     ]
     observed = Observed(parent={}, evidence=tuple(told), evidence_at=(NOW, NOW, NOW))
     assert losses.sights(observed, None)["p"] == losses.Sight(True, canned=frozenset({"", "HTTP 500"}))
+
+
+def of_many(
+    seconds: float,
+    silent: int,
+    nodes: int,
+    known: Losses | None = None,
+    told: dict[str, bool] | None = None,
+    told_at: float | None = None,
+    asks: bool = True,
+    **more: Node,
+) -> Losses:
+    """So many nodes with a replica each, p1 and so on, of which the first are silent; `told` by a gateway, and when."""
+    now = at(seconds)
+    there = {f"n{k}": Node(f"n{k}", "a", lost="silent" if k <= silent else None) for k in range(1, nodes + 1)} | more
+    pods = [Pod(f"p{k}").unready() if k <= silent else Pod(f"p{k}").serving() for k in range(1, nodes + 1)]
+    for k, pod in enumerate(pods, 1):
+        pod.raw["spec"]["nodeName"] = f"n{k}"
+    heard = {pod: Sighting(up=up, since=now.timestamp() - 3) for pod, up in (told or {}).items()}
+    answers = (Evidence(gateway="g", now=now.timestamp(), replicas=heard),) if told is not None else ()
+    observed = Observed(
+        parent("ModelDeployment", "chat", deployment_spec()),
+        pods=tuple(pod.raw for pod in pods),
+        nodes=there,
+        evidence=answers,
+        evidence_at=(at(seconds if told_at is None else told_at),) * len(answers),
+    )
+    return losses.look(observed, known.nodes if known else (), AFTER, asks, now)
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize(
+    ("silent", "nodes", "lost"),
+    [(1, 1, 0), (1, 2, 1), (2, 2, 0), (1, 3, 1), (2, 3, 0), (3, 3, 0), (3, 6, 3), (4, 6, 0), (6, 6, 0)],
+)
+def test_where_most_nodes_are_silent_and_no_gateway_tells_it_is_rather_us(
+    silent: int, nodes: int, lost: int, asks: bool
+) -> None:
+    first = of_many(0, silent, nodes, asks=asks)
+    found = of_many(3600, silent, nodes, first, asks=asks)
+    assert len(found.pods) == lost
+    assert len(found.unjudged) == silent - lost
+    assert len(found.nodes) == silent, "they stay suspected"
+    assert found.nodes == of_many(3600, silent, nodes, found, asks=asks).nodes, "the same look changes nothing"
+
+
+def test_as_soon_as_a_gateway_answers_it_is_believed_however_many_it_calls_lost() -> None:
+    cut = of_many(30, 3, 3, of_many(0, 3, 3))
+    assert cut.unjudged == {"p1", "p2", "p3"}
+    assert of_many(40, 3, 3, cut, told=dict.fromkeys(("p1", "p2", "p3"), False)).pods == {"p1", "p2", "p3"}
+    some = of_many(40, 3, 3, cut, told={"p1": True, "p2": False})
+    assert (some.pods, some.unjudged) == ({"p2", "p3"}, frozenset()), (
+        "of p3 it knows nothing, so Kubernetes' word counts"
+    )
+    assert [node.since for node in some.nodes] == [node.since for node in cut.nodes]
+
+
+@pytest.mark.parametrize(("told", "told_at"), [({}, None), ({"p1": False}, -5)])
+def test_a_gateway_that_knows_no_replica_or_has_answered_before_says_nothing(
+    told: dict[str, bool], told_at: float | None
+) -> None:
+    cut = of_many(30, 3, 3, of_many(0, 3, 3), told=told, told_at=told_at)
+    assert (cut.pods, len(cut.unjudged)) == (frozenset(), 3)
+
+
+def test_where_fewer_are_silent_those_that_still_are_count_at_once() -> None:
+    cut = of_many(30, 3, 3, of_many(0, 3, 3))
+    assert of_many(31, 1, 3, cut).pods == {"p1"}
+    assert of_many(31, 0, 3, cut) == Losses()
+
+
+def test_what_was_lost_before_most_fell_silent_stays_lost_and_what_served_again_is_not_lost_anew() -> None:
+    lost = of_many(10, 1, 3, of_many(0, 1, 3))
+    cut = of_many(70, 3, 3, of_many(60, 3, 3, lost))
+    assert (cut.pods, cut.failing, cut.unjudged) == ({"p1"}, {"p1"}, {"p2", "p3"})
+    for before in (of_many(20, 1, 3, lost, told={"p1": True}), of_many(20, 0, 3, lost)):
+        assert (before.pods, before.failing) == ({"p1"}, frozenset()), "it serves again, or its node is well"
+        cut = of_many(70, 3, 3, of_many(60, 3, 3, before))
+        assert (cut.pods, cut.failing) == ({"p1"}, frozenset()), "or there would be more stand-ins"
+        assert cut.unjudged == {"p1", "p2", "p3"}
+
+
+def test_a_device_that_is_out_of_order_and_a_node_that_is_deleted_are_no_silence() -> None:
+    sick = {"n3": Node("n3", "a", fault="7 of 8 nvidia.com/gpu are offered")}
+    first = of_many(0, 3, 4, n4=Node("n4", "a", lost="silent"), **sick)
+    assert of_many(30, 3, 4, first, n4=Node("n4", "a", lost="silent"), **sick).pods == {"p3"}
+    observed = Observed(
+        parent("ModelDeployment", "chat", deployment_spec()),
+        pods=(Pod("p").unready().raw,),
+        nodes={name: Node(name, lost="silent") for name in ("a", "b")},
+    )
+    assert losses.look(observed, (), AFTER, False, NOW).pods == {"p"}

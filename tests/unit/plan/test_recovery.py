@@ -558,3 +558,94 @@ def test_a_pod_that_goes_is_on_record() -> None:
     last = world.status["recovery"]["last"]
     assert last["readyAt"] >= last["replacedAt"]
     assert world.status["recovery"]["count"] == 1
+
+
+class CutOff(World):
+    """A control plane that loses sight of nodes, and maybe of gateways; what runs there runs on."""
+
+    def cut(self, *nodes: str, mute: bool = True) -> None:
+        """Kubernetes calls pods of nodes that it does not hear of unready."""
+        self.lost |= set(nodes)
+        self.mute = mute
+        for name in self.pods:
+            if self.node_of(name) in nodes:
+                self.pods[name][1].condition("Ready", "False", since=self.time)
+
+    def mend(self) -> None:
+        self.mute = False
+        for node in sorted(self.lost):
+            self.heal(node)
+
+
+@pytest.mark.parametrize("traffic", ["Gateway", "Direct"])
+@pytest.mark.parametrize("nodes", [("n1", "n2"), ("n1", "n2", "n3")])
+def test_where_the_control_plane_is_cut_off_nobody_stands_in_for_anybody(nodes: tuple[str, ...], traffic: str) -> None:
+    world = CutOff()
+    world.edit(traffic=traffic)
+    assert world.settle()
+    world.passes(60)
+    before = set(world.pods)
+    world.cut(*nodes)
+    world.passes(900)
+    assert (world.asked, set(world.pods)) == ((3, None), before)
+    told = condition(world.status, "Ready")
+    assert (told["status"], told["reason"]) == ("False", "NodeLost")
+    assert f"{len(nodes)} of 3 nodes are not heard of at once, and no gateway tells" in told["message"]
+    zones = condition(world.status, "ZonesHealthy")
+    assert "zones look bad at once: that is more likely the observer's fault" in zones["message"]
+    assert "ZoneLost" not in world.told()
+    assert not [event for event in world.events if "took" in event.message], "no loss of a node is told"
+    world.mend()
+    world.passes(60)
+    assert (world.asked, types(world.status)["Ready"], set(world.pods)) == ((3, None), "True", before)
+    assert {zone["weight"] for zone in world.status.get("zones", [])} <= {100}
+
+
+def test_one_node_that_is_lost_gets_its_stand_in_though_no_gateway_answers() -> None:
+    world = CutOff()
+    world.cut("n2")
+    world.passes(60)
+    assert world.asked == (4, "1")
+
+
+@pytest.mark.parametrize("mute", [False, True])
+def test_two_of_three_nodes_that_really_die_get_theirs_where_a_gateway_says_so(mute: bool) -> None:
+    world = CutOff()
+    world.mute = mute
+    world.lose("n1")
+    world.lose("n2")
+    world.passes(60)
+    assert world.asked == ((3, None) if mute else (5, "2"))
+    world.mute = False
+    world.passes(60)
+    assert world.asked == (5, "2"), "as soon as one answers"
+    assert (world.status["ready"], types(world.status)["Ready"]) == ("3/3", "True")
+
+
+def test_two_of_three_nodes_that_really_die_wait_for_one_of_them_where_no_gateway_can_be_asked() -> None:
+    world = CutOff()
+    world.edit(traffic="Direct")
+    assert world.settle()
+    world.mute = True
+    world.lose("n1")
+    world.lose("n2")
+    world.passes(300)
+    assert world.asked == (3, None)
+    world.heal("n1")
+    world.passes(60)
+    assert world.asked == (4, "1")
+
+
+def test_stand_ins_from_before_stay_and_go_when_all_has_been_well_for_long_enough() -> None:
+    world = CutOff()
+    world.lose("n2")
+    world.passes(60)
+    assert world.asked == (4, "1")
+    world.cut("n1", "n3")
+    world.passes(600)
+    assert world.asked == (4, "1")
+    world.mend()
+    world.passes(60)
+    assert (world.asked, types(world.status)["Ready"]) == ((4, "1"), "True"), "not trusted yet"
+    world.passes(1200, step=20)
+    assert (world.asked, world.weights) == ((3, None), {})
