@@ -171,6 +171,22 @@ def test_fp16_needs_a_gpu(train: Trainer, base: Path) -> None:
     assert (code, failed(job)[0]) == (64, "Unsupported")
 
 
+def test_a_gpu_that_is_not_seen_is_not_held_for_a_training_on_the_cpu(
+    train: Trainer, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    monkeypatch.setenv("PILOTBOAT_GPUS", "1")
+    code, job = train(base)
+    reason, message = failed(job)
+    assert (code, reason) == (64, "Unsupported")
+    assert "gpu.count: 1 was asked for and torch sees no GPU" in message
+    assert not (job.output / "report.json").exists()
+    monkeypatch.setenv("PILOTBOAT_GPUS", "0")
+    code, job = train(base, training=SHORT | {"maxSteps": 1})
+    assert code == 0, "no GPU was given: the CPU was meant"
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_precisions_of_a_cpu(train: Trainer, base: Path, precision: str) -> None:
     code, job = train(base, training=SHORT | {"precision": precision, "maxSteps": 2})

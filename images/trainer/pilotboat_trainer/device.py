@@ -5,6 +5,7 @@ Owns: device and precision. Must not know: models, data.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 
 from pilotboat.api.finetune_job import MethodType, TrainingPrecision
 
+from . import gpus
 from .errors import Unsupported
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -40,8 +42,9 @@ class Device:
 
 
 def choose(precision: TrainingPrecision, method: MethodType) -> Device:
-    """The device there is, and the format asked for or the best it has."""
+    """The device there is, and the format asked for or the best it has. Never the CPU where a GPU was given."""
     cuda = torch.cuda.is_available()
+    gpus.check(gpus.given(os.environ), cuda)
     if cuda and torch.cuda.device_count() > 1:
         raise Unsupported(f"the trainer uses one GPU and {torch.cuda.device_count()} are visible: set gpu.count to 1")
     wanted = _auto(cuda) if precision is TrainingPrecision.AUTO else precision

@@ -38,6 +38,10 @@ MAX_REPORT = 4096
 MESSAGE_CUTS = (1024, 256, 64)
 """Characters of a report's message that are tried in turn; one may take twelve bytes."""
 
+GPUS_VARIABLE = "PILOTBOAT_GPUS"
+"""How many GPUs a trainer was given, where it was given any. Not in trainer.json: that is written anew under a running
+Job, and an older image refuses fields that it does not know."""
+
 EXIT_BAD_INPUT = 64
 """Exit code for input that no retry can mend (EX_USAGE): the Job fails at once."""
 EXIT_SUPERSEDED = 75

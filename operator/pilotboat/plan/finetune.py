@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from ..api import labels
 from ..api.finetune_job import AccessMode, Claim, FineTuneJobSpec, Resolved
+from ..api.pods import Gpu
 from ..api.runtime import (
     CHECKPOINT_DIR,
     CONFIG_DIR,
@@ -27,6 +28,7 @@ from ..api.runtime import (
     EXIT_BAD_INPUT,
     EXIT_SUPERSEDED,
     EXIT_TERMINATED,
+    GPUS_VARIABLE,
     MODEL_DIR,
     OUTPUT_DIR,
     FetchConfig,
@@ -255,7 +257,7 @@ def _main(parent: Raw, spec: FineTuneJobSpec, settings: PlanSettings) -> pods.Ma
         name=TRAINER,
         image=spec.trainer.image or settings.trainer_image,
         config="trainer.json",
-        env=_environment(settings.progress_url + progress_path(namespace, name)),
+        env=_environment(settings.progress_url + progress_path(namespace, name), spec.gpu),
         mounts=(
             *({"name": volume, "mountPath": str(path)} for volume, (_, path) in claims.items()),
             {"name": "progress-token", "mountPath": TOKEN_DIR, "readOnly": True},
@@ -267,12 +269,13 @@ def _main(parent: Raw, spec: FineTuneJobSpec, settings: PlanSettings) -> pods.Ma
     )
 
 
-def _environment(url: str) -> tuple[dict[str, Any], ...]:
-    """KEP-2779's three variables: any trainer that speaks the protocol reports to us."""
+def _environment(url: str, gpu: Gpu | None) -> tuple[dict[str, Any], ...]:
+    """KEP-2779's three variables: any trainer that speaks the protocol reports to us. And the GPUs, if it has any."""
     values: Mapping[str, str] = {
         "KUBEFLOW_TRAINER_SERVER_URL": url,
         "KUBEFLOW_TRAINER_SERVER_TOKEN": f"{TOKEN_DIR}/token",
         "KUBEFLOW_TRAINER_SERVER_CA_CERT": str(CONFIG_DIR / "ca.crt"),
+        **({GPUS_VARIABLE: str(gpu.count)} if gpu else {}),
     }
     return tuple({"name": key, "value": value} for key, value in values.items())
 

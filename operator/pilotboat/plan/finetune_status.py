@@ -13,7 +13,7 @@ from ..api import conditions as kinds
 from ..api.conditions import Condition, find
 from ..api.finetune_job import FineTuneJobSpec, FineTuneJobStatus, Lora, MethodType, Resolved
 from ..api.reasons import Reason
-from . import attempts, build, diagnose, outcome
+from . import attempts, build, diagnose, notes, outcome
 from .build import Raw, dig
 from .finetune_view import TRAINER, View, finished
 from .outcome import Cause
@@ -43,7 +43,7 @@ def _read_again(view: View) -> Plan:
 def _conditions(view: View) -> list[Condition]:
     """Only what is in use: a condition that says nothing yet is not there."""
     invalid = view.blocked if view.blocked and view.blocked.reason == Reason.INVALID_SPEC else None
-    made = [_says(view, kinds.SPEC_VALID, invalid is None, invalid or Cause(Reason.VALID, ""))]
+    made = [_says(view, kinds.SPEC_VALID, invalid is None, invalid or Cause(Reason.VALID, notes.untrained(view.spec)))]
     if invalid and view.job is None:
         return made
     made.append(_data(view))

@@ -10,7 +10,9 @@ from typing import Any
 
 from ..api.cache import Cache, CacheType
 from ..api.engines import Device, EngineType
+from ..api.finetune_job import FineTuneJobSpec
 from ..api.model_deployment import ModelDeploymentSpec
+from ..api.runtime import GPUS_VARIABLE
 from . import sources
 
 
@@ -44,6 +46,18 @@ def engine(spec: ModelDeploymentSpec, files: Collection[str]) -> EngineType:
 def unused(spec: ModelDeploymentSpec | None) -> str:
     """In words, or nothing. `cpuThreads` acts beside a GPU too."""
     return "; ".join(filter(None, (_fraction(spec), _idle(spec)))) if spec else ""
+
+
+def untrained(spec: FineTuneJobSpec | None) -> str:
+    """GPUs that the trainer will refuse, in words, or nothing: an image of the user's own may use them all."""
+    if spec is None or spec.gpu is None or spec.gpu.count == 1 or spec.trainer.image is not None:
+        return ""
+    if any(entry.name == GPUS_VARIABLE for entry in spec.pod_template.env):
+        return ""
+    return (
+        f"gpu.count: {spec.gpu.count} keeps the job from training: the trainer trains on one GPU; create the "
+        "FineTuneJob anew with gpu.count 1"
+    )
 
 
 def _fraction(spec: ModelDeploymentSpec) -> str:

@@ -432,3 +432,36 @@ def test_base_and_dataset_have_a_token_each_and_the_trainer_has_none() -> None:
         {"name": "HF_TOKEN_DATASET", "valueFrom": {"secretKeyRef": {"name": "for-rows", "key": "token"}}},
     ]
     assert not any("HF_TOKEN" in str(container) for container in pod["containers"])
+
+
+def told_of_gpus(job: Raw) -> list[Raw]:
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    return [entry for entry in container["env"] if entry["name"] == "PILOTBOAT_GPUS"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "value"),
+    [
+        ({}, None),
+        ({"gpu": {}}, "1"),
+        ({"gpu": {"count": 2}}, "2"),
+        ({"gpu": {}, "podTemplate": {"env": [{"name": "PILOTBOAT_GPUS", "value": "0"}]}}, "0"),
+    ],
+)
+def test_the_trainer_is_told_of_the_gpus_it_was_given(changes: Raw, value: str | None) -> None:
+    made = {manifest["kind"]: manifest for manifest in planned(None, spec=job_spec(**changes)).apply}
+    assert told_of_gpus(made["Job"]) == ([{"name": "PILOTBOAT_GPUS", "value": value}] if value else [])
+    assert "gpu" not in made["ConfigMap"]["data"]["trainer.json"].lower(), "an older image refuses unknown fields"
+
+
+def test_a_job_made_before_trainers_were_told_of_gpus_keeps_its_template() -> None:
+    """A template cannot change; to be told of a difference would be a refused write, or a Job made anew, for ever."""
+    live = batch()
+    assert told_of_gpus(live) == []
+    running = planned(live, pod().serving(), spec=job_spec(gpu={}))
+    assert ("Job" in kinds(running), running.delete) == (False, ())
+    assert says(running, "Running")[:2] == ("True", "Training")
+    stop = planned(live, pod().serving(), spec=job_spec(gpu={}, suspend=True), generation=2)
+    (job,) = (manifest for manifest in stop.apply if manifest["kind"] == "Job")
+    assert job["spec"] == live["spec"] | {"suspend": True}
+    assert stop.delete == ()

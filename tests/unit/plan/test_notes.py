@@ -10,7 +10,9 @@ import pytest
 from pilotboat.api.model_deployment import ModelDeploymentSpec
 from pilotboat.plan import notes
 from unit.plan.test_deployment import applied, plan, says
-from unit.plan.world import deployment_spec
+from unit.plan.test_finetune import planned
+from unit.plan.test_finetune import says as job_says
+from unit.plan.world import deployment_spec, job_spec
 
 HALF = {"gpuMemoryFraction": 0.5}
 GPU = {"podTemplate": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}
@@ -79,6 +81,23 @@ def test_gpus_that_the_engine_cannot_use_are_told_before_a_pod_runs(changes: dic
     assert (status, reason) == ("True", "Valid")
     assert words in told
     assert bool(told) is bool(words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, False),
+        ({"gpu": {}}, False),
+        ({"gpu": {"count": 2}}, True),
+        ({"gpu": {"count": 2}, "trainer": {"image": "mine:many"}}, False),
+        ({"gpu": {"count": 2}, "podTemplate": {"env": [{"name": "PILOTBOAT_GPUS", "value": "0"}]}}, False),
+    ],
+)
+def test_gpus_that_the_trainer_cannot_use_are_told_before_a_pod_runs(changes: dict[str, Any], told: bool) -> None:
+    status, reason, note = job_says(planned(None, spec=job_spec(**changes)), "SpecValid")
+    assert (status, reason) == ("True", "Valid")
+    assert ("gpu.count: 2 keeps the job from training: the trainer trains on one GPU" in note) is told
+    assert bool(note) is told
 
 
 def test_all_that_has_no_effect_is_told() -> None:
