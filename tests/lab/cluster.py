@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import json
@@ -212,6 +213,7 @@ def clear(lab: Lab) -> None:
     for node in lab.nodes:
         cgroups.remove(node.cgroup)
     remove_log_links(lab)
+    remove_network_results(lab)
     restore_sysctls(lab)
     shutil.rmtree(lab.dir, ignore_errors=True)
     if lab.dir.exists():
@@ -224,6 +226,16 @@ def remove_log_links(lab: Lab) -> None:
     for link in folder.glob("*.log") if folder.is_dir() else ():
         if link.is_symlink() and os.readlink(link).startswith(f"{lab.dir}/"):
             link.unlink()
+
+
+def remove_network_results(lab: Lab, folder: Path = Path("/var/lib/cni/results")) -> None:
+    """What plug-ins made for each pod is kept in a folder whose path cannot be set, until a runtime says that the pod
+    is over; ours are ended before they can. Another lab's pods have other folders of addresses."""
+    for path in folder.glob("lab-*") if folder.is_dir() else ():
+        kept = json.loads(path.read_text())
+        if f"{lab.dir}/".encode() in base64.b64decode(kept["config"]):
+            for result in folder.glob(f"*-{kept['containerId']}-*"):
+                result.unlink(missing_ok=True)
 
 
 def keep_logs(lab: Lab) -> None:

@@ -159,6 +159,7 @@ oom_score = 0
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       SystemdCgroup = false
+      Root = "{state}/runc"
 """
     )
 

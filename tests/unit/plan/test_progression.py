@@ -161,8 +161,9 @@ def test_a_query_that_does_not_keep_its_bound_holds_every_step(decision: Decisio
 
 
 def test_queries_that_keep_their_bounds_promote_nothing_that_the_statistics_hold() -> None:
-    life = Life(rollout(analysis={"prometheus": PROMETHEUS}), decision=asked(Verdict.CONTINUE, HOLD))
+    life = Life(rollout(analysis={"prometheus": PROMETHEUS}), decision=asked(Verdict.CONTINUE, CONTINUE))
     in_the_last_step(life)
+    life.decision = asked(Verdict.CONTINUE, HOLD)
     assert life.after(86400).phase is RolloutPhase.HOLDING
     assert life.state.step == 1
 
