@@ -82,6 +82,10 @@ class Space:
         raw = json.loads(self.cluster.run("get", "pods", f"-lapp.kubernetes.io/instance={name}", "-ojson"))
         return [pod for pod in raw["items"] if not pod["metadata"].get("deletionTimestamp")]
 
+    def has(self, name: str, count: int) -> None:
+        """Until there are so many pods of it and no more: `status.replicas` leaves out what stands in for another."""
+        procs.wait_until(lambda: len(self.pods(name)) == count, what=f"{count} pods of {name}", timeout=300)
+
     def signal(self, pod: str, name: str) -> None:
         """Send it to every process of a replica's server but the first, which no signal from inside ends or stops."""
         each = f"grep -q pilotboat_serve[r] $pid/cmdline && kill -{name} ${{pid#/proc/}}"

@@ -191,6 +191,6 @@ def test_a_link_that_carries_one_way_only_is_as_good_as_cut(
             space.reason(MDEP, chat, "ZonesHealthy", "ZoneLost")
             space.wait(MDEP, chat, "Ready")
         space.reason(MDEP, chat, "ZonesHealthy", "ZonesUp")
-        space.cluster.run("wait", f"{MDEP}/{chat}", "--for=jsonpath={.status.replicas}=3", "--timeout=300s")
+        space.has(chat, 3)
     assert on(space, node) == before
     told(load, 200)

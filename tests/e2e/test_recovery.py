@@ -71,7 +71,7 @@ def test_a_dead_node_costs_no_request_and_gets_a_replacement_elsewhere(
     assert fault["trafficMovedAt"] <= fault["replacedAt"] <= fault["readyAt"]
     space.told("chat", "NodeLost", "Recovered")
     faults.power_on(lost)
-    field(space, "{.status.replicas}", "3")
+    space.has("chat", 3)
     space.cluster.run("wait", f"{MDEP}/chat", "--for=jsonpath={.status.recovery.nodes}", "--timeout=300s")
     space.wait(MDEP, "chat", "Ready")
 
@@ -141,7 +141,7 @@ def test_where_every_gpu_is_taken_lost_replicas_wait_for_one_and_say_so(lab: Lab
     finally:
         faults.power_on(node)
     space.wait(MDEP, "chat", "Ready")
-    field(space, "{.status.replicas}", str(3 * GPUS))
+    space.has("chat", 3 * GPUS)
     space.told("chat", "CapacityPending", "Recovered")
 
 
