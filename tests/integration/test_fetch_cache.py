@@ -455,6 +455,7 @@ def test_there_is_nothing_to_hold_of_what_was_not_fetched_or_has_gone(node: Node
     assert "config.json leads to" in node.said["message"]
     config.write_text(json.dumps(json.loads(config.read_text()) | {"cache": None}))
     assert main(["--config", str(config), "--hold"]) == 64
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ()), "it ends as any other program"
 
 
 def test_a_seed_leaves_out_what_no_cache_keeps(node: Node, hub: Hub, tmp_path: Path) -> None:

@@ -24,12 +24,15 @@ def hold_until_stopped(config: FetchConfig) -> None:
     if config.cache is None:
         raise InvalidConfig("--hold needs a cache")
     root = Path(config.cache.path).absolute()
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)  # one that comes now waits until it is waited for
-    with told_clearly(root):
-        held = [handle for item in config.items for handle in _held(Path(item.destination), root)]
-    size = sum(os.fstat(handle).st_size for handle in held)
-    print(f"fetch: holds {len(held)} files, {mib(size)}, until it is stopped", flush=True)
-    signal.sigwait(ENDS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)  # one that comes now waits until it is waited for
+    try:
+        with told_clearly(root):
+            held = [handle for item in config.items for handle in _held(Path(item.destination), root)]
+        size = sum(os.fstat(handle).st_size for handle in held)
+        print(f"fetch: holds {len(held)} files, {mib(size)}, until it is stopped", flush=True)
+        signal.sigwait(ENDS)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _held(folder: Path, root: Path) -> list[int]:
