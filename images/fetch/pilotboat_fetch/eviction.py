@@ -81,9 +81,11 @@ def make_room(cache: Cache, size: int, path: Path | None = None) -> None:
     """Have room for so many bytes more, of the file at `path`, which then is reserved. Raises DiskFull."""
     with locks.alone(cache.room):
         room = _room(cache, path)
-        free = _free(cache)
-        if size and _evict(cache, free, size - room.left(cache.config)) > 0:
-            raise DiskFull(_full(cache, size, room, free))
+        short = size - room.left(cache.config)
+        if size and short > 0:
+            free = _free(cache)
+            if _evict(cache, free, short) > 0:
+                raise DiskFull(_full(cache, size, room, free))
         if path:
             path.touch()
 

@@ -245,11 +245,12 @@ Url = Annotated[str, StringConstraints(max_length=2048), *shaped(*_ADDRESS)]
 BaseUrl = Annotated[str, StringConstraints(max_length=2048), *shaped(*_ADDRESS, _NO_QUERY)]
 """The same, of a server whose paths we know."""
 
+INSIDE = Shape(r"(^|/)\.\.(/|$)", "'..' is not allowed in a path", refused=True)
 RelativePath = Annotated[
     str,
     StringConstraints(min_length=1, max_length=1024),
     *shaped(
-        Shape(r"(^|/)\.\.(/|$)", "'..' is not allowed in a path", refused=True),
+        INSIDE,
         Shape(r"^/", "must be relative to the volume's root: leave out the slash at its beginning", refused=True),
         Shape(rf"{PRINTABLE}+", "must be a path without blanks"),
     ),

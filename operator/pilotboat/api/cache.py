@@ -10,13 +10,13 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from .base import PRINTABLE, Model, ObjectName, Shape, Size, Status, cel, shaped, validations
+from .base import INSIDE, PRINTABLE, Model, ObjectName, Shape, Size, Status, cel, shaped, validations
 
 FolderPath = Annotated[
     str,
     StringConstraints(min_length=2, max_length=1024),
     *shaped(
-        Shape(r"(^|/)\.\.(/|$)", "'..' is not allowed in a path", refused=True),
+        INSIDE,
         Shape(rf"/{PRINTABLE}*", "must be an absolute path without blanks"),
     ),
 ]

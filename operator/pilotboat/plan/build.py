@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from ..api import labels
-from .types import Manifest, Ref
+from .types import Manifest, Observed, Ref
 
 Raw = Mapping[str, Any]
 
@@ -89,6 +90,21 @@ def of_kind(children: Iterable[Raw], kind: str) -> list[Raw]:
 def named(children: Iterable[Raw], kind: str, name: str) -> Raw | None:
     """The child of that kind and name, or None."""
     return next((raw for raw in of_kind(children, kind) if raw["metadata"]["name"] == name), None)
+
+
+def component(raw: Raw) -> str | None:
+    """What a child or a pod is a part of: `server`, `probe`, `seed` and so on, by its label."""
+    named: str | None = dig(raw, "metadata", "labels", labels.COMPONENT)
+    return named
+
+
+def without(observed: Observed, *components: str) -> Observed:
+    """What is left of a parent when children and pods of these components are left out."""
+    return replace(
+        observed,
+        children=tuple(raw for raw in observed.children if component(raw) not in components),
+        pods=tuple(pod for pod in observed.pods if component(pod) not in components),
+    )
 
 
 def of_revision(pods: Iterable[Raw], revision: str | None) -> list[Raw]:

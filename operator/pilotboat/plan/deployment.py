@@ -69,7 +69,7 @@ class ModelDeploymentPlanner:
     def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
         """The next step towards the spec; a spec that cannot be read or served changes nothing that runs."""
         whole = reached(observed)
-        observed = probe.without_probes(seeds.without_seeds(whole))
+        observed = build.without(whole, probe.PROBE, seeds.SEED)
         parent, way = observed.parent, routes.way(observed, now)
         try:
             spec = ModelDeploymentSpec.model_validate(parent.get("spec"))
@@ -136,7 +136,7 @@ def _rolled(
     starved = starving(observed, wanted)
     older = sorted(live.items(), key=lambda entry: _shrink_first(entry[1]))
     first, *others = there = [_counted(wanted, mine), *(_counted(*each) for each in older)]
-    ahead = course(seeds.without_seeds(whole), spec, first, others, _unrouted(way), starved, settings, now)
+    ahead = course(whole, spec, first, others, _unrouted(way), starved, settings, now)
     made = _replicas(observed, target, wanted, mine, older, ahead, seen)
     routed = routes.revisions(observed, wanted)
     lanes = routes.lanes(observed, routed, ahead.weights, ahead.step.ended)
@@ -163,6 +163,8 @@ def _seeds(
 ) -> tuple[tuple[Manifest, ...], tuple[Ref, ...], seeds.Seeds | None]:
     """Seeds of the revision that is asked for; those to let go, of revisions without replicas now and later; and how
     far those are that are told of: stable's, where the revision that is asked for was given up."""
+    if not spec.model.cache.seeds:
+        return (), seeds.surplus(whole, ()), None
     fetched = artifact.fetched(whole, wanted)
     sown = seeds.manifests(whole, spec, wanted, pod, ahead.step.target, fetched)
     kept = {revision for revision, count in ahead.step.others.items() if count}
@@ -170,10 +172,10 @@ def _seeds(
     kept |= {wanted} if sown else set()
     if not (spec.wanted or sown):  # nodes keep what they have until a replica fetches what was pushed
         kept |= set(history.by_revision(whole))
-    given_up = ahead.state is not None and ahead.state.phase is RolloutPhase.ABORTED
-    told = seeds.look(whole, spec, ahead.state.stable) if ahead.state and given_up else None
-    stale = seeds.surplus(whole, kept if spec.model.cache.seeds else ())
-    return sown, stale, told if given_up else seeds.look(whole, spec, wanted, pod)
+    stale = seeds.surplus(whole, kept)
+    if ahead.state and ahead.state.phase is RolloutPhase.ABORTED:
+        return sown, stale, seeds.look(whole, spec, ahead.state.stable)
+    return sown, stale, seeds.look(whole, spec, wanted, pod)
 
 
 def _again(

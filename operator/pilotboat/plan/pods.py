@@ -63,7 +63,7 @@ def template(
     fetch |= {"volumeMounts": [config, *work, *kept, *needs.mounts], **_env((*needs.env, *_outward(user)))}
     if inherited := _inherited(user):
         fetch["resources"] = inherited
-    seen = [config, *_read_only([*work, *kept]), *(needs.mounts if needs.in_place else ()), *main.mounts]
+    seen = [config, *read_only([*work, *kept]), *(needs.mounts if needs.in_place else ()), *main.mounts]
     container = _container(main.name, main.image, main.config, settings)
     container |= {"volumeMounts": seen, **_env(_merged_env(main.env, user)), **main.extra}
     if resources := _resources(user, gpu):
@@ -199,6 +199,6 @@ def _mount(name: str, path: str) -> Json:
     return {"name": name, "mountPath": path}
 
 
-def _read_only(mounts: Sequence[Json]) -> list[Json]:
+def read_only(mounts: Sequence[Json]) -> list[Json]:
     """Models and data are only read by the main container; /tmp it may write."""
     return [mount if mount["name"] == "tmp" else mount | {"readOnly": True} for mount in mounts]

@@ -12,7 +12,7 @@ as replicas.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -26,7 +26,7 @@ from ..api.sources import SecretKey
 from . import build, diagnose, outcome, pods, sources
 from .build import Raw, dig
 from .outcome import Cause
-from .types import Manifest, Observed, PlanSettings, Ref
+from .types import Manifest, PlanSettings, Ref
 
 PROBE = "probe"
 COMMAND = ("tini", "--", "python3", "-m", "pilotboat_probe")
@@ -100,22 +100,8 @@ def children(
 def surplus(children: Iterable[Raw], wanted: Iterable[str]) -> tuple[Ref, ...]:
     """Jobs and ConfigMaps of probes whose names are not among those wanted."""
     kept = frozenset(wanted)
-    ours = (raw for raw in children if is_probe(raw) and raw["kind"] in ("Job", "ConfigMap"))
+    ours = (raw for raw in children if build.component(raw) == PROBE and raw["kind"] in ("Job", "ConfigMap"))
     return tuple(Ref.of(raw) for raw in ours if raw["metadata"]["name"] not in kept)
-
-
-def is_probe(raw: Raw) -> bool:
-    """Whether a child or a pod is a probe's."""
-    return bool(dig(raw, "metadata", "labels", labels.COMPONENT) == PROBE)
-
-
-def without_probes(observed: Observed) -> Observed:
-    """What is left of a ModelDeployment: its servers and what belongs to them."""
-    return replace(
-        observed,
-        children=tuple(raw for raw in observed.children if not is_probe(raw)),
-        pods=tuple(pod for pod in observed.pods if not is_probe(pod)),
-    )
 
 
 def deadline(config: ProbeConfig) -> int:

@@ -55,8 +55,11 @@ class Way:
     """When time alone changes this."""
     leaving: bool = False
     """Requests go past our gateway, and its route is still there."""
-    left: bool = False
-    """No caller can still be sent there, so that the route may go."""
+
+    @property
+    def left(self) -> bool:
+        """Whether no caller can still be sent there, so that the route may go: there is nothing left to wait for."""
+        return self.leaving and self.again is None
 
     @property
     def cut_off(self) -> bool:
@@ -100,8 +103,7 @@ def _direct(observed: Observed, pointed: bool, route: Raw | None, now: datetime)
     wait = LEFT_BY - (now - since if since and not pointed else timedelta())
     # Told until the route is gone, for that may take long: what is told is also what remembers since when it is left.
     cause = Cause(Reason.LEAVING_GATEWAY, "requests go to the replicas; the gateway keeps the route for a minute")
-    over = wait <= timedelta()
-    return Way(None, False, pointed, cause, None if over else wait, leaving=True, left=over)
+    return Way(None, False, pointed, cause, wait if wait > timedelta() else None, leaving=True)
 
 
 def _by_route(observed: Observed, direct: Way) -> Way:

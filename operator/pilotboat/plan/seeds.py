@@ -11,7 +11,7 @@ known that it can be had, and at which commit, and not every node tries what fai
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..api import conditions as kinds
@@ -20,7 +20,7 @@ from ..api.cache import CacheStatus
 from ..api.conditions import Condition
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.reasons import Reason
-from . import build, caching, diagnose, outcome
+from . import build, caching, diagnose, outcome, pods
 from .build import Raw, dig
 from .outcome import Cause
 from .types import Manifest, Observed, Ref
@@ -105,15 +105,6 @@ def status(seeds: Seeds | None) -> CacheStatus | None:
     return CacheStatus(nodes=seeds.nodes, seeded=seeds.seeded) if seeds else None
 
 
-def without_seeds(observed: Observed) -> Observed:
-    """What is left of a ModelDeployment: its servers, its probes and what belongs to them."""
-    return replace(
-        observed,
-        children=tuple(raw for raw in observed.children if raw["kind"] != "DaemonSet"),
-        pods=tuple(pod for pod in observed.pods if dig(pod, "metadata", "labels", labels.COMPONENT) != SEED),
-    )
-
-
 def _on_nodes(spec: ModelDeploymentSpec, pod: Raw | None) -> bool:
     """Whether seeds are asked for, and these pods have a cache on each node: those of an earlier revision may have
     none, or a claim that is shared, which is not to be mounted on all nodes."""
@@ -155,14 +146,12 @@ def _pod(spec: ModelDeploymentSpec, pod: Mapping[str, Any]) -> dict[str, Any]:
     fetch = init | {"args": [*init["args"], "--only-cached"], "volumeMounts": mounts, "resources": FETCHING}
     hold = {key: value for key, value in init.items() if key != "env"}
     hold |= {"name": SEED, "args": [*init["args"], "--hold"], "resources": HOLDING}
-    hold["volumeMounts"] = [mount | ({} if mount["name"] == "tmp" else {"readOnly": True}) for mount in mounts]
+    hold["volumeMounts"] = pods.read_only(mounts)
     made = {
         "initContainers": [fetch],
         "containers": [hold],
         "volumes": [volume for volume in pod["volumes"] if volume["name"] in VOLUMES],
-        "securityContext": pod["securityContext"],
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
+        **pods.security(),
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         **{key: pod[key] for key in PLACEMENT if key in pod},
     }

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from ..api.model_deployment import ModelDeploymentSpec
-from . import diagnose, outcome, probe
-from .build import condition, dig, elapsed, timestamp
+from . import diagnose, outcome
+from .build import component, condition, dig, elapsed, timestamp
 from .pods import GRACE_SECONDS
+from .routes import SERVER
 from .types import Observed
 
 PATIENCE = GRACE_SECONDS + 30.0
@@ -43,5 +44,5 @@ def look_again(observed: Observed, spec: ModelDeploymentSpec, since: str | None,
 
 def _waiting(observed: Observed) -> Iterable[str]:
     """Since when each replica without room has had none."""
-    starved = (pod for pod in observed.pods if diagnose.starved(pod) and not probe.is_probe(pod))
+    starved = (pod for pod in observed.pods if diagnose.starved(pod) and component(pod) == SERVER)
     return (since for pod in starved if (since := dig(condition(pod, "PodScheduled"), "lastTransitionTime")))

@@ -25,7 +25,6 @@ from pilotboat.plan.probe import (
     State,
     children,
     deadline,
-    is_probe,
     job_name,
     read,
     surplus,
@@ -99,7 +98,7 @@ def test_the_job_is_the_parents_and_its_pods_no_servers() -> None:
         assert (meta["name"], meta["namespace"]) == (NAME, "ml")
         assert meta["ownerReferences"] == [build.owner(CHAT)]
         assert meta["labels"][labels.REVISION] == "bbbb2222"
-        assert is_probe(child)
+        assert build.component(child) == "probe"
     marks = job["spec"]["template"]["metadata"]["labels"]
     assert (marks[labels.COMPONENT], marks[labels.INSTANCE]) == ("probe", "chat")
     assert labels.REVISION not in marks
@@ -160,7 +159,7 @@ def test_the_store_finds_its_pods() -> None:
     store = Store(lambda: 0.0)
     [key] = store.put(POD, pod())
     assert (key.plural, key.namespace, key.name) == ("modeldeployments", "ml", "chat")
-    assert all(is_probe(raw) for raw in store.pods(key))
+    assert all(build.component(raw) == "probe" for raw in store.pods(key))
 
 
 def test_the_planner_of_servers_takes_no_notice() -> None:
