@@ -13,14 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import cgroups
 from lab.layout import cache
 from tools.steps import StepFailed, run, step
 
 NEEDED_GIB = 6  # programs and build cache take about 4; whoever builds images as well asks for more
-CGROUPS = Path("/sys/fs/cgroup")
-V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
-V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids", "io")
-V2_WHERE_THERE = ("hugetlb",)  # kubelet wants it in its group where the machine has it at all
 CAP_SYS_RESOURCE = 24
 CNI_FOLDERS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 
@@ -46,21 +43,10 @@ class Facts:
     system: str
     root: bool
     free_gib: float
-    cgroup_v2: bool
-    controllers: frozenset[str]
+    groups: cgroups.Found
     can_make_netns: bool
     missing: tuple[str, ...]
     has_apt: bool
-
-
-def is_cgroup_v2() -> bool:
-    return (CGROUPS / "cgroup.controllers").exists()
-
-
-def controllers() -> frozenset[str]:
-    if is_cgroup_v2():
-        return frozenset((CGROUPS / "cgroup.controllers").read_text().split())
-    return frozenset(name for name in V1_CONTROLLERS if (CGROUPS / name / "cgroup.procs").exists())
 
 
 def has_capability(number: int) -> bool:
@@ -80,7 +66,8 @@ def missing_packages() -> tuple[str, ...]:
 
 
 def can_make_netns() -> bool:
-    return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
+    tried = ["unshare", "--net", "true"]
+    return shutil.which(tried[0]) is not None and subprocess.run(tried, capture_output=True).returncode == 0
 
 
 def free_gib(path: Path) -> float:
@@ -94,8 +81,7 @@ def facts() -> Facts:
         system=platform.system(),
         root=os.geteuid() == 0,
         free_gib=free_gib(cache()),
-        cgroup_v2=linux and is_cgroup_v2(),
-        controllers=controllers() if linux else frozenset(),
+        groups=cgroups.look(),
         can_make_netns=linux and can_make_netns(),
         missing=missing_packages(),
         has_apt=shutil.which("apt-get") is not None,
@@ -118,13 +104,7 @@ def problems(found: Facts, needed_gib: float = NEEDED_GIB) -> Iterator[str]:
     if not found.root:
         yield "The lab needs root, for namespaces, mounts and cgroups: run it with sudo -E."
     yield from want_of_disk(found.free_gib, needed_gib)
-    needed = set(V2_CONTROLLERS if found.cgroup_v2 else V1_CONTROLLERS)
-    if lacking := sorted(needed - found.controllers):
-        version = "v2" if found.cgroup_v2 else "v1"
-        yield (
-            f"The cgroup {version} controllers {', '.join(lacking)} are not there under {CGROUPS}: "
-            "run on the host itself, or in a container that has the host's cgroups mounted writable."
-        )
+    yield from cgroups.lacks(found.groups)
     if found.root and not found.can_make_netns:
         yield "This machine does not allow new network namespaces: run as a privileged container or on the host itself."
     if found.missing and not found.has_apt:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab import build, cgroups, configs, plane, procs, runtime
 from lab.layout import Node, cache
-from lab.machine import CAP_SYS_RESOURCE, cni_folder, has_capability, is_cgroup_v2
+from lab.machine import CAP_SYS_RESOURCE, cni_folder, has_capability
 from lab.plane import Plane
 from lab.runtime import Containerd
 from tools.steps import StepFailed
@@ -42,7 +42,7 @@ def prepare(node: Node, control: Plane) -> None:
     control.pki.issue(node.name, user=f"system:node:{node.name}", group="system:nodes", names=names)
     plane.write_kubeconfig(control, node.name)
     (node.dir / "cni" / "10-lab.conflist").write_text(configs.cni(node))
-    (node.dir / "kubelet.json").write_text(configs.kubelet(node, control.pki.dir, cgroup_v2=is_cgroup_v2()))
+    (node.dir / "kubelet.json").write_text(configs.kubelet(node, control.pki.dir, cgroup_v2=cgroups.is_cgroup_v2()))
     (node.dir / "kube-proxy.json").write_text(configs.kube_proxy(node, control.conf("kube-proxy")))
 
 

@@ -7,23 +7,24 @@ from dataclasses import replace
 import pytest
 
 from lab import machine
-from lab.machine import V1_CONTROLLERS, V2_CONTROLLERS, Facts
+from lab.cgroups import V1_CONTROLLERS, V2_CONTROLLERS, Found
+from lab.machine import Facts
 
 GOOD = Facts(
     system="Linux",
     root=True,
     free_gib=50,
-    cgroup_v2=False,
-    controllers=frozenset(V1_CONTROLLERS),
+    groups=Found(False, frozenset(V1_CONTROLLERS)),
     can_make_netns=True,
     missing=(),
     has_apt=True,
 )
+V2 = Found(True, frozenset(V2_CONTROLLERS))
 
 
 @pytest.mark.parametrize(
     "fine",
-    [GOOD, replace(GOOD, cgroup_v2=True, controllers=frozenset(V2_CONTROLLERS)), replace(GOOD, missing=("runc",))],
+    [GOOD, replace(GOOD, groups=V2), replace(GOOD, missing=("runc",))],
     ids=["cgroup v1", "cgroup v2", "packages to install"],
 )
 def test_a_machine_that_has_all_has_no_problem(fine: Facts) -> None:
@@ -36,8 +37,11 @@ def test_a_machine_that_has_all_has_no_problem(fine: Facts) -> None:
         (replace(GOOD, system="Darwin"), "CONTEXT=name"),
         (replace(GOOD, root=False), "sudo"),
         (replace(GOOD, free_gib=1.0), "PILOTBOAT_CACHE"),
-        (replace(GOOD, controllers=frozenset({"cpu"})), "memory"),
-        (replace(GOOD, cgroup_v2=True, controllers=frozenset({"cpu"})), "cgroup v2"),
+        (replace(GOOD, groups=Found(False, frozenset({"cpu"}), ("memory",))), "memory"),
+        (replace(GOOD, groups=Found(True, frozenset({"cpu"}), occupied=True)), "cgroup v2"),
+        (replace(GOOD, groups=replace(GOOD.groups, closed=("cpu", "pids"))), "cpu, pids of cgroup v1"),
+        (replace(GOOD, groups=replace(V2, closed=("cgroup",))), "read-only"),
+        (replace(GOOD, groups=replace(V2, occupied=True)), "child group"),
         (replace(GOOD, can_make_netns=False), "privileged"),
         (replace(GOOD, missing=("runc",), has_apt=False), "runc"),
     ],
