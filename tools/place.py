@@ -19,7 +19,7 @@ from tools.steps import StepFailed
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from lab import build, cluster, machine
+from lab import build, cluster, machine, origin
 from lab.layout import Lab, current
 
 SMALLEST = "fetch"
@@ -33,6 +33,7 @@ def check_machine() -> None:
 
 def prepare_lab() -> None:
     """Everything the lab needs, made side by side; a machine that cannot do is told so before anything is changed."""
+    cluster.check_origin(current())
     check_machine()
     machine.prepare()
     venv.update()
@@ -63,8 +64,8 @@ def there(context: str | None, namespace: str) -> Cluster | None:
 
 
 def reached(lab: Lab, namespace: str) -> Cluster:
-    """A lab that runs, by the programs that were built with it."""
-    programs = build.ensure()
+    """A lab that runs, by the programs that it was started from."""
+    programs = origin.programs(lab)
     kubectl, helm = str(programs / "kubectl"), str(programs / "helm")
     return Cluster(kubectl, helm, cluster.kubeconfig(lab), namespace=namespace)
 

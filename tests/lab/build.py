@@ -60,6 +60,11 @@ def key(sources: Path = GO_SOURCES) -> str:
     return digest.hexdigest()[:16]
 
 
+def folder_of(programs: str) -> Path:
+    """Where programs of this key are, once they are built."""
+    return cache() / "bin" / programs
+
+
 def intact(folder: Path) -> bool:
     """Whether every program is there and is, byte for byte, what was built."""
     try:
@@ -109,10 +114,17 @@ def module(name: str, expected: str) -> Path:
 @functools.cache
 def ensure() -> Path:
     """The folder of the programs, built where it is missing or not what was built."""
-    folder = cache() / "bin" / key()
-    if intact(folder):
-        return folder
-    log = cache() / "logs" / "lab-build.log"
+    folder = folder_of(key())
+    if not intact(folder):
+        with host.locked("programs"):  # two that build at once would take each other's folder away
+            if not intact(folder):
+                make(folder, cache() / "logs" / "lab-build.log")
+                prune(keep=folder)
+    return folder
+
+
+def make(folder: Path, log: Path) -> None:
+    """Whole or not at all."""
     go = find_go(log)
     usual = "5 to 15 min, once per machine"
     with step(f"Building Kubernetes {KUBERNETES} and its tools", usual=usual, log=log) as current:
@@ -128,8 +140,6 @@ def ensure() -> Path:
         sums = "".join(f"{host.sha256(fresh / name)}  {name}\n" for name in ("lab", "pause", "probe"))
         (fresh / "SHA256SUMS").write_text(sums)
         fresh.rename(folder)
-    prune(keep=folder)
-    return folder
 
 
 def prune(keep: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import addons, build, cgroups, forward, images, machine, net, nodes, plane, procs
+from lab import addons, build, cgroups, forward, images, machine, net, nodes, origin, plane, procs
 from lab.kube import Client, Object
 from lab.layout import DEFAULT, Lab, Node, cache
 from lab.outside import Outside
@@ -59,18 +59,41 @@ def is_up(lab: Lab) -> bool:
     return lab.kubeconfig.exists() and all(programs(lab).values()) and Client.load(lab.kubeconfig).ready()
 
 
+def is_outdated(lab: Lab) -> bool:
+    """Whether it runs, and was started from something else than what is here."""
+    return is_up(lab) and origin.of(lab) != origin.here()
+
+
+def check_origin(lab: Lab) -> None:
+    """StepFailed where it is outdated: only who put something into it knows whether that may go."""
+    if is_outdated(lab):
+        raise StepFailed(
+            f"The lab {lab.name} runs and was started from another version ({origin.of(lab) or 'an older one'}; here "
+            f"is {origin.here()}): nothing was done; `{command(lab, 'lab-down')}` ends it with all that is in it, and "
+            "then this can be run again."
+        )
+
+
+def command(lab: Lab, target: str) -> str:
+    """The command for a target that means this lab."""
+    return f"{'' if lab.name == DEFAULT else f'LAB={lab.name} '}make {target}"
+
+
 def kubeconfig(lab: Lab) -> Path:
     if not lab.kubeconfig.exists() or not central(lab).running("kube-apiserver"):
-        named = "" if lab.name == DEFAULT else f"LAB={lab.name} "
-        raise StepFailed(f"The lab {lab.name} is not running: start it with `{named}make lab`.")
+        raise StepFailed(f"The lab {lab.name} is not running: start it with `{command(lab, 'lab')}`.")
     return lab.kubeconfig
 
 
 def up(lab: Lab, gpus: int = GPUS) -> None:
-    """Idempotent: a lab that runs whole is left alone; one that does not is cleared away and started anew."""
+    """Idempotent: a lab that runs whole is left alone; one that does not is cleared away and started anew.
+
+    StepFailed where one runs whole that was started from another version."""
+    check_origin(lab)  # before programs are built for minutes
     machine.prepare()
     build.ensure()
     with locked(lab):
+        check_origin(lab)
         if is_up(lab):
             return
         port = remembered_port(lab)
@@ -91,6 +114,7 @@ def start(lab: Lab, port: int, gpus: int) -> None:
     control = plane.in_namespace(lab)
     with step("Starting the control plane", usual="6 s"):
         lab.volumes.mkdir(parents=True)
+        origin.record(lab)
         save_sysctls(lab)
         net.create(lab)
         plane.make_pki(control)
