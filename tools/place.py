@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from tools import model, venv
 from tools.host import ROOT, cache
@@ -46,6 +47,23 @@ def the_lab(namespace: str, lab: Lab | None = None) -> tuple[Cluster, dict[str, 
     refs = work.load(lab)  # before the nodes are there: then they get the images for nothing
     cluster.up(lab)
     return reached(lab, namespace), refs
+
+
+@contextmanager
+def own_lab(name: str) -> Iterator[None]:
+    """The lab of the block is one of this name, and what a demo or a user has in another stays as it is.
+
+    It is ended with the block; KEEP_LAB keeps it. Where LAB names a lab, that is taken, and stays if it ran before."""
+    chosen = os.environ.get("LAB")
+    os.environ["LAB"] = chosen or name
+    stays = bool(chosen and cluster.is_up(current()))
+    if not chosen and cluster.is_outdated(current()):
+        end_lab()
+    try:
+        yield
+    finally:
+        if not (stays or os.environ.get("KEEP_LAB")) and current().dir.exists():
+            end_lab()
 
 
 def end_lab() -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from tools import host, place, venv
 from tools.host import ROOT
@@ -24,8 +25,13 @@ TYPED = ("operator", "images/server", "images/trainer", "images/fetch", "images/
 GRACE = "20"
 """Seconds until the lab misses a silent node: Kubernetes' own 50 would be waited for again and again."""
 
+LAB = "test"
+"""The name of the tests' lab: a demo in the default one goes on."""
+
 PYTEST = ("pytest", "-q", "--durations=40", "--durations-min=3")
 """With a word on which tests took the time."""
+SHOWN = ("pytest", "-q", "-s")
+"""What they print is seen as it comes."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,32 +68,36 @@ def check() -> None:
 
 def whole() -> None:
     """What needs a real API server, the images and the lab."""
-    os.environ.setdefault("LAB_NODE_GRACE", GRACE)
-    place.prepare_lab()
-    host.need("knotd", "knot")
-    place.the_lab("default")
-    # They wait more than they compute, so three at a time; an integration test's file stays together, for its servers.
-    # None needs what another leaves, so one that fails hides nothing of the next: a run on a new machine is dear.
-    try:
+    with lab():
+        # They wait more than they compute, so three at a time; an integration test's file stays together, for its
+        # servers. None needs what another leaves, so one that fails hides nothing of the next: a run on a new machine
+        # is dear.
         every(
             ("End-to-end tests side by side", *PYTEST, "tests/e2e", "-m", "not alone", "-n3"),
             ("Integration tests", *PYTEST, "tests/integration", "-m", "not long", "-n3", "--dist=loadfile"),
             ("End-to-end tests that break things", *PYTEST, "tests/e2e", "-m", "alone and not long"),
         )
-    finally:
-        if os.environ.get("KEEP_LAB") is None:
-            place.end_lab()
 
 
 def soak() -> None:
     """Faults without end, for as long as SOAK_MINUTES says; and before them, one by one, tests that take long."""
+    with lab():
+        stage(
+            "A Gateway and an external-dns that are not ours", "pytest", "tests/integration", "-q", "-s", "-m", "long"
+        )
+        stage("Faults that take long", "pytest", "tests/e2e", "-q", "-s", "-m", "long")
+        stage("Soak on the lab", "pytest", "tests/e2e/test_soak.py", "-q", "-s")
+
+
+@contextmanager
+def lab() -> Iterator[None]:
+    """One of the tests' own, up while the block runs, and what else they take of the machine."""
     os.environ.setdefault("LAB_NODE_GRACE", GRACE)
-    place.prepare_lab()
-    host.need("knotd", "knot")
-    place.the_lab("default")
-    stage("A Gateway and an external-dns that are not ours", "pytest", "tests/integration", "-q", "-s", "-m", "long")
-    stage("Faults that take long", "pytest", "tests/e2e", "-q", "-s", "-m", "long")
-    stage("Soak on the lab", "pytest", "tests/e2e/test_soak.py", "-q", "-s")
+    with place.own_lab(LAB):
+        place.prepare_lab()
+        host.need("knotd", "knot")
+        place.the_lab("default")
+        yield
 
 
 def every(*stages: tuple[str, ...]) -> None:

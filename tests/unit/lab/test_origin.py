@@ -3,73 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import ssl
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from lab import build, cluster, origin, procs
+from lab import build, cluster, origin
 from lab.layout import Lab
-from lab.pki import Authority
+from tests.unit.lab.conftest import outdated
 from tools import place
 from tools.steps import StepFailed
 
 PACKAGE = Path(origin.__file__).parent
-
-
-class Ready(BaseHTTPRequestHandler):
-    """An API server, of which only this is asked."""
-
-    def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/readyz" else 404)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
-
-
-@contextmanager
-def ready(folder: Path) -> Iterator[str]:
-    """The address of an API server that is ready, with a certificate of an authority in this folder."""
-    authority = Authority(folder)
-    authority.create()
-    authority.issue("apiserver", user="kube-apiserver", group="kubernetes", names=["IP:127.0.0.1"])
-    authority.issue("admin", user="admin", group="system:masters")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "apiserver.crt", folder / "apiserver.key")
-    server = HTTPServer(("127.0.0.1", 0), Ready)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"https://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    """One whose processes all run (this one, under their names), and whose API server is ready."""
-    monkeypatch.setenv("PILOTBOAT_CACHE", str(tmp_path))
-    found, who = Lab("old"), procs.identify(os.getpid())
-    assert who
-    for name in cluster.programs(found):
-        node, _, program = name.rpartition("/")
-        path = found.dir / node / "processes" / f"{program}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(who.__dict__))
-    with ready(tmp_path / "pki") as address:
-        Authority(tmp_path / "pki").kubeconfig(found.kubeconfig, user="admin", server=address, context="old")
-        yield found
 
 
 def test_a_lab_of_this_version_is_left_alone(lab: Lab) -> None:
@@ -80,8 +27,7 @@ def test_a_lab_of_this_version_is_left_alone(lab: Lab) -> None:
 
 
 def test_a_lab_of_another_version_is_neither_kept_nor_ended(lab: Lab) -> None:
-    old = replace(origin.here(), kubernetes="v1.35.9")
-    (lab.dir / "origin.json").write_text(json.dumps(old.__dict__))
+    outdated(lab)
     with pytest.raises(StepFailed, match=r"v1\.35\.9.*`LAB=old make lab-down`") as refused:
         cluster.check_origin(lab)
     assert "\n" not in str(refused.value)
@@ -111,7 +57,7 @@ def test_one_that_does_not_run_whole_is_of_no_version(lab: Lab) -> None:
 def test_a_lab_is_reached_by_the_programs_that_it_runs(lab: Lab) -> None:
     """`make demo-down` after an update builds nothing."""
     old = replace(origin.here(), programs="0123456789abcdef")
-    (lab.dir / "origin.json").write_text(json.dumps(old.__dict__))
+    (lab.dir / "origin.json").write_text(json.dumps(asdict(old)))
     folder = build.folder_of(old.programs)
     folder.mkdir(parents=True)
     for name in ("lab", "pause", "probe"):
