@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from tools import place, venv
+from tools.endings import spoken
 from tools.host import ROOT
 from tools.steps import StepFailed
 
@@ -39,13 +40,14 @@ def main(argv: Sequence[str]) -> int:
     if unknown := [name for name in names if name not in BENCHMARKS]:
         print(f"{unknown[0]} is none of the benchmarks: {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 1
-    try:
-        venv.update()
-        with place.own_lab(LAB):
-            failed = measured(names, options)
-    except StepFailed as failure:
-        print(f"\n{failure}", file=sys.stderr)
-        return 1
+    return spoken(lambda: run_all(names, options))
+
+
+def run_all(names: Sequence[str], options: Sequence[str]) -> int:
+    """What could not measure is told at the end."""
+    venv.update()
+    with place.own_lab(LAB):
+        failed = measured(names, options)
     if failed:
         print(f"\nCould not measure: {', '.join(failed)}. Why is told above, where each of them ran.", file=sys.stderr)
     return 1 if failed else 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 
-from openai import OpenAI
+from openai import OpenAI, OpenAIError
 
 
 def ask(base_url: str, model: str, question: str, max_tokens: int = 64) -> str:
@@ -35,5 +35,15 @@ def ask(base_url: str, model: str, question: str, max_tokens: int = 64) -> str:
     return "".join(parts)
 
 
+def main(base_url: str, model: str, question: str) -> int | str:
+    """The exit status, or what to say with status 1."""
+    try:
+        return 0 if ask(base_url, model, question).strip() else "the answer was empty"
+    except OpenAIError as error:
+        return f"{base_url} did not answer: {error}"
+    except KeyboardInterrupt:
+        return 130
+
+
 if __name__ == "__main__":
-    sys.exit(0 if ask(sys.argv[1], sys.argv[2], sys.argv[3]).strip() else "the answer was empty")
+    sys.exit(main(*sys.argv[1:]))

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tools import claim, corpus, hubpod, model, place, pods, pullsecret, venv
+from tools.endings import spoken
 from tools.host import ROOT, cache
 from tools.kube import Cluster, condition
 from tools.steps import WHOLE, Step, StepFailed, Timing, save_times, step, timings
@@ -51,22 +52,20 @@ IN_A_CLUSTER = """\
 
 def main(argv: Sequence[str]) -> int:
     """Run the demo, or with `down` take it away."""
-    try:
-        if "down" in argv:
-            down()
-            return 0
-        context = os.environ.get("CONTEXT")
-        print(plan(context, os.environ.get("REGISTRY")), flush=True)
-        if found := place.there(context, DEMO):
-            claim.check(found)
-        started = time.monotonic()
-        cluster = prepared()
-        show(cluster)
-        record(time.monotonic() - started)
-        print(farewell(cluster))
-    except (StepFailed, TimeoutError) as failure:
-        print(f"\n{failure}", file=sys.stderr)
-        return 1
+    return spoken(down if "down" in argv else up)
+
+
+def up() -> int:
+    """The demo, from its plan to its farewell."""
+    context = os.environ.get("CONTEXT")
+    print(plan(context, os.environ.get("REGISTRY")), flush=True)
+    if found := place.there(context, DEMO):
+        claim.check(found)
+    started = time.monotonic()
+    cluster = prepared()
+    show(cluster)
+    record(time.monotonic() - started)
+    print(farewell(cluster))
     return 0
 
 
@@ -248,16 +247,19 @@ def record(seconds: float) -> None:
     save_times(path, whole)
 
 
-def down() -> None:
+def down() -> int:
     """Take the demo away: the whole lab, or from the user's cluster what the demo put there."""
     context = os.environ.get("CONTEXT")
+    if not context:
+        place.check_place()
     found = place.there(context, DEMO)
     if context and found:
         claim.remove(found)
-        return
+        return 0
     if found:
         claim.check_endable(found)
     place.end_lab()
+    return 0
 
 
 def say(text: str) -> None:

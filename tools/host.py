@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tools.steps import run
+
 ROOT = Path(__file__).resolve().parent.parent
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -51,10 +53,18 @@ def install(*packages: str) -> None:
     """Debian packages, by apt, as root; elsewhere a sentence that says what to install."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         sys.exit(f"needed on this machine: {' '.join(packages)} (Debian's names); install them and run this again")
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-qq"], check=True, env=quiet)
-    command = ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", *packages]
-    subprocess.run(command, check=True, env=quiet, stdout=subprocess.DEVNULL)
+    apt("update", "-q")
+    apt("install", "-q", "--yes", "--no-install-recommends", *packages)
+
+
+def apt(*arguments: str, cwd: Path | None = None) -> None:
+    """apt-get, its output in `apt_log`; StepFailed with its last lines where it fails."""
+    run(["apt-get", *arguments], log=apt_log(), cwd=cwd, env={"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def apt_log() -> Path:
+    """What apt-get said."""
+    return cache("logs") / "apt.log"
 
 
 def unpacked(package: str, folder: Path) -> Path:
@@ -66,20 +76,19 @@ def unpacked(package: str, folder: Path) -> Path:
     kept = cache("debs") / f"{digest}.deb"
     if not kept.exists() or sha256(kept) != digest:
         with tempfile.TemporaryDirectory(dir=cache("debs")) as name:
-            asked = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package]
-            subprocess.run(asked, check=True, cwd=name)
+            apt("-q", "-o", "APT::Sandbox::User=root", "download", package, cwd=Path(name))
             (got,) = Path(name).glob("*.deb")
             if sha256(got) != digest:
                 sys.exit(f"{got.name} is not what apt's index says: run `apt-get update` and this again")
             got.rename(kept)
-    subprocess.run(["dpkg-deb", "--extract", str(kept), str(folder)], check=True)
+    run(["dpkg-deb", "--extract", kept, folder], log=apt_log())
     return folder
 
 
 def _offered(package: str) -> str:
     for update in (False, True):
         if update:
-            subprocess.run(["apt-get", "update", "-qq"], check=True)
+            apt("update", "-q")
         asked = ["apt-cache", "show", "--no-all-versions", package]
         shown = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
         for line in shown.splitlines():

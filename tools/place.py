@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from tools import model, venv
+from tools import kube, model, venv
 from tools.host import ROOT, cache
 from tools.images import disk, engines, work
 from tools.kube import Cluster
@@ -32,9 +32,14 @@ def check_machine() -> None:
     machine.check(max(machine.NEEDED_GIB, disk.wanted(lab=True)))
 
 
+def check_place() -> None:
+    """StepFailed where a lab can be neither made nor ended, whatever else there is."""
+    machine.check_place()
+
+
 def prepare_lab() -> None:
     """Everything the lab needs, made side by side; a machine that cannot do is told so before anything is changed."""
-    cluster.check_origin(current())
+    cluster.check(current())
     check_machine()
     machine.prepare()
     venv.update()
@@ -93,6 +98,8 @@ def named(context: str, namespace: str) -> Cluster:
     missing = [name for name in ("kubectl", "helm") if shutil.which(name) is None]
     if missing:
         raise StepFailed(f"{' and '.join(missing)} must be on the PATH to use your own cluster")
+    for problem in kube.too_old():
+        raise StepFailed(problem)
     return Cluster("kubectl", "helm", context=context, namespace=namespace)
 
 

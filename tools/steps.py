@@ -31,8 +31,21 @@ WHOLE = "altogether"
 """The title of all steps together, in a record of times."""
 
 
+PYTHON = (3, 11)
+
+
 class StepFailed(RuntimeError):
     """Something a person must read: the message says it whole, and no traceback is wanted."""
+
+
+def check_python(version: tuple[int, ...] = sys.version_info[:2]) -> None:
+    """Ends the program where the interpreter is too old for the rest; every program imports this module early."""
+    if version < PYTHON:
+        wanted, found = (".".join(map(str, each)) for each in (PYTHON, version))
+        sys.exit(f"Python {wanted} or newer is needed and this is {found}: name one, such as PYTHON=python{wanted}.")
+
+
+check_python()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tools import host, place, venv
+from tools.endings import spoken
 from tools.host import ROOT
 from tools.steps import StepFailed, step, timings
 
@@ -37,22 +38,24 @@ SHOWN = ("pytest", "-q", "-s")
 def main(argv: Sequence[str]) -> int:
     """Run the stages; 1 where any failed. Of the checks the first failure is the last stage, of the tests none is."""
     try:
-        if "check" not in argv:
-            place.check_machine()
-        venv.update()
-        if "soak" in argv:
-            soak()
-        else:
-            check()
-            if "check" not in argv:
-                whole()
-    except (StepFailed, TimeoutError) as failure:
-        print(f"\n{failure}", file=sys.stderr)
-        return 1
+        return spoken(lambda: run(argv))
     finally:
         for timing in timings():
             if timing.depth == 0:
                 print(f"  {timing.title:<62} {timing.seconds:7.1f} s", flush=True)
+
+
+def run(argv: Sequence[str]) -> int:
+    """The stages that are asked for."""
+    if "check" not in argv:
+        place.check_machine()
+    venv.update()
+    if "soak" in argv:
+        soak()
+        return 0
+    check()
+    if "check" not in argv:
+        whole()
     return 0
 
 

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from tools import host
-from tools.steps import StepFailed, run, step
+from tools.endings import spoken
+from tools.steps import run, step
 
 VENV = host.ROOT / ".venv"
 REQUIREMENTS = host.ROOT / "requirements-dev.txt"
@@ -103,13 +104,11 @@ def fill(command: Path) -> None:
     (site / "pilotboat-tree.pth").write_text("".join(f"{host.ROOT / source}\n" for source in SOURCES))
 
 
-def main() -> None:
-    """One line of answer, or one of failure."""
-    try:
-        print(".venv is made" if update() else ".venv is up to date")
-    except StepFailed as error:
-        sys.exit(str(error))
+def main() -> int:
+    """One line of answer."""
+    print(".venv is made" if update() else ".venv is up to date")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(spoken(main))

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import bench, build, cluster, faults, images, plane
-from lab.layout import BadName, Lab, cache, current
-from lab.oci import NotAnImage
+from lab import bench, build, cluster, faults, images, machine, plane
+from lab.layout import Lab, cache, current, number
+from tools.endings import spoken
 from tools.steps import StepFailed, record_if_asked, step
 
 Arguments = argparse.Namespace
@@ -22,7 +22,14 @@ def up(arguments: Arguments) -> None:
     print(f"The lab {lab.name} is up: three nodes in three zones. Use it with `export KUBECONFIG={lab.kubeconfig}`.")
 
 
+def gpus() -> int:
+    """LAB_GPUS, which may be 0."""
+    found = number("LAB_GPUS", least=0)
+    return cluster.GPUS if found is None else int(found)
+
+
 def down(arguments: Arguments) -> None:
+    machine.check_place()
     cluster.down(current())
     print(f"Nothing of the lab runs any more. Programs and images stay cached; remove them with `rm -rf {cache()}`.")
 
@@ -147,7 +154,7 @@ def parser() -> argparse.ArgumentParser:
         return command
 
     add("up", up, "start the lab, or leave it alone where it runs").add_argument(
-        "--gpus", type=int, default=int(os.environ.get("LAB_GPUS", cluster.GPUS)), help="simulated GPUs a node"
+        "--gpus", type=int, default=gpus(), help="simulated GPUs a node"
     )
     add("down", down, "end it and leave nothing behind but caches")
     add("kubeconfig", kubeconfig, "print a kubeconfig that works from the plain shell")
@@ -197,17 +204,15 @@ def add_faults(add: Callable[[str, Callable[[Arguments], None], str], argparse.A
 
 
 def main() -> int:
-    arguments = parser().parse_args()
-    try:
+    def asked() -> int:
+        arguments = parser().parse_args()
         arguments.action_of(arguments)
-    except (RuntimeError, BadName, NotAnImage, TimeoutError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+        return 0
+
+    try:
+        return spoken(asked)
     finally:
         record_if_asked()
-    return 0
 
 
 if __name__ == "__main__":

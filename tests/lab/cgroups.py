@@ -154,4 +154,4 @@ def remove(name: str) -> None:
         if not groups(name):
             return
         time.sleep(0.1)
-    raise RuntimeError(f"The control groups {', '.join(map(str, groups(name)))} cannot be removed.")
+    raise StepFailed(f"The control groups {', '.join(map(str, groups(name)))} cannot be removed.")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import addons, build, cgroups, forward, images, machine, net, nodes, origin, plane, procs
+from lab import addons, build, cgroups, forward, images, layout, machine, net, nodes, origin, plane, procs
 from lab.kube import Client, Object
 from lab.layout import DEFAULT, Lab, Node, cache
 from lab.outside import Outside
@@ -64,13 +64,25 @@ def is_outdated(lab: Lab) -> bool:
     return is_up(lab) and origin.of(lab) != origin.here()
 
 
-def check_origin(lab: Lab) -> None:
-    """StepFailed where it is outdated: only who put something into it knows whether that may go."""
+def check(lab: Lab) -> None:
+    """StepFailed where it cannot be, or is outdated: only who put something into it knows whether that may go."""
+    layout.check(lab)
+    check_elsewhere(lab)
     if is_outdated(lab):
         raise StepFailed(
             f"The lab {lab.name} runs and was started from another version ({origin.of(lab) or 'an older one'}; here "
             f"is {origin.here()}): nothing was done; `{command(lab, 'lab-down')}` ends it with all that is in it, and "
             "then this can be run again."
+        )
+
+
+def check_elsewhere(lab: Lab) -> None:
+    """StepFailed where one of the same name runs from another cache: network namespaces and control groups go by the
+    lab's name alone, so that they are found when its folder is gone, and to end ours would end those of the other."""
+    if folder := procs.working_in(f"lab/{lab.name}", besides=lab.dir):
+        raise StepFailed(
+            f"A lab {lab.name} runs from another cache, in {folder}: nothing was done; `PILOTBOAT_CACHE="
+            f"{folder.parents[1]} {command(lab, 'lab-down')}` ends it, and LAB=name takes another name."
         )
 
 
@@ -89,11 +101,11 @@ def up(lab: Lab, gpus: int = GPUS) -> None:
     """Idempotent: a lab that runs whole is left alone; one that does not is cleared away and started anew.
 
     StepFailed where one runs whole that was started from another version."""
-    check_origin(lab)  # before programs are built for minutes
+    check(lab)  # before programs are built for minutes
     machine.prepare()
     build.ensure()
     with locked(lab):
-        check_origin(lab)
+        check(lab)
         if is_up(lab):
             return
         port = remembered_port(lab)
@@ -219,6 +231,7 @@ def restore_sysctls(lab: Lab) -> None:
 
 def down(lab: Lab) -> None:
     """Ends every process, and removes every mount, namespace, control group and file of the lab, caches excepted."""
+    check_elsewhere(lab)
     with locked(lab), step(f"Taking the lab {lab.name} down", usual="5 s"):
         clear(lab)
     lab.lock.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from lab import addons, net, nodes, plane, procs
 from lab.layout import BadName, Lab, Node
+from tools.steps import StepFailed
 
 NAMES = "coredns"
 """The program that knows the cluster's names."""
@@ -79,7 +80,7 @@ def _inside(node: Node, *command: str) -> str:
 def _run(*command: str, check: bool = True) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if check and done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+        raise StepFailed(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
 
 

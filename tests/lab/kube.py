@@ -17,13 +17,14 @@ from typing import Any, cast
 from urllib.parse import urlencode, urlsplit
 
 from lab.layout import patience
+from tools.steps import StepFailed
 
 Object = dict[str, Any]
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
 
-class ApiError(RuntimeError):
+class ApiError(StepFailed):
     """The API server refused."""
 
     def __init__(self, status: int, message: str) -> None:

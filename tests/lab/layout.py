@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from tools.steps import StepFailed
+
 DEFAULT = "pilotboat"
 DNS_ADDRESS = "10.96.0.10"
 SERVICE_ADDRESS = "10.96.0.1"
 SERVICE_CIDR = "10.96.0.0/16"
 REGION = "lab"
 ZONES = 3
+SOCKET = 108
+"""Bytes of a socket's path, the last of which is a zero."""
 
 
-class BadName(ValueError):
+class BadName(StepFailed):
     """The lab's name cannot name network namespaces."""
 
 
@@ -144,9 +148,31 @@ def current() -> Lab:
 
 def node_grace() -> int | None:
     """LAB_NODE_GRACE: seconds after which a silent node is unheard of, for tests that do not measure just that."""
-    return int(os.environ["LAB_NODE_GRACE"]) if os.environ.get("LAB_NODE_GRACE") else None
+    found = number("LAB_NODE_GRACE")
+    return int(found) if found else None
 
 
 def patience() -> float:
     """LAB_PATIENCE: how many times longer than on a machine of 2 cores the lab waits, where the machine is emulated."""
-    return float(os.environ.get("LAB_PATIENCE") or 1)
+    return number("LAB_PATIENCE") or 1
+
+
+def number(variable: str, least: int = 1) -> float | None:
+    """What a variable of the environment says; None where it says nothing."""
+    text = os.environ.get(variable, "")
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]+)?", text) or float(text) < least:
+        raise StepFailed(f"{variable} is a number from {least} to 9999, which {text!r} is not.")
+    return float(text)
+
+
+def check(lab: Lab) -> None:
+    """StepFailed where the environment asks for a lab that cannot be."""
+    node_grace(), patience()
+    longest = f"{lab.nodes[0].containerd_socket}.ttrpc"
+    if len(longest.encode()) >= SOCKET:
+        raise StepFailed(
+            f"{cache()} is too long a path: the lab {lab.name} has sockets under it, and the kernel allows them "
+            f"{SOCKET - 1} bytes of path, not {len(longest.encode())}; set PILOTBOAT_CACHE to a shorter one."
+        )

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from lab import cgroups
 from lab.layout import cache
-from tools.steps import StepFailed, run, step
+from tools import host
+from tools.steps import StepFailed, step
 
 NEEDED_GIB = 6  # programs and build cache take about 4; whoever builds images as well asks for more
 CAP_SYS_RESOURCE = 24
@@ -97,12 +98,23 @@ def want_of_disk(free: float, needed: float) -> Iterator[str]:
         )
 
 
+def wrong_place(system: str, root: bool) -> Iterator[str]:
+    """The sentences where a lab can be neither made nor ended."""
+    if system != "Linux":
+        yield f"The lab needs Linux and this is {system}: name a cluster instead (CONTEXT=name make demo)."
+    if not root:
+        yield "The lab needs root, for namespaces, mounts and cgroups: run it with sudo -E."
+
+
+def check_place() -> None:
+    """StepFailed where a lab can be neither made nor ended."""
+    for problem in wrong_place(platform.system(), os.geteuid() == 0):
+        raise StepFailed(problem)
+
+
 def problems(found: Facts, needed_gib: float = NEEDED_GIB) -> Iterator[str]:
     """One sentence a lack, the first one first: the later ones may follow from it."""
-    if found.system != "Linux":
-        yield f"The lab needs Linux and this is {found.system}: name a cluster instead (CONTEXT=name make demo)."
-    if not found.root:
-        yield "The lab needs root, for namespaces, mounts and cgroups: run it with sudo -E."
+    yield from wrong_place(found.system, found.root)
     yield from want_of_disk(found.free_gib, needed_gib)
     yield from cgroups.lacks(found.groups)
     if found.root and not found.can_make_netns:
@@ -122,13 +134,10 @@ def install(missing: tuple[str, ...]) -> None:
     """Installs the Debian packages that are missing; the package lists are fetched only where something is."""
     if not missing:
         return
-    log = cache() / "logs" / "apt.log"
-    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    with step(f"Installing {', '.join(missing)}", usual="1 min", log=log):
-        run(["apt-get", "update", "-q"], log=log, env=quiet)
-        run(["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing], log=log, env=quiet)
+    with step(f"Installing {', '.join(missing)}", usual="1 min"):
+        host.install(*missing)
     if still := missing_packages():
-        raise StepFailed(f"apt-get installed its packages, but {', '.join(still)} is still missing: see {log}.")
+        raise StepFailed(f"apt-get did its work, but {', '.join(still)} is still missing: see {host.apt_log()}.")
 
 
 def prepare() -> None:

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 from lab.layout import Lab, Node
+from tools.steps import StepFailed
 
 BRIDGE = "br0"
 
@@ -18,7 +19,7 @@ def ip(*arguments: str, netns: str | None = None, check: bool = True) -> None:
     where = ["-n", netns] if netns else []
     done = subprocess.run(["ip", *where, *arguments], capture_output=True, text=True, check=False)
     if check and done.returncode != 0:
-        raise RuntimeError(f"ip {' '.join([*where, *arguments])}: {done.stderr.strip()}")
+        raise StepFailed(f"ip {' '.join([*where, *arguments])}: {done.stderr.strip()}")
 
 
 def exists(netns: str) -> bool:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.steps import StepFailed
+
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -42,7 +44,7 @@ class Image:
         return self.layout / "blobs" / "sha256" / blob.hex
 
 
-class NotAnImage(ValueError):
+class NotAnImage(StepFailed):
     """The folder is not an OCI layout with one image in it."""
 
 

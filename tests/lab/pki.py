@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.steps import StepFailed
+
 DAYS = "3650"
 # Python 3.13 verifies strictly: an authority says what its key is for, and every certificate names its issuer's key.
 AUTHORITY = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
@@ -20,7 +22,7 @@ EC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 def openssl(*arguments: str | Path) -> None:
     done = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"openssl {arguments[0]}: {done.stderr.strip()}")
+        raise StepFailed(f"openssl {arguments[0]}: {done.stderr.strip()}")
 
 
 @dataclass(frozen=True)

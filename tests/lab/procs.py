@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab import layout
+from tools.steps import StepFailed
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,14 @@ def all_pids() -> list[int]:
     return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
 
 
+def working_in(relative: str, besides: Path) -> Path | None:
+    """A folder whose path ends so, is there, is not `besides`, and stands in the command line of a lab's program."""
+    named = re.compile(rf"(?:^|=)(/.*/{re.escape(relative)})/(?:etcd|n[0-9]+)(?:/|$)")
+    words = (word for pid in all_pids() for word in cmdline(pid))
+    folders = (Path(found[1]) for word in words if (found := named.search(word)))
+    return next((each for each in folders if each.is_dir() and each.resolve() != besides.resolve()), None)
+
+
 def in_netns(netns: str | None) -> list[str]:
     """`ip netns exec` would mount a /sys of its own, in which kubelet finds no cgroups."""
     return ["nsenter", f"--net=/run/netns/{netns}"] if netns else []
@@ -100,7 +110,7 @@ class Processes:
             )
         identity = identify(process.pid)
         if identity is None:
-            raise RuntimeError(f"{name} ended at once; its log is {log}.")
+            raise StepFailed(f"{name} ended at once; its log is {log}.")
         process.returncode = 0  # it is not ours to wait for: no warning when this object goes
         self._record(name).write_text(json.dumps(asdict(identity)))
         return identity

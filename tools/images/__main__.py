@@ -7,8 +7,9 @@ import json
 import sys
 
 from tools import host
+from tools.endings import spoken
 from tools.images import engines, tree, work
-from tools.steps import StepFailed, record_if_asked
+from tools.steps import record_if_asked
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,15 +54,19 @@ def answer(arguments: argparse.Namespace) -> str:
             return table()
 
 
-def main() -> None:
-    """Failures are sentences, not tracebacks."""
+def main() -> int:
+    """What was asked for, and its answer."""
+    arguments = parser().parse_args()
+
+    def answered() -> int:
+        print(answer(arguments))
+        return 0
+
     try:
-        print(answer(parser().parse_args()))
-    except (StepFailed, tree.TreeError) as error:
-        sys.exit(str(error))
+        return spoken(answered)
     finally:
         record_if_asked()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

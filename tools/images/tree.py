@@ -19,6 +19,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from tools.host import ROOT
+from tools.steps import StepFailed
 
 PREFIX = "localhost/pilotboat"
 DEBIAN = f"{PREFIX}/debian:trixie"
@@ -34,7 +35,7 @@ _ARGUMENT = re.compile(r"^ARG (\w+)", re.MULTILINE)
 _COPY = re.compile(r"^COPY (?!--from)(?:--\S+ )*(.+) \S+$", re.MULTILINE)
 
 
-class TreeError(Exception):
+class TreeError(StepFailed):
     """The tree does not hold what an image needs; the message says what."""
 
 

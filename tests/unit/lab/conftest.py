@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import threading
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ def ready(folder: Path) -> Iterator[str]:
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """One whose processes all run, each of which sleeps, and whose API server is ready."""
     monkeypatch.setenv("PILOTBOAT_CACHE", str(tmp_path))
-    found = Lab("old")
+    found = Lab(f"old-{os.getpid()}")  # groups and namespaces go by the name, on the whole machine
     for name in cluster.programs(found):
         node, _, program = name.rpartition("/")
         processes = procs.Processes(found.dir / node / "processes")

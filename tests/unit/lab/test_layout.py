@@ -9,6 +9,7 @@ import pytest
 
 from lab import layout
 from lab.layout import BadName, Lab
+from tools.steps import StepFailed
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "a_b", "-a", "a-", "x" * 21, "a/b", "../a"])
@@ -72,3 +73,32 @@ def test_a_socket_path_fits_into_what_the_kernel_allows() -> None:
     """108 bytes; with the default cache of a user whose home is of ordinary length."""
     relative = Lab("x" * 20).nodes[0].containerd_socket.relative_to(layout.cache())
     assert len(str(Path("/home/somebody-quite-long/.cache/pilotboat") / relative) + ".ttrpc") < 108
+
+
+@pytest.mark.parametrize("text", ["abc", "0", "-1", "1e3", "99999", "nan"])
+@pytest.mark.parametrize("variable", ["LAB_NODE_GRACE", "LAB_PATIENCE"])
+def test_what_is_no_number_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, variable: str, text: str) -> None:
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(StepFailed, match=f"{variable} is a number from 1 to 9999, which '{text}' is not"):
+        layout.check(Lab())
+
+
+def test_numbers_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("LAB_NODE_GRACE", "LAB_PATIENCE"):
+        monkeypatch.setenv(variable, "")
+    assert (layout.node_grace(), layout.patience()) == (None, 1)
+    monkeypatch.setenv("LAB_NODE_GRACE", "20")
+    monkeypatch.setenv("LAB_PATIENCE", "1.5")
+    assert (layout.node_grace(), layout.patience()) == (20, 1.5)
+    monkeypatch.setenv("LAB_GPUS", "0")
+    assert layout.number("LAB_GPUS", least=0) == 0
+
+
+def test_a_cache_too_deep_for_sockets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab("two")
+    under = "/lab/two/n1/containerd.sock.ttrpc"
+    monkeypatch.setenv("PILOTBOAT_CACHE", f"/{'x' * (layout.SOCKET - len(under) - 2)}")
+    layout.check(lab)
+    monkeypatch.setenv("PILOTBOAT_CACHE", f"/{'x' * (layout.SOCKET - len(under) - 1)}")
+    with pytest.raises(StepFailed, match="107 bytes of path, not 108; set PILOTBOAT_CACHE to a shorter one"):
+        layout.check(lab)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab import build, cluster, origin
-from lab.layout import Lab
+from lab.layout import Lab, current
 from tests.unit.lab.conftest import outdated
 from tools import place
 from tools.steps import StepFailed
@@ -23,18 +23,18 @@ def test_a_lab_of_this_version_is_left_alone(lab: Lab) -> None:
     origin.record(lab)
     assert cluster.is_up(lab)
     assert origin.of(lab) == origin.here()
-    cluster.check_origin(lab)
+    cluster.check(lab)
 
 
 def test_a_lab_of_another_version_is_neither_kept_nor_ended(lab: Lab) -> None:
     outdated(lab)
-    with pytest.raises(StepFailed, match=r"v1\.35\.9.*`LAB=old make lab-down`") as refused:
-        cluster.check_origin(lab)
+    with pytest.raises(StepFailed, match=r"v1\.35\.9.*`LAB=old-\d+ make lab-down`") as refused:
+        cluster.check(lab)
     assert "\n" not in str(refused.value)
     assert cluster.is_up(lab)
 
 
-@pytest.mark.parametrize("begin", [lambda: cluster.up(Lab("old")), place.prepare_lab], ids=["lab", "demo"])
+@pytest.mark.parametrize("begin", [lambda: cluster.up(current()), place.prepare_lab], ids=["lab", "demo"])
 def test_it_is_told_before_anything_is_done(
     lab: Lab, begin: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,12 +46,12 @@ def test_it_is_told_before_anything_is_done(
 
 def test_a_lab_without_a_record_is_an_older_one(lab: Lab) -> None:
     with pytest.raises(StepFailed, match="an older one"):
-        cluster.check_origin(lab)
+        cluster.check(lab)
 
 
 def test_one_that_does_not_run_whole_is_of_no_version(lab: Lab) -> None:
     lab.kubeconfig.unlink()
-    cluster.check_origin(lab)
+    cluster.check(lab)
 
 
 def test_a_lab_is_reached_by_the_programs_that_it_runs(lab: Lab) -> None:

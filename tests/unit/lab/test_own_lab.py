@@ -13,6 +13,9 @@ from lab.layout import DEFAULT, Lab, current
 from tests.unit.lab.conftest import outdated
 from tools import place
 
+OWN, ANOTHER = f"own-{os.getpid()}", f"other-{os.getpid()}"
+"""No lab's of this machine: what has no folder is ended by the name."""
+
 
 @pytest.fixture(autouse=True)
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,25 +31,25 @@ def begin(lab: Lab) -> None:
 
 
 def test_it_is_none_of_anybody_elses_and_goes_with_the_block() -> None:
-    with place.own_lab("test"):
-        assert os.environ["LAB"] == current().name == "test"
+    with place.own_lab(OWN):
+        assert os.environ["LAB"] == current().name == OWN
         begin(current())
-    assert not Lab("test").dir.exists()
+    assert not Lab(OWN).dir.exists()
     assert Lab(DEFAULT).volumes.exists()
 
 
 def test_it_goes_with_a_block_that_is_interrupted() -> None:
-    with contextlib.suppress(KeyboardInterrupt), place.own_lab("test"):
+    with contextlib.suppress(KeyboardInterrupt), place.own_lab(OWN):
         begin(current())
         raise KeyboardInterrupt
-    assert not Lab("test").dir.exists()
+    assert not Lab(OWN).dir.exists()
 
 
 def test_it_is_kept_where_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEEP_LAB", "1")
-    with place.own_lab("test"):
+    with place.own_lab(OWN):
         begin(current())
-    assert Lab("test").volumes.exists()
+    assert Lab(OWN).volumes.exists()
 
 
 def test_one_of_an_older_version_is_ended_before(lab: Lab) -> None:
@@ -65,10 +68,10 @@ def test_one_that_is_named_is_taken_and_ended_only_where_it_did_not_run(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAB", lab.name)
-    with place.own_lab("test"):
+    with place.own_lab(OWN):
         assert current() == lab
     assert cluster.is_up(lab)
-    monkeypatch.setenv("LAB", "another")
-    with place.own_lab("test"):
+    monkeypatch.setenv("LAB", ANOTHER)
+    with place.own_lab(OWN):
         begin(current())
-    assert not Lab("another").dir.exists()
+    assert not Lab(ANOTHER).dir.exists()
