@@ -99,6 +99,15 @@ def too_old() -> Iterator[str]:
             yield f"{name} on the PATH is {found[0]}, and v{wanted} or newer is needed: put one before it on the PATH."
 
 
+def unknown(context: str) -> Iterator[str]:
+    """A sentence where the kubeconfig has no such context."""
+    asked = ["kubectl", "config", "get-contexts", "--output=name"]
+    there = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split("\n")[:-1]
+    if context not in there:
+        known = ", ".join(there[:10]) or "none"
+        yield f"CONTEXT={context} is no context of your kubeconfig, which has {known}: take another, or set KUBECONFIG."
+
+
 def condition(raw: dict[str, Any], kind: str) -> dict[str, Any]:
     """A condition of an object; an empty one where it is not there."""
     found = (c for c in raw.get("status", {}).get("conditions", ()) if c["type"] == kind)

@@ -98,7 +98,7 @@ def named(context: str, namespace: str) -> Cluster:
     missing = [name for name in ("kubectl", "helm") if shutil.which(name) is None]
     if missing:
         raise StepFailed(f"{' and '.join(missing)} must be on the PATH to use your own cluster")
-    for problem in kube.too_old():
+    for problem in (*kube.too_old(), *kube.unknown(context)):
         raise StepFailed(problem)
     return Cluster("kubectl", "helm", context=context, namespace=namespace)
 

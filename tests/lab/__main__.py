@@ -43,7 +43,7 @@ def status(arguments: Arguments) -> None:
     for name, runs in cluster.programs(lab).items():
         print(f"{'runs' if runs else 'ENDED':6} {name}")
     if not cluster.is_up(lab):
-        raise StepFailed(f"The lab {lab.name} is not up: `make lab` starts it, or mends it.")
+        raise StepFailed(f"The lab {lab.name} is not up: `{cluster.command(lab, 'lab')}` starts it, or mends it.")
 
 
 def load(arguments: Arguments) -> None:

@@ -67,7 +67,8 @@ def working_in(relative: str, besides: Path) -> Path | None:
     named = re.compile(rf"(?:^|=)(/.*/{re.escape(relative)})/(?:etcd|n[0-9]+)(?:/|$)")
     words = (word for pid in all_pids() for word in cmdline(pid))
     folders = (Path(found[1]) for word in words if (found := named.search(word)))
-    return next((each for each in folders if each.is_dir() and each.resolve() != besides.resolve()), None)
+    # `os.path` answers where we may not look, as who is not root, who can end nothing anyway.
+    return next((each for each in folders if os.path.isdir(each) and each.resolve() != besides.resolve()), None)
 
 
 def in_netns(netns: str | None) -> list[str]:

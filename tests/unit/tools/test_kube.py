@@ -13,13 +13,14 @@ OLD_KUBECTL = 'Client Version: version.Info{Major:"1", Minor:"19", GitVersion:"v
 KUBECTL = "Client Version: v1.34.1\nKustomize Version: v5.7.1"
 
 
-def named(folder: Path, kubectl: str, helm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster named where these programs tell such versions."""
+def named(folder: Path, kubectl: str, helm: str, monkeypatch: pytest.MonkeyPatch, context: str = "mine") -> None:
+    """A cluster named where these programs tell such versions, and the kubeconfig has two contexts."""
     for name, told in (("kubectl", kubectl), ("helm", helm)):
-        (folder / name).write_text(f"#!/bin/sh\necho '{told}'\n")
+        contexts = "case $1 in config) echo mine; echo 'team a'; exit;; esac"
+        (folder / name).write_text(f"#!/bin/sh\n{contexts}\necho '{told}'\n")
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
-    place.named("mine", "default")
+    place.named(context, "default")
 
 
 @pytest.mark.parametrize("helm", ["v3.13.0+g825e86f", "v4.2.4", "a build of my own"])
@@ -42,3 +43,16 @@ def test_older_ones_are_refused_before_anything_is_done(
 ) -> None:
     with pytest.raises(StepFailed, match=said):
         named(tmp_path, kubectl, helm, monkeypatch)
+
+
+@pytest.mark.parametrize("context", ["mine", "team a"])
+def test_a_context_that_is_there_is_taken(tmp_path: Path, context: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    named(tmp_path, KUBECTL, "v4.2.4", monkeypatch, context)
+
+
+@pytest.mark.parametrize("context", ["nonsense", "team", "min"])
+def test_one_that_is_not_is_told_with_those_that_are(
+    tmp_path: Path, context: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StepFailed, match=f"CONTEXT={context} is no context of your kubeconfig, which has mine, team a"):
+        named(tmp_path, KUBECTL, "v4.2.4", monkeypatch, context)
