@@ -78,8 +78,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--labs", action="store_true", help="two labs rather than two writers")
     args = parser.parse_args(argv)
-    need("knotd", "knot")
     try:
+        need("knotd", "knot")
         with tempfile.TemporaryDirectory() as folder:
             if args.labs:
                 found = on_labs(Path(folder), args.rounds)

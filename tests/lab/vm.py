@@ -19,6 +19,7 @@ from pathlib import Path
 from lab import build
 from lab.machine import PACKAGES
 from tools import host
+from tools.endings import spoken
 from tools.steps import StepFailed, run, step
 
 SUITE = "bookworm"
@@ -158,20 +159,16 @@ def boot(kept: Path, image: Path, console: Path) -> int:
 def main() -> int:
     """The lab in the guest; 0 where it came up, its tests passed and nothing was left behind."""
     log, console = (host.cache("logs") / name for name in ("lab-vm.log", "lab-vm-console.log"))
-    try:
-        kept = system(log)
-        slower, tests = (1, TESTS) if virtualizes() else (SLOWER, f"{TESTS} -k '{PATIENT}'")
-        script = SCRIPT.format(patience=slower, grace=20 * slower, tests=tests)
-        with tempfile.TemporaryDirectory(dir=host.cache("vm-work")) as folder:
-            image = Path(folder) / "work"
-            with step("Packing the tree and the lab's programs", usual="5 s", log=log):
-                work(image, script, log)
-            with step("The lab with cgroup v2, in a virtual machine", usual="3 min; emulated 30", log=console):
-                return boot(kept, image, console)
-    except StepFailed as failure:
-        print(failure, file=sys.stderr)
-        return 1
+    kept = system(log)
+    slower, tests = (1, TESTS) if virtualizes() else (SLOWER, f"{TESTS} -k '{PATIENT}'")
+    script = SCRIPT.format(patience=slower, grace=20 * slower, tests=tests)
+    with tempfile.TemporaryDirectory(dir=host.cache("vm-work")) as folder:
+        image = Path(folder) / "work"
+        with step("Packing the tree and the lab's programs", usual="5 s", log=log):
+            work(image, script, log)
+        with step("The lab with cgroup v2, in a virtual machine", usual="3 min; emulated 30", log=console):
+            return boot(kept, image, console)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(spoken(main))
