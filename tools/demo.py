@@ -120,6 +120,7 @@ def install(cluster: Cluster, refs: dict[str, str], *more: str, logins: pullsecr
     more += (f"--set=images.pullSecrets={{{pullsecret.NAME}}}",) if logins else ()
     values = [f"--set=images.{name}={refs[name]}" for name in ("operator", "server", "trainer", "fetch", "gateway")]
     endpoint = f"--set=hub.endpoint=http://hub.{DEMO}.svc:8000"
+    forget_pending(cluster)
     chart = str(ROOT / "charts" / "pilotboat")
     cluster.helm_run(
         "upgrade",
@@ -133,6 +134,12 @@ def install(cluster: Cluster, refs: dict[str, str], *more: str, logins: pullsecr
         "--wait",
         "--timeout=3m",
     )
+
+
+def forget_pending(cluster: Cluster) -> None:
+    """A helm that was killed half way, as with its terminal, leaves a release that no other can take up."""
+    if cluster.helm_run("list", f"--namespace={SYSTEM}", "--pending", "--short").split():
+        cluster.helm_run("uninstall", "pilotboat", f"--namespace={SYSTEM}", "--ignore-not-found", "--wait")
 
 
 def show(cluster: Cluster) -> None:

@@ -47,6 +47,21 @@ def test_the_hint_names_the_users_cluster() -> None:
     assert "End it: CONTEXT='team a' make demo-down" in said
 
 
+@pytest.mark.parametrize(
+    ("pending", "verbs"), [("pilotboat", ["list", "uninstall", "upgrade"]), ("", ["list", "upgrade"])]
+)
+def test_a_release_that_was_left_half_way_is_begun_anew(tmp_path: Path, pending: str, verbs: list[str]) -> None:
+    """helm refuses it: another operation is in progress."""
+    asked = tmp_path / "asked"
+    (tmp_path / "kubectl").write_text('#!/bin/sh\ncase "$*" in *--filename=-*) cat >/dev/null;; esac\n')
+    (tmp_path / "helm").write_text(f"#!/bin/sh\necho $1 >>{asked}\n[ $1 = list ] && echo '{pending}' || true\n")
+    for name in ("kubectl", "helm"):
+        (tmp_path / name).chmod(0o755)
+    refs = dict.fromkeys(("operator", "server", "trainer", "fetch", "gateway"), "registry.test/team/it:1")
+    demo.install(Cluster(str(tmp_path / "kubectl"), str(tmp_path / "helm"), namespace=claim.DEMO), refs)
+    assert asked.read_text().split() == verbs
+
+
 def test_the_login_is_put_where_pods_pull_and_nowhere_else(tmp_path: Path) -> None:
     """kubectl refuses an object whose namespace is not the one of its command line."""
     asked = tmp_path / "asked"
