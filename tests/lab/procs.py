@@ -59,7 +59,8 @@ def cmdline(pid: int) -> list[str]:
 
 
 def all_pids() -> list[int]:
-    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    """None where there is no /proc, which is told elsewhere."""
+    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
 
 
 def working_in(relative: str, besides: Path) -> Path | None:
