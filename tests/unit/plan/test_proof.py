@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import ValidationError
@@ -12,6 +13,7 @@ from pilotboat.api.analysis import Decision, Verdict
 from pilotboat.api.probing import ProbeResult, TrafficResult
 from pilotboat.api.rollout import Rollout, RolloutPhase, Verb
 from pilotboat.plan import steps
+from pilotboat.plan.types import Answer, Observed
 from unit.plan.test_course import Canary
 from unit.plan.test_gates import OFF, jobs, measured
 from unit.plan.test_progression import CONTINUE, HOLD, PROMETHEUS, PROMOTE, Life, asked, rollout
@@ -213,6 +215,32 @@ def test_requests_of_our_own_count_where_a_step_asks_for_some_and_users_send_few
     measured(cluster, f"chat-{new}-traffic", ProbeResult(canary=new, traffic=counts))
     assert before < 200 <= before + 180
     assert (cluster.status["rollout"]["step"], jobs(cluster)) == (1, [])
+
+
+class Answering(Canary):
+    """A Prometheus besides: of each series the value."""
+
+    values: ClassVar = {"slow": 0.0, "refusals": 9.0}
+
+    @property
+    def observed(self) -> Observed:
+        at = self.now.timestamp()
+        answers = (Answer(name, self.now, (value,), at) for name, value in self.values.items())
+        return dataclasses.replace(super().observed, answers=tuple(answers))
+
+
+def test_a_query_beyond_its_bound_holds_the_steps_that_wait_for_it() -> None:
+    queries = [{"name": name, "query": name, "max": 1, "failures": 100} for name in Answering.values]
+    planned = [{"weight": 10, "hold": "1m", "analysis": {"queries": ["slow"]}}, {"weight": 50, "hold": "1m"}]
+    cluster = Answering(steps=planned, analysis={**OFF, "prometheus": {"url": "http://p", "queries": queries}})
+    cluster.push(7)
+    cluster.settle()
+    for _ in range(10):
+        cluster.minute()
+    rollout = cluster.status["rollout"]
+    assert (rollout["step"], rollout["phase"]) == (1, "Holding")
+    assert "query refusals: 9 is above 1" in rollout["message"]
+    assert [query["verdict"] for query in rollout["decision"]["queries"]] == ["Continue", "Hold"]
 
 
 @pytest.mark.parametrize(
