@@ -89,8 +89,8 @@ def run(task: tuple[World, float, int, int]) -> Cell:
     return cell
 
 
-def ending(trace: Trace, rollout: int) -> Ending:
-    """One rollout from its first minute to its verdict."""
+def ending(trace: Trace, rollout: int, proof_from: int = ROLLOUT) -> Ending:
+    """One rollout from its first minute to its verdict; `proof_from`: the minute from which on proven is promoted."""
     minutes = strata(trace, rollout)
     state = AnalysisState(
         cursor=-60, first_token_bound=trace.first_bounds[rollout], per_token_bound=trace.token_bounds[rollout]
@@ -103,7 +103,7 @@ def ending(trace: Trace, rollout: int) -> Ending:
         requests += stratum.canary.requests
         state = absorb(state, fresh, SETTINGS)
         fresh = []
-        decision = judge(state, None, SETTINGS, minute >= ROLLOUT, stratum.start + 65)
+        decision = judge(state, None, SETTINGS, minute >= proof_from, stratum.start + 65)
         if decision.verdict in (Verdict.ABORT, Verdict.PROMOTE):
             return Ending(decision.verdict, minute, requests)
     return Ending(Verdict.HOLD, ROLLOUT + EXTENSION, requests)

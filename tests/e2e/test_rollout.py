@@ -119,13 +119,19 @@ def test_a_bad_canary_is_given_up_and_stable_keeps_everything(
 
 
 def test_a_canary_that_is_as_good_is_promoted_by_what_was_measured(space: Space, caller: Caller) -> None:
-    """Nobody says a word: the gateways' counts are read, judged, and bring it from step to step."""
-    steps = [{"weight": 20, "hold": "5s"}, {"weight": 60, "hold": "5s"}]
+    """Nobody says a word: the gateways' counts are read, judged, and bring it from step to step.
+
+    The first step asks for requests at its weight: those of whole minutes, so it waits for the first for a minute.
+    """
+    steps = [{"weight": 20, "hold": "5s", "analysis": {"minSamples": 50}}, {"weight": 60, "hold": "5s"}]
     old = serve(space, "good", canary(steps))
     with caller.load("good", threads=8, pause=0.05) as load:
         space.apply("ModelDeployment", "good", canary(steps, tokens=5))
-        until(space, "good", "weight", 20)
-        new = space.status(MDEP, "good")["rollout"]["canary"]
+        until(space, "good", "phase", "Holding")
+        rollout = space.status(MDEP, "good")["rollout"]
+        assert "0 of 50 requests of the canary have been heard since it has 20 %" in rollout["message"]
+        assert rollout["message"] in steered(space, "rollout", "status", "good")
+        new = rollout["canary"]
         space.cluster.run("wait", f"{MDEP}/good", f"--for=jsonpath={{.status.currentRevision}}={new}", "--timeout=600s")
         space.wait(MDEP, "good", "Ready")
     assert load.failed == {}, load.wrong

@@ -146,6 +146,31 @@ ACCEPTED: dict[str, tuple[Kind, Raw]] = {
     ),
 }
 
+ASKED = {"steps": [{"weight": 5, "analysis": {"minSamples": 100, "proven": True, "queries": ["refusals"]}}]}
+REFUSALS = {"url": "http://prometheus", "queries": [{"name": "refusals", "query": "up", "max": 1}]}
+OFF = {metric: {"enabled": False} for metric in ("errors", "firstToken", "perToken")}
+ACCEPTED |= {
+    "a step that asks": (MODEL_DEPLOYMENT, model(rollout=ASKED | {"analysis": {"prometheus": REFUSALS}})),
+    "a step that asks no query": (
+        MODEL_DEPLOYMENT,
+        model(
+            rollout={
+                "steps": [{"weight": 5, "analysis": {"proven": False, "queries": []}}],
+                "analysis": OFF | {"prometheus": REFUSALS},
+            }
+        ),
+    ),
+    "one metric that is judged": (
+        MODEL_DEPLOYMENT,
+        model(
+            rollout={
+                "steps": [{"weight": 5, "analysis": {"proven": True}}],
+                "analysis": OFF | {"errors": {}},
+            }
+        ),
+    ),
+}
+
 REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
     "an unknown field": (MODEL_DEPLOYMENT, model(replica=2), ('unknown field "spec.replica"',)),
     "an unknown nested field": (
@@ -361,6 +386,12 @@ def queried(**changes: Any) -> Raw:
     return rollout(5, analysis={"prometheus": {"url": "https://prometheus:9090/base", "queries": [QUERY]} | changes})
 
 
+def asking(asks: Raw, **analysis: Any) -> Raw:
+    return rollout(steps=[STEP, {"weight": 50, "analysis": asks}], analysis=analysis)
+
+
+UNNAMED = "steps[].analysis.queries must be names of analysis.prometheus.queries"
+UNJUDGED = "steps[].analysis.minSamples and proven need a metric that is judged"
 ROLLOUTS: dict[str, tuple[Raw, str, str]] = {
     "weights that stay": (rollout(5, 5), "steps", "the weights of the steps must rise"),
     "weights that fall": (rollout(50, 5), "steps", "the weights of the steps must rise"),
@@ -425,6 +456,18 @@ ROLLOUTS: dict[str, tuple[Raw, str, str]] = {
         rollout(5, analysis={"quality": {"perplexity": {"references": [{"prompt": "1+1", "answer": "2"}]}}}),
         *("analysis.quality.perplexity.references", "should have at least 6 items"),
     ),
+    "a query that there is not": (asking({"queries": ["refusals", "other"]}, prometheus=REFUSALS), "steps", UNNAMED),
+    "a query where there are none": (asking({"queries": ["refusals"]}), "steps", UNNAMED),
+    "none of no queries": (asking({"queries": []}), "steps", UNNAMED),
+    "requests that nobody judges": (asking({"minSamples": 9}, **OFF), "steps", UNJUDGED),
+    "a proof of nothing": (asking({"proven": True}, **OFF), "steps", UNJUDGED),
+    "no requests": (asking({"minSamples": 0}), "steps[1].analysis.minSamples", "greater than or equal to 1"),
+    "too many requests": (asking({"minSamples": 10**6 + 1}), "steps[1].analysis.minSamples", "1000000"),
+    "too many names": (
+        asking({"queries": ["refusals"] * 11}, prometheus=REFUSALS),
+        *("steps[1].analysis.queries", "must have at most 10 items"),
+    ),
+    "an unknown field of a step's analysis": (asking({"errors": {}}), "steps[1].analysis.errors", "unknown field"),
     "steps past the gateway": (rollout(5) | {"traffic": "Direct"}, "steps", "rollout.steps need traffic: Gateway"),
     "analysis of nothing": (rollout(analysis={"minSamples": 10}), "analysis", f"analysis {IDLE}"),
     "a surge of nothing": (rollout(steps=[], surge="Never"), "surge", f"surge {IDLE}"),
@@ -580,12 +623,19 @@ RICH: dict[str, tuple[Kind, Raw]] = {
             gpu={"count": 1, "resourceName": "nvidia.com/gpu"},
             zones={"spread": "Required"},
             rollout={
-                "steps": [{"weight": 5, "hold": "5m"}, {"weight": 50, "approval": True}],
+                "steps": [
+                    {"weight": 5, "hold": "5m", "analysis": {"minSamples": 9, "proven": True, "queries": ["up"]}},
+                    {"weight": 50, "approval": True},
+                ],
                 "surge": "Never",
                 "deadline": "10m",
                 "paused": True,
                 "action": {"verb": "Skip", "id": "1"},
-                "analysis": {"minSamples": 10, "firstToken": {"sloMilliseconds": 500}},
+                "analysis": {
+                    "minSamples": 10,
+                    "firstToken": {"sloMilliseconds": 500},
+                    "prometheus": {"url": "http://p", "queries": [{"name": "up", "query": "up", "max": 1}]},
+                },
             },
             podTemplate={
                 "labels": {"a": "b"},

@@ -58,7 +58,7 @@ class Why(StrEnum):
     UNJUDGED = "Unjudged"
     """No bound was given, and stable has too little data to take one from."""
     MORE_TO_COME = "MoreToCome"
-    """Promotion is not asked for before the last step."""
+    """This step does not ask for the proof; the last one does."""
     WITHIN_BOUND = "WithinBound"
     """A query of the user's own keeps its bound: that alone promotes nothing."""
     BEYOND_BOUND = "BeyondBound"
@@ -116,6 +116,8 @@ class AnalysisState(Status):
     per_token_bound: float | None = None
     warmed: int = 0
     """The canary's requests that were left out for warming up."""
+    heard: int = 0
+    """The canary's since the weight of this step was reached, of those that are judged: whole minutes."""
     restarts: int = 0
     """How often the count towards promotion began anew; each has a risk `beta` of its own."""
     errors: MetricState = Field(default_factory=MetricState)

@@ -11,6 +11,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from .analysis import MAX_QUERIES, Metric
 from .base import Duration, Model, cel, seconds, validations
 from .probing import (
     FEW_REFERENCES,
@@ -21,7 +22,9 @@ from .probing import (
     Prompt,
     Reference,
 )
-from .prometheus import Prometheus
+from .prometheus import Prometheus, QueryName
+
+MAX_SAMPLES = 1000000
 
 
 class ErrorGate(Model):
@@ -161,7 +164,7 @@ class SyntheticProbes(Model):
 class Analysis(Model):
     """What a canary is judged by, against the stable revision at the same time."""
 
-    min_samples: Annotated[int, Field(ge=1, le=1000000, description="Canary requests before it is promoted.")] = 50
+    min_samples: Annotated[int, Field(ge=1, le=MAX_SAMPLES, description="Canary requests before it is promoted.")] = 50
     warmup: Annotated[int, Field(ge=0, le=10000, description="First canary requests that are not judged.")] = 0
     errors: ErrorGate = Field(default_factory=ErrorGate)
     first_token: LatencyGate = Field(default_factory=LatencyGate)
@@ -170,3 +173,37 @@ class Analysis(Model):
     load: LoadGate | None = Field(None, description="Try a load before the canary has users.")
     probes: SyntheticProbes | None = Field(None, description="Requests of our own while users send too few.")
     prometheus: Prometheus | None = Field(None, description="Queries of your own: they hold or give up, never promote.")
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Those that are not switched off."""
+        gates = (
+            (Metric.ERRORS, self.errors.enabled),
+            (Metric.FIRST_TOKEN, self.first_token.enabled),
+            (Metric.PER_TOKEN, self.per_token.enabled),
+        )
+        return tuple(metric for metric, enabled in gates if enabled)
+
+
+class StepAnalysis(Model):
+    """What must be known of the canary before the step ends. What fails is given up whatever is asked here."""
+
+    min_samples: Annotated[
+        int | None,
+        Field(ge=1, le=MAX_SAMPLES, description="Canary requests at this weight before the next step."),
+    ] = None
+    proven: Annotated[
+        bool, Field(description="Wait until it is shown to be as good as stable, as the last step always does.")
+    ] = False
+    queries: Annotated[
+        list[QueryName] | None,
+        Field(
+            max_length=MAX_QUERIES,
+            description="Names of analysis.prometheus.queries that must keep their bounds. Left out: all of them.",
+        ),
+    ] = None
+
+    @property
+    def weighs(self) -> bool:
+        """Whether it asks for what only users' requests can show."""
+        return self.proven or self.min_samples is not None

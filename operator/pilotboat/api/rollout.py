@@ -12,9 +12,9 @@ from typing import Annotated, Self
 from pydantic import Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
-from .analysis import AnalysisState, Decision, Why
+from .analysis import AnalysisState, Decision, Metric, Why
 from .base import Duration, Model, Shape, Share, Status, Time, TimeLimit, cel, seconds, shaped, validations
-from .gates import Analysis
+from .gates import Analysis, StepAnalysis
 from .outcomes import Outcomes, Result
 
 MAX_STEPS = 20
@@ -63,6 +63,7 @@ class RolloutStep(Model):
     weight: Annotated[int, Field(ge=1, le=100, description="Per cent of the traffic for the new revision.")]
     hold: Duration = Field("5m", description="Time at this weight before the next step.")
     approval: Annotated[bool, Field(description="Wait for the verb Approve (or Skip) after the hold.")] = False
+    analysis: StepAnalysis = Field(default_factory=StepAnalysis)
 
 
 class Action(Model):
@@ -82,6 +83,26 @@ _RISING = cel(
     "the weights of the steps must rise: each above the one before, and nothing after 100",
     ".steps",
 )
+_ASKING = "!has(self.steps) || self.steps.all(s, !has(s.analysis) || {})"
+_NAMED = cel(
+    _ASKING.format(
+        "!has(s.analysis.queries) || (has(self.analysis) && has(self.analysis.prometheus)"
+        " && s.analysis.queries.all(n, self.analysis.prometheus.queries.exists(q, q.name == n)))"
+    ),
+    "steps[].analysis.queries must be names of analysis.prometheus.queries",
+    ".steps",
+)
+_OFF = " && ".join(
+    f"has(self.analysis.{metric}) && has(self.analysis.{metric}.enabled) && !self.analysis.{metric}.enabled"
+    for metric in Metric
+)
+_WEIGHED = cel(
+    f"!has(self.analysis) || !({_OFF}) || "
+    + _ASKING.format("!(has(s.analysis.minSamples) || (has(s.analysis.proven) && s.analysis.proven))"),
+    "steps[].analysis.minSamples and proven need a metric that is judged, and analysis switches them all off: "
+    + ", ".join(Metric),
+    ".steps",
+)
 _OF_STEPS = ("surge", "deadline", "onFailure", "paused", "analysis")
 """Without steps these would be accepted and do nothing."""
 
@@ -95,7 +116,7 @@ def _of_steps(field: str) -> dict[str, str]:
     return cel(f"(has(self.steps) && self.steps.size() > 0) || !({given})", _idle(field), f".{field}")
 
 
-class Rollout(Model, json_schema_extra=validations(_RISING, *map(_of_steps, _OF_STEPS))):
+class Rollout(Model, json_schema_extra=validations(_RISING, _NAMED, _WEIGHED, *map(_of_steps, _OF_STEPS))):
     """How a new revision replaces the one that serves; without steps, replica by replica."""
 
     steps: Annotated[
@@ -122,6 +143,22 @@ class Rollout(Model, json_schema_extra=validations(_RISING, *map(_of_steps, _OF_
         weights = [step.weight for step in self.steps]
         if any(after <= before for before, after in pairwise(weights)):
             raise ValueError(_RISING["message"])
+        return self
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        known = [query.name for query in self.analysis.prometheus.queries] if self.analysis.prometheus else []
+        for number, step in enumerate(self.steps):
+            asked = step.analysis.queries
+            unknown = ", ".join(name for name in asked or () if name not in known)
+            if unknown or (asked is not None and not known):
+                raise ValueError(f"{_NAMED['message']}: not so steps[{number}], {unknown or 'for there are none'}")
+        return self
+
+    @model_validator(mode="after")
+    def _weighed(self) -> Self:
+        if not self.analysis.metrics and any(step.analysis.weighs for step in self.steps):
+            raise ValueError(_WEIGHED["message"])
         return self
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import Any
 
-from ..api.analysis import Why
+from ..api.analysis import Verdict, Why
 from ..api.gates import LoadGate, PerplexityGate, QualityGate
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.probing import (
@@ -32,7 +32,7 @@ from ..api.probing import (
 from ..api.reasons import Reason
 from ..api.rollout import GateRecord, RolloutPhase, RolloutStatus
 from ..api.routing import SERVER_PORT
-from . import build, http_route, http_rules, judgement, probe, synthetic
+from . import build, http_route, http_rules, judgement, probe, proof, synthetic
 from .canary import gates
 from .outcome import Cause
 from .probe import Kind, Probe, State
@@ -97,9 +97,8 @@ def before_users(
 
 def while_thin(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, settings: PlanSettings) -> Look:
     """Synthetic requests, round by round, while the canary is held for want of evidence."""
-    asked, wish = spec.rollout.analysis.probes, judgement.settings(spec.rollout.analysis)
-    holding = state.phase is RolloutPhase.HOLDING and state.decision is not None and state.decision.why in THIN
-    if asked is None or wish is None or not holding:
+    asked, wish = spec.rollout.analysis.probes, judgement.settings(spec.rollout.analysis, state)
+    if asked is None or wish is None or not _thin(state, spec):
         return Look(state)
     due = _probe(observed, spec, state, Kind.TRAFFIC)
     job = build.named(observed.children, "Job", due.name(observed.parent))
@@ -114,6 +113,15 @@ def while_thin(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStat
     counts = found.result.traffic if found.result and not past else None
     grown = synthetic.absorb(state.analysis, counts, wish) if counts else state.analysis
     return Look(state.model_copy(update={"analysis": grown, "absorbed_probe": job["metadata"]["uid"]}))
+
+
+def _thin(state: RolloutStatus, spec: ModelDeploymentSpec) -> bool:
+    """Whether the canary is held for want of evidence."""
+    decision = state.decision
+    if state.phase is not RolloutPhase.HOLDING or decision is None:
+        return False
+    few = decision.verdict is not Verdict.HOLD and proof.unheard(state, spec.rollout) is not None
+    return few or decision.why in THIN
 
 
 def failed(state: RolloutStatus) -> str | None:

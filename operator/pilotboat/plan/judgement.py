@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from math import inf
 
-from ..api.analysis import PERIOD, AnalysisState, Decision, Metric, QueryRecord, Verdict, Why
+from ..api.analysis import PERIOD, AnalysisState, Decision, QueryRecord, Verdict, Why
 from ..api.gates import Analysis
 from ..api.rollout import RolloutPhase, RolloutStatus
 from ..api.routing import Evidence
@@ -20,22 +21,17 @@ from .canary.gate import judge
 from .canary.settings import Settings
 
 
-def settings(analysis: Analysis) -> Settings | None:
+def settings(analysis: Analysis, state: RolloutStatus) -> Settings | None:
     """What the statistics are asked; None where every metric is switched off."""
-    gates = (
-        (Metric.ERRORS, analysis.errors.enabled),
-        (Metric.FIRST_TOKEN, analysis.first_token.enabled),
-        (Metric.PER_TOKEN, analysis.per_token.enabled),
-    )
-    metrics = tuple(metric for metric, enabled in gates if enabled)
-    if not metrics:
+    if not analysis.metrics:
         return None
     return Settings(
-        metrics=metrics,
+        metrics=analysis.metrics,
         first_token_ms=analysis.first_token.slo_milliseconds,
         per_token_ms=analysis.per_token.slo_milliseconds,
         min_samples=analysis.min_samples,
         warmup=analysis.warmup,
+        since=datetime.fromisoformat(state.since).timestamp() if state.since else inf,
     )
 
 
@@ -44,14 +40,15 @@ def look(
     asked: Settings | None,
     evidence: Sequence[Evidence],
     queries: Sequence[QueryRecord],
-    final: bool,
+    proof: bool,
     now: datetime,
 ) -> RolloutStatus:
     """The rollout with the newest decision. It changes once a minute at most, or with the verdict: status is no log.
 
     `asked`: None where traffic is not judged. `queries`: records of the user's own queries, none where there are none.
+    `proof`: whether the step now ends only with a canary that is proven.
     """
-    known, made = _weighed(state, asked, evidence, final, now)
+    known, made = _weighed(state, asked, evidence, proof, now)
     whole = joined(made or _without_statistics(asked is not None, now), queries) if queries else made
     if whole is None:
         stays = state.decision is None or not state.decision.queries
@@ -60,7 +57,7 @@ def look(
 
 
 def _weighed(
-    state: RolloutStatus, asked: Settings | None, evidence: Sequence[Evidence], final: bool, now: datetime
+    state: RolloutStatus, asked: Settings | None, evidence: Sequence[Evidence], proof: bool, now: datetime
 ) -> tuple[AnalysisState, Decision | None]:
     """What the statistics say; None where they are not asked, or nothing was ever heard."""
     clock = now.timestamp()
@@ -68,7 +65,7 @@ def _weighed(
         return state.analysis, None
     known = state.analysis if state.analysis.cursor else memory.begin(evidence, state.stable, asked, clock)
     grown, open_minute = memory.advance(known, evidence, state.stable, state.canary, asked)
-    return grown, judge(grown, open_minute, asked, final, clock)
+    return grown, judge(grown, open_minute, asked, proof, clock)
 
 
 def held(state: RolloutStatus) -> RolloutStatus:

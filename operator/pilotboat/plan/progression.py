@@ -1,8 +1,8 @@
 """The life of a rollout with steps: what comes next, from where it stands, what is seen, and what people ask for.
 
-Owns: phases, holds, verbs, deadlines, and why a canary is given up. Must not know: statistics (canary/), how replicas
-are counted out (capacity.py), where in the steps it is (steps.py), what becomes of one that is overtaken (leaving.py),
-manifests.
+Owns: phases, holds, verbs, deadlines, and why a canary is given up. Must not know: statistics (canary/), what a step
+asks of them (proof.py), how replicas are counted out (capacity.py), where in the steps it is (steps.py), what becomes
+of one that is overtaken (leaving.py), manifests.
 
 All that it remembers is RolloutStatus, so a restarted operator goes on where the last one stood. While a canary is
 given up or nothing is known, stable has all the traffic.
@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from ..api.analysis import Decision, Verdict
+from ..api.analysis import Verdict
 from ..api.base import seconds
 from ..api.reasons import Reason
 from ..api.rollout import Action, GateRecord, OnFailure, Rollout, RolloutPhase, RolloutStatus, Surge, Verb
-from . import capacity, judgement, steps
+from . import capacity, proof, steps
 from .build import elapsed, timestamp
 from .capacity import Move, Standing
 from .outcome import Cause
@@ -231,38 +231,18 @@ def _phased(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) ->
     step = spec.steps[state.step]
     left = seconds(step.hold) - elapsed(state.since, now)
     if left > 0:
-        return _told(state, RolloutPhase.PROGRESSING, f"{state.weight} % for {step.hold}")
+        return _told(state, RolloutPhase.PROGRESSING, f"{state.weight} % for {step.hold}{proof.asked(step)}")
+    why = proof.lacking(state, spec)
     if step.approval and not state.approved:
         told = f"at {state.weight} %, waiting for somebody to approve: `pilotboat rollout approve NAME`"
-        return _told(state, RolloutPhase.AWAITING_APPROVAL, told)
-    if why := _unanswered(state.decision, spec) or _not_proven(state, spec):
+        return _told(state, RolloutPhase.AWAITING_APPROVAL, f"{told}; {why}" if why else told)
+    if why:
         return _told(state, RolloutPhase.HOLDING, why)
     if (
         state.weight and not facts.canary.serving
     ):  # what it has been until now says nothing of a canary that is not there
         return _told(state, RolloutPhase.HOLDING, f"at {state.weight} %, until a replica of the canary is ready again")
     return _phased(steps.entered(state, state.step + 1, now), spec, facts, now)
-
-
-def _unanswered(decision: Decision | None, spec: Rollout) -> str | None:
-    """Which query of the user's own keeps the share from rising; None where none does."""
-    if spec.analysis.prometheus is None:
-        return None
-    if decision is None or not decision.queries:
-        return "the queries of analysis.prometheus have not been asked yet"
-    return next((query.message for query in decision.queries if query.verdict is Verdict.HOLD), None)
-
-
-def _not_proven(state: RolloutStatus, spec: Rollout) -> str | None:
-    """Why a step does not end yet: the last one until the canary is proven, any other while nothing is known of it and
-    nobody has approved; None where nothing is to be proven."""
-    decision, last = state.decision, state.step + 1 >= len(spec.steps)
-    if judgement.settings(spec.analysis) is None or (state.approved and not last):
-        return None
-    if decision is None:
-        return "nothing is known of the canary's requests yet: it is neither promoted nor given up"
-    held = decision.verdict is not Verdict.PROMOTE if last else decision.verdict is Verdict.HOLD
-    return decision.message if held else None
 
 
 def _told(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -94,8 +94,17 @@ def _untold(where: str, answer: Answer | None, seen: _Seen, place: str, name: st
     return Cause(Reason.QUERY_UNANSWERED, f"{where}: no series{place}: {mend}, or {skip}")
 
 
-def look(state: RolloutStatus, wanted: Prometheus | None, observed: Observed, now: datetime) -> tuple[QueryRecord, ...]:
-    """A record for each query, in the order of the spec; none where nothing is asked."""
+def look(
+    state: RolloutStatus,
+    wanted: Prometheus | None,
+    observed: Observed,
+    now: datetime,
+    holding: Collection[str] | None = None,
+) -> tuple[QueryRecord, ...]:
+    """A record for each query, in the order of the spec; none where nothing is asked.
+
+    `holding`: names of those that the step waits for; None: all. Of the others none holds, and any may abort.
+    """
     if wanted is None or not _judged(state):
         return ()
     answers = _answers(state, observed, now)
@@ -103,7 +112,9 @@ def look(state: RolloutStatus, wanted: Prometheus | None, observed: Observed, no
     made = []
     for query in wanted.queries:
         text = written(query, observed.parent, state)
-        made.append(_record(query, text, known.get(query.name), answers.get(text), wanted.period_seconds, now))
+        before, answer = known.get(query.name), answers.get(text)
+        holds = holding is None or query.name in holding
+        made.append(_record(query, text, before, answer, wanted.period_seconds, now, holds))
     return tuple(made)
 
 
@@ -132,20 +143,26 @@ def _judged(state: RolloutStatus) -> bool:
 
 
 def _record(
-    query: Query, text: str, before: QueryRecord | None, answer: Answer | None, period: float, now: datetime
+    query: Query,
+    text: str,
+    before: QueryRecord | None,
+    answer: Answer | None,
+    period: float,
+    now: datetime,
+    holds: bool,
 ) -> QueryRecord:
     mark = digest([text, query.min, query.max])[:8]
     known = before if before and before.digest == mark else None
     fresh = _fresh(period)
     if answer is None and known and elapsed(known.looked, now) <= fresh:
-        return known  # an operator that has just begun: what the last one saw is not old yet
+        # An operator that has just begun: what the last one saw is not old yet.
+        return known.model_copy(update={"verdict": _verdict(known.why, known.failures, known.abort_at, holds)})
     seen = _seen(query, answer, fresh, now)
     failures, failed = _counted(known, seen.why, answer, period)
-    verdict = _verdict(query, seen.why, failures)
     return QueryRecord(
         name=query.name,
         digest=mark,
-        verdict=verdict,
+        verdict=_verdict(seen.why, failures, query.failures, holds),
         why=seen.why,
         value=None if seen.value is None else float(f"{seen.value:.6g}"),
         series=seen.series,
@@ -172,10 +189,10 @@ def _counted(known: QueryRecord | None, why: Why, answer: Answer | None, period:
     return (failures, failed) if again else (failures + 1, int(at))
 
 
-def _verdict(query: Query, why: Why, failures: int) -> Verdict:
-    if why is Why.WITHIN_BOUND:
-        return Verdict.CONTINUE
-    return Verdict.ABORT if why is Why.BEYOND_BOUND and failures >= query.failures else Verdict.HOLD
+def _verdict(why: Why, failures: int, abort_at: int, holds: bool) -> Verdict:
+    if why is Why.BEYOND_BOUND and failures >= abort_at:
+        return Verdict.ABORT
+    return Verdict.HOLD if holds and why is not Why.WITHIN_BOUND else Verdict.CONTINUE
 
 
 def _seen(query: Query, answer: Answer | None, fresh: float, now: datetime) -> _Seen:

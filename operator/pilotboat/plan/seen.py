@@ -10,7 +10,7 @@ from datetime import datetime
 
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.rollout import RolloutStatus
-from . import actions, build, diagnose, feedback, gates, http_route, judgement, queries, steps
+from . import actions, build, diagnose, feedback, gates, http_route, judgement, proof, queries
 from .gates import Look
 from .outcome import Cause
 from .progression import Facts
@@ -41,12 +41,11 @@ def look(
 def judged(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, now: datetime) -> RolloutStatus:
     """The rollout with what users' traffic and words say of the canary."""
     told = feedback.look(state, observed.evidence, now)
-    asked = judgement.settings(spec.rollout.analysis)
+    asked = judgement.settings(spec.rollout.analysis, told)
     if not told.weight and http_route.wanted(observed.parent):  # pods count what gates send them, too
         asked = None
-    answered = queries.look(told, spec.rollout.analysis.prometheus, observed, now)
-    final = steps.final(told, spec.rollout, now)
-    return judgement.look(told, asked, observed.evidence, answered, final, now)
+    answered = queries.look(told, spec.rollout.analysis.prometheus, observed, now, proof.holding(told, spec.rollout))
+    return judgement.look(told, asked, observed.evidence, answered, proof.due(told, spec.rollout, now), now)
 
 
 def facts(

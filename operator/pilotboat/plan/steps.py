@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ..api.base import seconds
-from ..api.rollout import Rollout, RolloutPhase, RolloutStatus
-from .build import elapsed, timestamp
+from ..api.rollout import Rollout, RolloutPhase, RolloutStatus, RolloutStep
+from .build import timestamp
 
 
 def goal(state: RolloutStatus, spec: Rollout) -> int:
@@ -22,18 +21,21 @@ def done(state: RolloutStatus, spec: Rollout) -> bool:
     return state.step >= len(spec.steps)
 
 
-def final(state: RolloutStatus, spec: Rollout, now: datetime) -> bool:
-    """Whether the hold of the last step is over, so that promotion is the question."""
-    if state.since is None or state.step + 1 != len(spec.steps):
-        return False
-    return elapsed(state.since, now) >= seconds(spec.steps[-1].hold)
+def at(state: RolloutStatus, spec: Rollout) -> RolloutStep | None:
+    """The step that it is at; None while it is promoted, or leaves steps that the spec has no more."""
+    return spec.steps[state.step] if 0 <= state.step < len(spec.steps) else None
+
+
+def last(state: RolloutStatus, spec: Rollout) -> bool:
+    """Whether none comes after the step that it is at."""
+    return state.step + 1 >= len(spec.steps)
 
 
 def entered(state: RolloutStatus, step: int, now: datetime) -> RolloutStatus:
     """At the beginning of that step."""
-    return state.model_copy(
-        update={"step": step, "since": None, "waiting_since": timestamp(now), "approved": False, "message": ""}
-    )
+    anew = {"since": None, "waiting_since": timestamp(now), "approved": False, "message": ""}
+    unheard = state.analysis.model_copy(update={"heard": 0})
+    return state.model_copy(update={"step": step, "analysis": unheard} | anew)
 
 
 def found(state: RolloutStatus, spec: Rollout, now: datetime) -> RolloutStatus:

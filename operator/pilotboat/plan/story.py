@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ..api.analysis import Decision
 from ..api.reasons import Reason
 from ..api.rollout import Rollout, RolloutPhase, RolloutRecord, RolloutStatus
-from . import outcome
+from . import outcome, proof
 from .build import Raw, dig
 from .canary import words
 from .course import Course
@@ -50,9 +50,8 @@ def _under_way(before: RolloutStatus | None, spec: Rollout, state: RolloutStatus
     known = None if new or before is None else (before.step, before.since)
     if state.since and state.step < len(spec.steps) and (state.step, state.since) != known:
         step = spec.steps[state.step]
-        asks = ", then until somebody approves" if step.approval else ""
         message = f"step {state.step + 1} of {len(spec.steps)}: revision {state.canary} has {state.weight} %"
-        yield Event("Normal", Reason.ROLLOUT_STEP, f"{message} of the traffic, for {step.hold}{asks}")
+        yield Event("Normal", Reason.ROLLOUT_STEP, f"{message} of the traffic, for {step.hold}{proof.asked(step)}")
 
     held = [] if new or before is None else before.held
     if state.decision and set(state.held) > set(held):

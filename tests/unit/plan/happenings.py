@@ -30,6 +30,7 @@ STEPS: list[list[Raw]] = [
     [{"weight": 25, "hold": "1m", "approval": True}],
 ]
 NO_GATES: Raw = {gate: {"enabled": False} for gate in ("errors", "firstToken", "perToken")}
+ASKS: Raw = {"minSamples": 50, "proven": True}
 DIGEST = "0" * 64
 NOTHING = ""
 """What is said of an action that has nothing to choose."""
@@ -89,6 +90,9 @@ def ask_for_steps(world: Surroundings, chance: random.Random) -> object:
     for share, field in more:
         if chance.random() < share:
             rollout |= field
+    if "analysis" not in rollout and len(rollout["steps"]) > 1:  # by what the gateway here counts, they can be had
+        asking = [step | {"analysis": ASKS} for step in rollout["steps"]]
+        rollout |= {"steps": asking, "analysis": NO_GATES | {"errors": {}}}
     world.edit(rollout=rollout)
     return rollout
 

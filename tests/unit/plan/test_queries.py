@@ -143,6 +143,31 @@ def test_looks_beyond_the_bound_are_counted_once_each_and_only_they_abort(
     assert made.message == made.queries[0].message or verdict is Verdict.CONTINUE
 
 
+@pytest.mark.parametrize("given", [GOOD, BAD, DOWN, None], ids=["good", "bad", "down", "none"])
+@pytest.mark.parametrize("named", [None, ["error-rate"], ["another"], []], ids=str)
+def test_only_what_a_step_names_holds_it(given: Answer | None, named: list[str] | None) -> None:
+    observed = Observed(PARENT, answers=(given,) if given else ())
+    (record,) = look(STATE, wanted(), observed, NOW, named)
+    waits = named is None or "error-rate" in named
+    assert record.verdict is (Verdict.HOLD if waits and given is not GOOD else Verdict.CONTINUE)
+    whole = judgement.joined(told(Verdict.PROMOTE), (record,))
+    assert whole.verdict is (Verdict.HOLD if record.verdict is Verdict.HOLD else Verdict.PROMOTE)
+
+
+def test_what_a_step_does_not_name_gives_up_all_the_same() -> None:
+    (record,) = look(STATE, wanted(failures=1), Observed(PARENT, answers=(BAD,)), NOW, [])
+    assert record.verdict is Verdict.ABORT
+
+
+def test_what_was_seen_in_a_step_that_did_not_wait_for_it_holds_the_next() -> None:
+    """Also where an operator has just begun, and has no answer of its own yet."""
+    free = look(STATE, wanted(), Observed(PARENT, answers=(BAD,)), NOW, [])
+    assert [each.verdict for each in free] == [Verdict.CONTINUE]
+    before = STATE.model_copy(update={"decision": told(Verdict.CONTINUE).model_copy(update={"queries": list(free)})})
+    (record,) = look(before, wanted(), Observed(PARENT), NOW, ["error-rate"])
+    assert (record.verdict, record.failures) == (Verdict.HOLD, 1)
+
+
 def test_an_operator_that_starts_again_and_again_does_not_count_faster() -> None:
     assert decision(walked(*[BAD] * 7, apart=PERIOD / 5)).queries[0].failures == 2
 

@@ -23,13 +23,14 @@ from .settings import Settings
 from .sprt import bound, likelihood
 
 
-def judge(state: AnalysisState, open_minute: Stratum | None, settings: Settings, final: bool, now: float) -> Decision:
+def judge(state: AnalysisState, open_minute: Stratum | None, settings: Settings, proof: bool, now: float) -> Decision:
     """What the evidence says now. The open minute may abort; only whole minutes promote.
 
-    `final`: whether the hold of the last step is over; earlier looks never promote, they continue.
+    `proof`: whether the step now ends only with a canary that is proven, as the last one does; other looks never
+    promote, they continue. It does not matter to the risks how often, or from when on, that is asked (sprt.py).
     """
     now_open = open_minute if open_minute and state.warmed >= settings.warmup else Stratum(state.cursor + PERIOD)
-    records = [_record(metric, state, now_open, settings, final) for metric in settings.metrics]
+    records = [_record(metric, state, now_open, settings, proof) for metric in settings.metrics]
     newest = latest(state.latest, open_minute) if open_minute else state.latest
     verdict, why = _whole(state, open_minute, newest, records, settings, now)
     return Decision(
@@ -72,7 +73,7 @@ def _failing(minutes: Sequence[Latest]) -> bool:
 
 
 def _record(
-    metric: Metric, state: AnalysisState, open_minute: Stratum, settings: Settings, final: bool
+    metric: Metric, state: AnalysisState, open_minute: Stratum, settings: Settings, proof: bool
 ) -> MetricRecord:
     """One metric's statistics, bounds and verdict."""
     known = state.of(metric)
@@ -82,7 +83,7 @@ def _record(
     effect = design_effect(known)
     long_run = (known.long_over + 0.5) / (known.long + 1)
     score = likelihood(known.promote, known.promote_over, long_run, margin, effect) if known.promote else None
-    verdict, why = _verdict(metric, state, evidence, score, settings, final)
+    verdict, why = _verdict(metric, state, evidence, score, settings, proof)
     beside = other if own.n else Count()
     counts = words.Seen(
         known.canary + own.n, known.canary_over + own.over, known.stable + beside.n, known.stable_over + beside.over
@@ -107,17 +108,17 @@ def _record(
 
 
 def _verdict(
-    metric: Metric, state: AnalysisState, evidence: float, score: float | None, settings: Settings, final: bool
+    metric: Metric, state: AnalysisState, evidence: float, score: float | None, settings: Settings, proof: bool
 ) -> tuple[Verdict, Why]:
     """One metric's verdict, by the first rule that applies."""
     known = state.of(metric)
     if evidence >= settings.abort_at(metric):
         return Verdict.ABORT, Why.WORSE
     if metric is not Metric.ERRORS and _bound(metric, state) is None:
-        return Verdict.HOLD if final else Verdict.CONTINUE, Why.UNJUDGED
+        return Verdict.HOLD if proof else Verdict.CONTINUE, Why.UNJUDGED
     if known.silent >= settings.min_samples:
         return Verdict.HOLD, Why.METRIC_MISSING
-    if not final:
+    if not proof:
         return Verdict.CONTINUE, Why.MORE_TO_COME
     return _promotion(metric, known, score, settings)
 

@@ -90,6 +90,7 @@ def absorb(state: AnalysisState, strata: Iterable[Stratum], settings: Settings) 
         first_token_bound=state.first_token_bound,
         per_token_bound=state.per_token_bound,
         warmed=warmed,
+        heard=state.heard + _heard(canaries, fresh, settings.since),
         restarts=state.restarts,
         errors=after[Metric.ERRORS],
         first_token=after[Metric.FIRST_TOKEN],
@@ -106,6 +107,10 @@ def _judged(warmed: int, strata: Sequence[Stratum], warmup: int) -> tuple[int, l
         tallies.append(stratum.canary if warm else Tally())
         warmed += 0 if warm else stratum.canary.requests
     return warmed, tallies
+
+
+def _heard(canaries: Iterable[Tally], strata: Iterable[Stratum], since: float) -> int:
+    return sum(tally.requests for tally, at in zip(canaries, strata, strict=True) if at.start >= since)
 
 
 def _of(metric: Metric, canaries: Iterable[Tally], strata: Iterable[Stratum]) -> Iterator[tuple[Count, Count, int]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 
 from ...api.analysis import Metric
 
@@ -26,6 +27,8 @@ class Settings:
     """Canary requests without which no metric promotes."""
     warmup: int = 0
     """Canary requests that are not judged: whole minutes, up to and with the one in which this many are reached."""
+    since: float = inf
+    """Unix time from which the canary's requests count for the step that it is at."""
     alpha: float = 0.02
     """Risk that a healthy canary is ever aborted, shared by the metrics: errors have half."""
     beta: float = 0.05

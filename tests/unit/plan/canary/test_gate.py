@@ -130,12 +130,14 @@ def test_more_failures_never_lower_the_evidence(seen: list[Stratum], which: int,
     assert purse(after.stakes, after.minutes) >= purse(before.stakes, before.minutes) * (1 - 1e-9)
 
 
-@given(strata(), st.lists(st.integers(0, 12), max_size=4))
-def test_minutes_may_come_in_any_pieces_and_twice(seen: list[Stratum], cuts: list[int]) -> None:
-    whole = absorb(FRESH, seen, SETTINGS)
+@given(strata(), st.lists(st.integers(0, 12), max_size=4), st.integers(-60, 720))
+def test_minutes_may_come_in_any_pieces_and_twice(seen: list[Stratum], cuts: list[int], since: int) -> None:
+    settings = replace(SETTINGS, since=START + since)
+    whole = absorb(FRESH, seen, settings)
+    assert whole.heard == sum(minute.canary.requests for minute in seen if minute.start >= START + since)
     state = FRESH
     for cut in [*sorted(cuts), len(seen)]:
-        state = absorb(state, seen[:cut], SETTINGS)
+        state = absorb(state, seen[:cut], settings)
         state = AnalysisState.model_validate_json(state.model_dump_json(by_alias=True, exclude_none=True))
     assert state == whole
 

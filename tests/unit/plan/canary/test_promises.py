@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import comb
 
+import numpy as np
 import pytest
 
 from bench.canary import SEED
-from bench.rollouts import Cell, run
-from bench.traces import World
+from bench.rollouts import Cell, ending, run
+from bench.traces import World, draw
 from pilotboat.api.analysis import Verdict
 
 
@@ -46,6 +47,21 @@ PROMISES = (
 def binomial_tail(n: int, k: int, share: float) -> float:
     """Probability of k or more of n."""
     return sum(comb(n, hits) * share**hits * (1 - share) ** (n - hits) for hits in range(k, n + 1))
+
+
+@pytest.mark.parametrize(
+    ("world", "rate", "rollouts"),
+    [
+        (World("errors 1 → 5 %", canary=0.05), 120, 60),
+        (World("first token ×2", first_token=2), 30, 60),
+    ],
+    ids=lambda each: each.name if isinstance(each, World) else str(each),
+)
+def test_whichever_steps_ask_for_the_proof_it_is_as_rarely_wrong(world: World, rate: float, rollouts: int) -> None:
+    """The worst that `proven` can do: it is asked for at each minute of every step, and once is enough."""
+    trace = draw(world, rate, rollouts, np.random.default_rng(SEED))
+    proven = sum(ending(trace, number, proof_from=1).verdict is Verdict.PROMOTE for number in range(rollouts))
+    assert binomial_tail(rollouts, proven, 0.05) > 1e-3, proven
 
 
 def judged(world: World, rate: float, rollouts: int) -> Cell:
