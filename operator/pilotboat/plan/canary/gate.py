@@ -65,13 +65,14 @@ def _whole(
 
 
 def _failing(minutes: Sequence[Latest]) -> bool:
-    """Half of the latest requests failed, five times as many as of stable's in the same minutes.
+    """Half of the latest requests failed, and ten times as many as of stable's in the same minutes.
 
-    Without the latter, ten requests in a burst of failures that both have would do.
+    Without the latter, ten requests of an incident that both share would do. What is worse and not that much is left to
+    the evidence.
     """
     requests, errors = sum(m.requests for m in minutes), sum(m.errors for m in minutes)
     stable, stable_errors = sum(m.stable for m in minutes), sum(m.stable_errors for m in minutes)
-    return requests >= ENOUGH_FAILING and 2 * errors >= requests and errors * stable >= 5 * stable_errors * requests
+    return requests >= ENOUGH_FAILING and 2 * errors >= requests and errors * stable >= 10 * stable_errors * requests
 
 
 def _record(

@@ -53,7 +53,7 @@ CASES = {
     "half of ten failing aborts at once": Case(tally(10, 5), tally(90), 1, Verdict.ABORT, Why.FAILING, final=False),
     "one in ten of one request each minute": Case(tally(1, 1), tally(9), 10, Verdict.ABORT, Why.FAILING, final=False),
     "half of ten in a burst that both share does not": Case(
-        tally(10, 5), tally(90, 27), 1, Verdict.CONTINUE, Why.MORE_TO_COME, final=False
+        tally(10, 5), tally(90, 6), 1, Verdict.CONTINUE, Why.MORE_TO_COME, final=False
     ),
     "nor four minutes of slow tokens": Case(
         tally(300, 0, 30, 300), tally(300, 3, 30, 75), 4, Verdict.CONTINUE, Why.MORE_TO_COME, final=False
