@@ -190,7 +190,7 @@ def _reachable(metric: Metric, state: AnalysisState, over: int) -> bool:
     over += known.pool.canary_over
     if not over:
         return False
-    most = cap(metric, SETTINGS) ** (known.pool.minutes + 1)
+    most = cap(metric, SETTINGS) ** (known.pool.bad + 1)
     gains = [min(most, ratio ** min(over / design_effect(known), 50)) for ratio in RATIOS]
     return purse(staked(known.stakes, known.minutes, gains), known.minutes + 1) >= SETTINGS.abort_at(metric)
 

@@ -72,6 +72,8 @@ class Pool(Status):
     """Minutes that are compared as one, because each has few requests; empty where none are waiting."""
 
     minutes: int = 0
+    bad: int = 0
+    """Minutes in which any of the canary's went wrong."""
     canary: int = 0
     canary_over: int = 0
     stable: int = 0

@@ -60,7 +60,7 @@ class Running:
         pool, self._pool = self._pool, Pool()
         if pool.canary and pool.stable:
             known = effect(self._long, self._long_over, self._jumps, self._scatter)
-            gains = gained(*_counts(pool), known, self._cap**pool.minutes)
+            gains = gained(*_counts(pool), known, self._cap**pool.bad)
             self._stakes = staked(self._stakes, self._minutes, gains)
             self._minutes += 1
 
@@ -117,6 +117,7 @@ def pooled(pool: Pool, canary: Count, stable: Count) -> Pool:
     """The pool with one more minute."""
     return Pool(
         minutes=pool.minutes + 1,
+        bad=pool.bad + (canary.over > 0),
         canary=pool.canary + canary.n,
         canary_over=pool.canary_over + canary.over,
         stable=pool.stable + stable.n,
@@ -135,7 +136,7 @@ def stakes_with(
     pool = pooled(state.pool, canary, stable)
     if not pool.canary or not pool.stable:
         return state.stakes, state.minutes
-    gains = gained(*_counts(pool), design_effect(state), cap(metric, settings) ** pool.minutes)
+    gains = gained(*_counts(pool), design_effect(state), cap(metric, settings) ** pool.bad)
     return staked(state.stakes, state.minutes, gains), state.minutes + 1
 
 
@@ -145,6 +146,8 @@ def design_effect(state: MetricState) -> float:
 
 
 def cap(metric: Metric, settings: Settings) -> float:
-    """What a minute may count for. Of slow answers four may not decide alone, for a pod that stands still for three
-    minutes fills as many. Failures may."""
+    """What a minute may count for in which any went wrong.
+
+    Of slow answers four such may not decide alone, for a pod that stands still for three fills as many. Failures may.
+    """
     return inf if metric is Metric.ERRORS else settings.abort_at(metric) ** (1 / 4)

@@ -8,7 +8,7 @@ from pilotboat.api.analysis import AnalysisState, Metric, Pool
 from pilotboat.plan.canary import Stratum, Tally, absorb, advance, restart
 from pilotboat.plan.canary.eprocess import FIRST, gained, purse
 from pilotboat.plan.canary.memory import asked, closed
-from pilotboat.plan.canary.running import ENOUGH, LONGEST, stakes_with
+from pilotboat.plan.canary.running import ENOUGH, LONGEST, cap, stakes_with
 
 from .worlds import FRESH, SETTINGS, START, evidence, minutes, tally
 
@@ -42,6 +42,13 @@ def test_minutes_without_the_canary_count_beside_those_with_it() -> None:
     seen = [*minutes(tally(1), tally(5), 1), *between, *minutes(tally(1, 1), tally(5), 1, first=9)]
     stakes = absorb(FRESH, seen, SETTINGS).errors.stakes
     assert stakes == pytest.approx([FIRST * gain for gain in gained(2, 1, 58, 0)])
+
+
+def test_of_a_pools_minutes_only_those_with_slow_answers_count() -> None:
+    """Three in which a pod stood still are three, however many good ones are pooled with them."""
+    still = [*minutes(tally(1), tally(1), 7), *minutes(tally(12, 0, 12), tally(1), 3, first=7)]
+    stakes = absorb(FRESH, still, SETTINGS).first_token.stakes
+    assert max(stakes) == pytest.approx(FIRST * cap(Metric.FIRST_TOKEN, SETTINGS) ** 3)
 
 
 def test_a_pool_may_abort_before_it_ends() -> None:
