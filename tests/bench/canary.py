@@ -14,15 +14,15 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, product
-from math import isnan
+from math import isfinite
 from multiprocessing import Pool
 
 from bench.figures import Figure, tell
-from bench.rollouts import RIVALS, Cell, run
-from bench.traces import World
+from bench.rollouts import ORACLES, RIVALS, Cell, run
+from bench.traces import BATCHES, MINUTES_LONG, World
 from pilotboat.api.analysis import Verdict
 
-SEED = 20261122
+SEED = 20261130
 RATES = (1, 6, 30, 120, 1000)
 CHUNK = 250
 """Rollouts drawn at once: what fits a processor's memory well."""
@@ -31,8 +31,10 @@ WORLDS = (
     World("healthy, 3 % errors", stable=0.03),
     World("shared incident, 1 %", incident=True),
     World("shared incident, 3 %", stable=0.03, incident=True),
-    World("healthy with stalls, 1 %", stalls=True),
-    World("healthy with stalls, 3 %", stable=0.03, stalls=True),
+    World("shared bursts, 1 %", bursts=True),
+    World("healthy with stalls, 1 %", stalls=BATCHES),
+    World("healthy with stalls, 3 %", stable=0.03, stalls=BATCHES),
+    World("healthy with long stalls, 1 %", stalls=MINUTES_LONG),
     World("errors 1 → 5 %", canary=0.05),
     World("errors 3 → 7 %", stable=0.03, canary=0.07),
     World("errors 1 → 20 %", canary=0.20),
@@ -42,7 +44,7 @@ WORLDS = (
     World("per token ×1.5", per_token=1.5),
     World("per token ×2", per_token=2),
     World("all three: 1 → 5 %, ×1.5, ×1.5", canary=0.05, first_token=1.5, per_token=1.5),
-    World("stalls, first token ×2", first_token=2, stalls=True),
+    World("stalls, first token ×2", first_token=2, stalls=BATCHES),
 )
 NOT_TO_PROMOTE = frozenset(
     {
@@ -91,11 +93,14 @@ def grid(worlds: Sequence[World], rates: Sequence[float], rollouts: int) -> Iter
             for part in islice(parts, len(sizes) - 1):
                 cell.endings.extend(part.endings)
                 cell.rivals.update(part.rivals)
+                for name, requests in part.oracles.items():
+                    cell.oracles[name] += requests
             yield cell
 
 
-HEAD = f"""| truth | requests a minute | aborted | promoted (in time) | held | until abort | {" | ".join(RIVALS)} |
-{"| --- " * (6 + len(RIVALS))}|"""
+OTHERS = (*ORACLES, *RIVALS)
+HEAD = f"""| truth | requests a minute | aborted | promoted (in time) | held | until abort | {" | ".join(OTHERS)} |
+{"| --- " * (6 + len(OTHERS))}|"""
 
 
 def row(cell: Cell) -> str:
@@ -103,12 +108,13 @@ def row(cell: Cell) -> str:
     aborted, promoted, held = (_percent(cell.share(each)) for each in (Verdict.ABORT, Verdict.PROMOTE, Verdict.HOLD))
     return (
         f"| {cell.world.name} | {cell.rate:g} | {aborted} | {promoted} ({_percent(cell.in_time)}) | {held} "
-        f"| {_median(cell)} | {' | '.join(_percent(cell.rival(name)) for name in RIVALS)} |"
+        f"| {_requests(cell.until_abort)} | {' | '.join(_requests(cell.best(name)) for name in ORACLES)} "
+        f"| {' | '.join(_percent(cell.rival(name)) for name in RIVALS)} |"
     )
 
 
-def _median(cell: Cell) -> str:
-    return "" if isnan(cell.until_abort) else f"{cell.until_abort:.0f}"
+def _requests(median: float) -> str:
+    return f"{median:.0f}" if isfinite(median) else ""
 
 
 def _percent(share: float) -> str:
@@ -123,15 +129,16 @@ def figures(cells: Sequence[Cell]) -> Iterable[Figure]:
         yield budget("false-abort-worst", max(cell.share(Verdict.ABORT) for cell in good), 0.02)
     if bad:
         yield budget("false-promote-worst", max(cell.share(Verdict.PROMOTE) for cell in bad), 0.05)
-    healthy = [cell for cell in good if not cell.world.incident and not cell.world.stalls]
+    healthy = [cell for cell in good if cell.world.quiet]
     for rate, most in ((30, 0.10), (120, 0.01), (1000, 0.01)):
         if at := [cell for cell in healthy if cell.rate == rate]:
             worst = max(1 - cell.share(Verdict.PROMOTE) for cell in at)
             yield budget(f"healthy-not-promoted-{rate}", worst, most)
+            yield budget(f"healthy-not-in-time-{rate}", max(1 - cell.in_time for cell in at), most)
     if at := [cell for cell in healthy if cell.rate == 6]:
         yield budget("decided-at-6-a-minute", max(cell.in_time for cell in at), 0.05)
     for cell in cells:
-        if cell.world.name == "errors 1 → 20 %" and cell.rate >= 30:
+        if cell.world.name == "errors 1 → 20 %" and cell.rate > 1:
             yield budget(f"late-abort-{cell.rate:g}", cell.late, 0.5)
         for name in AGAINST.get((cell.world.name, cell.rate), ()):
             ours, theirs = 100 * cell.share(Verdict.ABORT), 100 * cell.rival(name)

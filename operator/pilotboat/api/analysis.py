@@ -68,6 +68,18 @@ class Why(StrEnum):
     """A query could not be asked, for we may not read the Secret with its token."""
 
 
+class Pool(Status):
+    """Minutes that are compared as one, because each has few requests; empty where none are waiting."""
+
+    minutes: int = 0
+    bad: int = 0
+    """Minutes in which any of the canary's went wrong."""
+    canary: int = 0
+    canary_over: int = 0
+    stable: int = 0
+    stable_over: int = 0
+
+
 class MetricState(Status):
     """All that a metric's two statistics need of the minutes absorbed so far."""
 
@@ -75,15 +87,18 @@ class MetricState(Status):
     canary_over: int = 0
     """Of those, failed or slower than the bound."""
     stable: int = 0
-    """In the minutes in which the canary had any, as what it is compared with."""
+    """In the minutes with which the canary is compared."""
     stable_over: int = 0
     promote: int = 0
     """The canary's since the count towards promotion last began."""
     promote_over: int = 0
+    asked: int = 0
+    """What `promote` was when promotion was first asked for; 0 before."""
     silent: int = 0
     """Canary requests since the metric was last measured."""
     minutes: int = 0
-    """In which both had any."""
+    """That were compared: those of a pool are one."""
+    pool: Pool = Field(default_factory=Pool)
     stakes: Annotated[list[float], Field(max_length=16)] = Field(default_factory=list)
     """For each rate ratio of the mixture, what its bet has grown to."""
     long: int = 0
@@ -111,6 +126,8 @@ class AnalysisState(Status):
 
     cursor: int = 0
     """Unix time at which the last absorbed minute began."""
+    weight: int = 0
+    """The canary's share at the last look, in percent: minutes of different shares are not pooled."""
     first_token_bound: float | None = None
     """Milliseconds, one of BOUNDS; fixed once known."""
     per_token_bound: float | None = None

@@ -64,8 +64,9 @@ def _weighed(
     if asked is None or (not evidence and not state.analysis.cursor):
         return state.analysis, None
     known = state.analysis if state.analysis.cursor else memory.begin(evidence, state.stable, asked, clock)
-    grown, open_minute = memory.advance(known, evidence, state.stable, state.canary, asked)
-    return grown, judge(grown, open_minute, asked, proof, clock)
+    grown, open_minute = memory.advance(known, evidence, state.stable, state.canary, state.weight, asked)
+    made = judge(grown, open_minute, asked, proof, clock)
+    return memory.asked(grown, asked) if proof else grown, made
 
 
 def held(state: RolloutStatus) -> RolloutStatus:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from ..api.analysis import AnalysisState
 from ..api.probing import ProbeMinute, TrafficResult
 from . import canary
-from .canary import Bounds, Settings, Stratum, Tally
+from .canary import Bounds, Settings, Stratum, Tally, memory
 from .canary.counts import judged
 
 
@@ -26,7 +26,8 @@ def strata(traffic: TrafficResult, bounds: Bounds) -> tuple[Stratum, ...]:
 def absorb(state: AnalysisState, traffic: TrafficResult, settings: Settings) -> AnalysisState:
     """The state with a probe's counts in it. They are added each time this is called: call it once a probe."""
     bounds = Bounds(state.first_token_bound, state.per_token_bound)
-    fed = canary.absorb(state.model_copy(update={"cursor": 0}), strata(traffic, bounds), settings)
+    apart = memory.closed(state, settings).model_copy(update={"cursor": 0})
+    fed = memory.closed(canary.absorb(apart, strata(traffic, bounds), settings), settings)
     return fed.model_copy(update={"cursor": state.cursor})
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotboat.api.analysis import AnalysisState
+from pilotboat.api.analysis import AnalysisState, Pool
 from pilotboat.api.probing import ProbeMinute, TrafficResult
 from pilotboat.api.routing import BOUNDS
-from pilotboat.plan.canary import Bounds, Settings
+from pilotboat.plan import canary
+from pilotboat.plan.canary import Bounds, Settings, Stratum, Tally
 from pilotboat.plan.synthetic import absorb, strata
 
 STATE = AnalysisState(cursor=1_790_000_640, first_token_bound=BOUNDS[40], per_token_bound=BOUNDS[20])
@@ -59,3 +60,12 @@ def test_no_request_is_lost(errors: int, count: int) -> None:
     found = strata(result(errors=errors, count=count), Bounds())
     assert sum(each.canary.requests for each in found) == 10 * count
     assert sum(each.canary.errors for each in found) == errors * count
+
+
+def test_a_probe_is_not_pooled_with_users_requests() -> None:
+    """It gives the canary half of its requests, and users may give it a twentieth."""
+    users = Stratum(STATE.cursor + 60, Tally(1), Tally(19))
+    before = canary.absorb(STATE, [users], Settings())
+    assert before.errors.pool.minutes == 1
+    after = absorb(before, result(count=1), Settings())
+    assert (after.errors.minutes, after.errors.pool) == (2, Pool())

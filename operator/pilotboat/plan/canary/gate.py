@@ -66,10 +66,14 @@ def _whole(
 
 
 def _failing(minutes: Sequence[Latest]) -> bool:
-    """Half of the latest requests failed, and stable's of the same minutes did not: leaving would help nobody else."""
+    """Half of the latest requests failed, and ten times as many as of stable's in the same minutes.
+
+    Without the latter, ten requests of an incident that both share would do. What is worse and not that much is left to
+    the evidence.
+    """
     requests, errors = sum(m.requests for m in minutes), sum(m.errors for m in minutes)
     stable, stable_errors = sum(m.stable for m in minutes), sum(m.stable_errors for m in minutes)
-    return requests >= ENOUGH_FAILING and 2 * errors >= requests and not (stable and 2 * stable_errors >= stable)
+    return requests >= ENOUGH_FAILING and 2 * errors >= requests and errors * stable >= 10 * stable_errors * requests
 
 
 def _record(
@@ -83,7 +87,8 @@ def _record(
     effect = design_effect(known)
     long_run = (known.long_over + 0.5) / (known.long + 1)
     score = likelihood(known.promote, known.promote_over, long_run, margin, effect) if known.promote else None
-    verdict, why = _verdict(metric, state, evidence, score, settings, proof)
+    promote_at = bound(settings.beta, known.asked or known.promote, long_run, margin, effect)
+    verdict, why = _verdict(metric, state, evidence, score, promote_at, settings, proof)
     beside = other if own.n else Count()
     counts = words.Seen(
         known.canary + own.n, known.canary_over + own.over, known.stable + beside.n, known.stable_over + beside.over
@@ -102,13 +107,19 @@ def _record(
         evidence=told,
         abort_at=abort_at,
         likelihood=None if score is None else round(score, 3),
-        promote_at=round(bound(settings.beta), 3),
+        promote_at=round(promote_at, 3),
         message=words.metric(metric, why, counts, _bound(metric, state), told, abort_at),
     )
 
 
 def _verdict(
-    metric: Metric, state: AnalysisState, evidence: float, score: float | None, settings: Settings, proof: bool
+    metric: Metric,
+    state: AnalysisState,
+    evidence: float,
+    score: float | None,
+    promote_at: float,
+    settings: Settings,
+    proof: bool,
 ) -> tuple[Verdict, Why]:
     """One metric's verdict, by the first rule that applies."""
     known = state.of(metric)
@@ -120,14 +131,14 @@ def _verdict(
         return Verdict.HOLD, Why.METRIC_MISSING
     if not proof:
         return Verdict.CONTINUE, Why.MORE_TO_COME
-    return _promotion(metric, known, score, settings)
+    return _promotion(known, score, promote_at, settings)
 
 
-def _promotion(metric: Metric, known: MetricState, score: float | None, settings: Settings) -> tuple[Verdict, Why]:
+def _promotion(known: MetricState, score: float | None, promote_at: float, settings: Settings) -> tuple[Verdict, Why]:
     """Whether the metric lets the canary be promoted."""
     if score is None or known.promote < settings.min_samples or known.long < settings.min_samples:
         return Verdict.HOLD, Why.TOO_FEW_REQUESTS
-    if score <= bound(settings.beta):
+    if score <= promote_at:
         return Verdict.PROMOTE, Why.AS_GOOD
     return Verdict.HOLD, Why.UNDECIDED
 

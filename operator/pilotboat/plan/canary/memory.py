@@ -8,13 +8,13 @@ in how many pieces they come, nor whether the operator was started anew between 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 
-from ...api.analysis import PERIOD, AnalysisState, Latest, Metric
+from ...api.analysis import PERIOD, AnalysisState, Latest, Metric, MetricState
 from ...api.routing import Evidence
+from . import running
 from .counts import Bounds, Count, Stratum, Tally, read
-from .running import grown
 from .settings import EVERY, Settings
 from .slo import measured, snap
 
@@ -34,12 +34,18 @@ def begin(evidence: Sequence[Evidence], stable: str, settings: Settings, now: fl
 
 
 def advance(
-    state: AnalysisState, evidence: Sequence[Evidence], stable: str, canary: str, settings: Settings
+    state: AnalysisState, evidence: Sequence[Evidence], stable: str, canary: str, weight: int, settings: Settings
 ) -> tuple[AnalysisState, Stratum | None]:
-    """The state with every whole minute that has passed since, and the minute now open."""
+    """The state with every whole minute that has passed since, and the minute now open.
+
+    `weight`: the canary's share now, in percent.
+    """
     state = settled(state, evidence, stable, settings)
     reading = read(evidence, stable, canary, bounds(state), state.cursor)
-    return absorb(state, reading.strata, settings), reading.open
+    grown = absorb(state, reading.strata, settings)
+    if weight != grown.weight:
+        grown = closed(grown, settings).model_copy(update={"weight": weight})
+    return grown, reading.open
 
 
 def settled(state: AnalysisState, evidence: Sequence[Evidence], stable: str, settings: Settings) -> AnalysisState:
@@ -67,15 +73,32 @@ def bounds(state: AnalysisState) -> Bounds:
 
 def restart(state: AnalysisState) -> AnalysisState:
     """The count towards promotion begun anew, as after an incident that is over; what may abort is kept."""
-    fresh = {"promote": 0, "promote_over": 0}
-    return state.model_copy(
-        update={
-            "restarts": state.restarts + 1,
-            "errors": state.errors.model_copy(update=fresh),
-            "first_token": state.first_token.model_copy(update=fresh),
-            "per_token": state.per_token.model_copy(update=fresh),
-        }
+    fresh = {"promote": 0, "promote_over": 0, "asked": 0}
+    begun = _each(state, lambda _, known: known.model_copy(update=fresh))
+    return begun.model_copy(update={"restarts": state.restarts + 1})
+
+
+def asked(state: AnalysisState, settings: Settings) -> AnalysisState:
+    """The state after a look that could have promoted: of each metric the first such look is remembered."""
+    return _each(
+        state,
+        lambda _, known: (
+            known.model_copy(update={"asked": known.promote})
+            if not known.asked and known.promote >= settings.min_samples
+            else known
+        ),
     )
+
+
+def closed(state: AnalysisState, settings: Settings) -> AnalysisState:
+    """The state with every pool ended: the minutes that follow are of another share, or of other requests."""
+    return _each(state, lambda metric, known: running.closed(metric, known, settings))
+
+
+def _each(state: AnalysisState, change: Callable[[Metric, MetricState], MetricState]) -> AnalysisState:
+    """The state with each metric's changed."""
+    names = {Metric.ERRORS: "errors", Metric.FIRST_TOKEN: "first_token", Metric.PER_TOKEN: "per_token"}
+    return state.model_copy(update={name: change(metric, state.of(metric)) for metric, name in names.items()})
 
 
 def absorb(state: AnalysisState, strata: Iterable[Stratum], settings: Settings) -> AnalysisState:
@@ -84,9 +107,12 @@ def absorb(state: AnalysisState, strata: Iterable[Stratum], settings: Settings) 
     if not fresh:
         return state
     warmed, canaries = _judged(state.warmed, fresh, settings.warmup)
-    after = {metric: grown(metric, state.of(metric), _of(metric, canaries, fresh), settings) for metric in EVERY}
+    after = {
+        metric: running.grown(metric, state.of(metric), _of(metric, canaries, fresh), settings) for metric in EVERY
+    }
     return AnalysisState(
         cursor=fresh[-1].start,
+        weight=state.weight,
         first_token_bound=state.first_token_bound,
         per_token_bound=state.per_token_bound,
         warmed=warmed,

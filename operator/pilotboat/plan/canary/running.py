@@ -1,6 +1,13 @@
 """One metric's sufficient statistics while minutes are added to them.
 
-Owns: what each minute does to a MetricState. Must not know: where minutes come from, or what is decided.
+Owns: what each minute does to a MetricState, and how thin minutes are pooled. Must not know: where minutes come from,
+or what is decided.
+
+A minute with one request of the canary and five of stable's says little: most minutes have none of the canary's, and
+in those stable's are lost. So minutes are pooled until both together have ENOUGH requests, for LONGEST minutes at most,
+while the canary's share stays the same. Requests are split by chance, so each of the pool's failures is as likely the
+canary's as any of its requests is, whenever in those minutes it came: what both share still cancels out. When a pool
+ends depends on how many requests there were and not on whose they were, or that would not be so.
 """
 
 from __future__ import annotations
@@ -8,11 +15,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import inf
 
-from ...api.analysis import Metric, MetricState
+from ...api.analysis import Metric, MetricState, Pool
 from .counts import Count
 from .dispersion import effect, jump
 from .eprocess import gained, staked
 from .settings import Settings
+
+ENOUGH = 100
+"""Requests of both revisions in a stratum."""
+LONGEST = 10
+"""Minutes in a stratum, however few requests it has."""
 
 
 class Running:
@@ -25,6 +37,7 @@ class Running:
         self._stable = Count(state.stable, state.stable_over)
         self._added = Count()
         self._minutes, self._stakes, self._silent = state.minutes, state.stakes, state.silent
+        self._pool = state.pool
         self._long, self._long_over, self._last = state.long, state.long_over, Count(state.last, state.last_over)
         self._jumps, self._scatter = state.long_jumps, state.long_scatter
 
@@ -34,16 +47,20 @@ class Running:
         if canary.n:
             self._added += canary
             self._canary += canary
+        if canary.n or self._pool.minutes:
             self._stable += stable
-            self._bet(canary, stable)
+            self._pool = pooled(self._pool, canary, stable)
+        if self._pool.canary + self._pool.stable >= ENOUGH or self._pool.minutes >= LONGEST:
+            self.bet()
         if stable.n:
             self._learn(stable)
 
-    def _bet(self, canary: Count, stable: Count) -> None:
-        """Before stable's minute is learned: a stake may depend only on what was known."""
-        if stable.n:
+    def bet(self) -> None:
+        """The pool ends. Before stable's minute is learned: a stake may depend only on what was known."""
+        pool, self._pool = self._pool, Pool()
+        if pool.canary and pool.stable:
             known = effect(self._long, self._long_over, self._jumps, self._scatter)
-            gains = gained(canary.n, canary.over, stable.n, stable.over, known, self._cap)
+            gains = gained(*_counts(pool), known, self._cap**pool.bad)
             self._stakes = staked(self._stakes, self._minutes, gains)
             self._minutes += 1
 
@@ -65,8 +82,10 @@ class Running:
             stable_over=self._stable.over,
             promote=self._was.promote + self._added.n,
             promote_over=self._was.promote_over + self._added.over,
+            asked=self._was.asked,
             silent=self._silent,
             minutes=self._minutes,
+            pool=self._pool,
             stakes=self._stakes,
             long=self._long,
             long_over=self._long_over,
@@ -87,13 +106,37 @@ def grown(
     return running.state()
 
 
+def closed(metric: Metric, state: MetricState, settings: Settings) -> MetricState:
+    """The state after its pool's end: what comes is of another share."""
+    running = Running(metric, state, settings)
+    running.bet()
+    return running.state()
+
+
+def pooled(pool: Pool, canary: Count, stable: Count) -> Pool:
+    """The pool with one more minute."""
+    return Pool(
+        minutes=pool.minutes + 1,
+        bad=pool.bad + (canary.over > 0),
+        canary=pool.canary + canary.n,
+        canary_over=pool.canary_over + canary.over,
+        stable=pool.stable + stable.n,
+        stable_over=pool.stable_over + stable.over,
+    )
+
+
+def _counts(pool: Pool) -> tuple[int, int, int, int]:
+    return pool.canary, pool.canary_over, pool.stable, pool.stable_over
+
+
 def stakes_with(
     metric: Metric, state: MetricState, canary: Count, stable: Count, settings: Settings
 ) -> tuple[Sequence[float], int]:
-    """Stakes and minutes with one more minute that is still open: looked at, and not kept."""
-    if not canary.n or not stable.n:
+    """Stakes and minutes with the pool and one more minute that is still open: looked at, and not kept."""
+    pool = pooled(state.pool, canary, stable)
+    if not pool.canary or not pool.stable:
         return state.stakes, state.minutes
-    gains = gained(canary.n, canary.over, stable.n, stable.over, design_effect(state), cap(metric, settings))
+    gains = gained(*_counts(pool), design_effect(state), cap(metric, settings) ** pool.bad)
     return staked(state.stakes, state.minutes, gains), state.minutes + 1
 
 
@@ -103,5 +146,8 @@ def design_effect(state: MetricState) -> float:
 
 
 def cap(metric: Metric, settings: Settings) -> float:
-    """No single minute of slow answers may decide alone: one stalled batch fills a minute. Failures may."""
-    return inf if metric is Metric.ERRORS else settings.abort_at(metric) ** 0.5
+    """What a minute may count for in which any went wrong.
+
+    Of slow answers four such may not decide alone, for a pod that stands still for three fills as many. Failures may.
+    """
+    return inf if metric is Metric.ERRORS else settings.abort_at(metric) ** (1 / 4)

@@ -63,7 +63,7 @@ def test_a_gateway_begun_anew_neither_doubles_nor_loses_what_was_absorbed() -> N
         else:
             told = [evidence("a" if minute < 3 else "a2", now, history, canary)]
         for _ in range(2):
-            state, _ = advance(state, told, "old", "new", settings)
+            state, _ = advance(state, told, "old", "new", 10, settings)
     assert state.errors.canary == 5 * 5 + 2
     assert state.errors.stable == 5 * 95 + 40
     assert state.errors.long == 60 * 100 + 5 * 95 + 40
@@ -82,7 +82,7 @@ def test_a_bound_once_known_never_moves_and_one_not_known_comes_later() -> None:
     state = begin([], "old", Settings(first_token_ms=200), START + 5)
     assert (state.first_token_bound, state.per_token_bound) == (snap(200), None)
     told = [evidence("a", START + 10 * M, {START + n * M: 50 for n in range(10)})]
-    state, _ = advance(state, told, "old", "new", Settings(first_token_ms=300))
+    state, _ = advance(state, told, "old", "new", 10, Settings(first_token_ms=300))
     assert (state.first_token_bound, state.per_token_bound) == (snap(200), BOUNDS[20])
     assert state.per_token.long == 450
 

@@ -45,13 +45,20 @@ CASES = {
     "and goes on before": Case(GOOD, STABLE, 20, Verdict.CONTINUE, Why.MORE_TO_COME, final=False),
     "few requests hold": Case(GOOD, STABLE, 1, Verdict.HOLD, Why.TOO_FEW_REQUESTS),
     "failures abort": Case(tally(30, 6, 3, 3), STABLE, 3, Verdict.ABORT, Why.WORSE, final=False),
-    "slow first tokens abort": Case(tally(30, 0, 20, 3), STABLE, 3, Verdict.ABORT, Why.WORSE, final=False),
-    "slow tokens abort": Case(tally(30, 0, 3, 20), STABLE, 3, Verdict.ABORT, Why.WORSE, final=False),
+    "slow first tokens abort": Case(tally(30, 0, 20, 3), STABLE, 5, Verdict.ABORT, Why.WORSE, final=False),
+    "slow tokens abort": Case(tally(30, 0, 3, 20), STABLE, 5, Verdict.ABORT, Why.WORSE, final=False),
     "one minute of slow tokens alone does not": Case(
         tally(30, 0, 3, 27), STABLE, 1, Verdict.CONTINUE, Why.MORE_TO_COME, final=False
     ),
     "half of ten failing aborts at once": Case(tally(10, 5), tally(90), 1, Verdict.ABORT, Why.FAILING, final=False),
     "one in ten of one request each minute": Case(tally(1, 1), tally(9), 10, Verdict.ABORT, Why.FAILING, final=False),
+    "half of ten in a burst that both share does not": Case(
+        tally(10, 5), tally(90, 6), 1, Verdict.CONTINUE, Why.MORE_TO_COME, final=False
+    ),
+    "nor four minutes of slow tokens": Case(
+        tally(300, 0, 30, 300), tally(300, 3, 30, 75), 4, Verdict.CONTINUE, Why.MORE_TO_COME, final=False
+    ),
+    "five do": Case(tally(300, 0, 30, 300), tally(300, 3, 30, 75), 5, Verdict.ABORT, Why.WORSE, final=False),
     "an incident that both share holds": Case(
         tally(30, 6, 3, 3), tally(300, 60, 30, 30), 20, Verdict.CONTINUE, Why.MORE_TO_COME, final=False
     ),

@@ -6,6 +6,7 @@ binomial distribution.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import comb
 
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 
 from bench.canary import SEED
-from bench.rollouts import Cell, ending, run
-from bench.traces import World, draw
-from pilotboat.api.analysis import Verdict
+from bench.rollouts import SETTINGS, Cell, ending, run, strata, worth_a_look
+from bench.traces import BATCHES, MINUTES_LONG, Trace, World, draw
+from pilotboat.api.analysis import AnalysisState, Verdict
+from pilotboat.plan.canary import absorb, judge
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,10 @@ PROMISES = (
     Promise(World("healthy"), 30, 80, **HEALTHY, not_promoted=0.10),
     Promise(World("healthy, 3 %", stable=0.03), 120, 60, **HEALTHY, not_promoted=0.01),
     Promise(World("incident", incident=True), 120, 60, **HEALTHY),
-    Promise(World("stalls", stalls=True), 120, 80, **HEALTHY),
-    Promise(World("stalls, 3 %", stable=0.03, stalls=True), 1000, 60, **HEALTHY),
+    Promise(World("bursts", bursts=True), 120, 80, **HEALTHY),
+    Promise(World("stalls", stalls=BATCHES), 120, 80, **HEALTHY),
+    Promise(World("stalls, 3 %", stable=0.03, stalls=BATCHES), 1000, 60, **HEALTHY),
+    Promise(World("long stalls", stalls=MINUTES_LONG), 1000, 80, **HEALTHY),
     Promise(World("errors 1 → 5 %", canary=0.05), 30, 80, promoted=0.05),
     Promise(World("errors 3 → 7 %", stable=0.03, canary=0.07), 120, 60, promoted=0.05),
     Promise(World("first token ×2", first_token=2), 30, 100, promoted=0.05),
@@ -80,10 +84,46 @@ def test_a_promise_is_kept(promise: Promise) -> None:
 
 
 @pytest.mark.parametrize("rate", [30, 120, 1000])
-def test_twenty_per_cent_errors_are_aborted_within_twenty_five_requests_or_one_look(rate: float) -> None:
+def test_twenty_per_cent_errors_are_aborted_within_twenty_five_requests(rate: float) -> None:
     """The median is, if half are."""
     cell = judged(World("errors 1 → 20 %", canary=0.20), rate, 100)
     assert binomial_tail(100, round(100 * cell.late), 0.5) > 1e-3
+
+
+def test_at_six_a_minute_no_test_of_the_split_alone_is_much_sooner() -> None:
+    """25 are promised, and missed there: what knew how bad the canary is would need 21 in the whole grid, ours 29."""
+    cell = judged(World("errors 1 → 20 %", canary=0.20), 6, 100)
+    assert cell.best("known-rates") < cell.best("known-split") < cell.until_abort < 1.6 * cell.best("known-split")
+
+
+def test_thirty_a_minute_are_promoted_without_an_extension() -> None:
+    """Nine of ten, as promised; by Wald's own bound it were eight."""
+    cell = judged(World("healthy"), 30, 150)
+    late = round(150 * (1 - cell.in_time))
+    assert binomial_tail(150, late, 0.10) > 1e-3
+    assert 1 - binomial_tail(150, late + 1, 0.20) < 1e-3, "and hardly by chance"
+
+
+@pytest.mark.parametrize("rate", [6, 120])
+def test_no_look_that_the_simulation_leaves_out_would_abort(rate: float) -> None:
+    trace = draw(World("worse", canary=0.15, first_token=2), rate, 4, np.random.default_rng(SEED))
+    seen = [each for rollout in range(4) for each in until_abort(trace, rollout)]
+    assert [kept for kept, verdict in seen if verdict is Verdict.ABORT] == [True] * 4
+    assert sum(not kept for kept, _ in seen) > len(seen) / 2, "and most are left out"
+
+
+def until_abort(trace: Trace, rollout: int) -> Iterator[tuple[bool, Verdict]]:
+    """Of every look whether the simulation takes it, and what it says."""
+    bounds = {"first_token_bound": trace.first_bounds[rollout], "per_token_bound": trace.token_bounds[rollout]}
+    state = AnalysisState(cursor=-60, **bounds)
+    for minute in strata(trace, rollout):
+        taken = list(worth_a_look(state, minute))
+        for seen in minute.looks:
+            verdict = judge(state, seen, SETTINGS, False, seen.start).verdict
+            yield seen in taken, verdict
+            if verdict is Verdict.ABORT:
+                return
+        state = absorb(state, [minute.whole], SETTINGS)
 
 
 def test_six_requests_a_minute_are_too_few_to_promote_in_time() -> None:
@@ -92,6 +132,6 @@ def test_six_requests_a_minute_are_too_few_to_promote_in_time() -> None:
 
 def test_without_deflation_stalls_would_abort_healthy_canaries() -> None:
     """So the remedy is needed: the same evidence taken request by request."""
-    cell = judged(World("stalls", stalls=True), 1000, 40)
+    cell = judged(World("stalls", stalls=BATCHES), 1000, 40)
     assert cell.rival("independent") > 0.5
     assert cell.share(Verdict.ABORT) <= 0.1
