@@ -22,7 +22,7 @@ from bench.rollouts import ORACLES, RIVALS, Cell, run
 from bench.traces import BATCHES, MINUTES_LONG, World
 from pilotboat.api.analysis import Verdict
 
-SEED = 20261130
+SEED = 20261201
 RATES = (1, 6, 30, 120, 1000)
 CHUNK = 250
 """Rollouts drawn at once: what fits a processor's memory well."""
