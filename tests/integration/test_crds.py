@@ -377,6 +377,13 @@ REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
         ("spec.podTemplate.resources.limits.memory",),
     ),
     "a digest too short": (MODEL_DEPLOYMENT, source(http={"urls": ["https://h/m"], "sha256": "ab"}), ("sha256", "64")),
+    "an unknown field of a job": (FINE_TUNE_JOB, job(epochs=3), ('unknown field "spec.epochs"',)),
+    "a wrong type in a job": (FINE_TUNE_JOB, job(training={"epochs": "three"}), ("spec.training.epochs", "number")),
+    "a data set's digest too short": (
+        FINE_TUNE_JOB,
+        job(dataset={"source": {"configMap": {"name": "d", "key": "t.jsonl"}}, "sha256": "ab"}),
+        ("spec.dataset.sha256", "64"),
+    ),
     "lora for a full training": (
         FINE_TUNE_JOB,
         job(method={"type": "Full", "lora": {"rank": 8}}),
