@@ -1,6 +1,6 @@
-"""Writes every generated file: CRDs, the chart's copy of them, the CRD reference and the list of reasons.
+"""Writes every generated file: CRDs, the chart's copy of them, the references of both and the list of reasons.
 
-Owns: where generated files lie. Must not know: what is in them (pilotboat.api does).
+Owns: where generated files lie. Must not know: what is in them (pilotboat.api and tools/chartvalues.py do).
 `--check` writes nothing and fails on drift.
 """
 
@@ -10,9 +10,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "operator"))
+sys.path[:0] = [str(ROOT), str(ROOT / "operator")]
 
-from pilotboat.api import crd, reference  # noqa: E402  (the path above makes it importable without an install)
+# The path above makes these importable without an install.
+from pilotboat.api import crd, reference  # noqa: E402
+from tools import chartvalues  # noqa: E402
 
 CHART_HEAD = "{{- if .Values.crds.install }}\n"
 CHART_TAIL = "{{- end }}\n"
@@ -23,6 +25,7 @@ def generated() -> dict[Path, str]:
     files: dict[Path, str] = {
         ROOT / "docs" / "crd-reference.md": reference.crds(),
         ROOT / "docs" / "reasons.md": reference.reasons(),
+        ROOT / "docs" / "chart-values.md": chartvalues.page(),
     }
     for kind in crd.KINDS:
         text = crd.render(kind)

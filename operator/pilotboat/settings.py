@@ -19,6 +19,7 @@ from typing import Any, Self, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from .api.base import BaseUrl
+from .engine.leader import END_WITHIN, Timing
 
 PREFIX = "PILOTBOAT"
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -68,11 +69,11 @@ class Lease:
 
     name: str = "pilotboat"
     """Name of the Lease in the operator's namespace."""
-    duration: float = 15
+    duration: float = Timing.lease
     """Seconds after which a silent leader is replaced."""
-    renew: float = 10
+    renew: float = Timing.renew
     """Seconds without renewal after which a leader ends itself."""
-    retry: float = 2
+    retry: float = Timing.retry
     """Seconds between tries."""
 
 
@@ -130,6 +131,7 @@ class Settings:
         loaded: Self = _read(cls, PREFIX, environ)
         if loaded.hub_endpoint:
             _address(f"{PREFIX}_HUB_ENDPOINT", loaded.hub_endpoint)
+        _one_leader(f"{PREFIX}_LEASE", loaded.lease)
         return dataclasses.replace(
             loaded,
             namespace=loaded.namespace or _own_namespace(),
@@ -154,6 +156,17 @@ def _address(variable: str, text: str) -> None:
         TypeAdapter(BaseUrl).validate_python(text)
     except ValidationError as error:
         raise BadSetting(f"{variable}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+
+
+def _one_leader(prefix: str, lease: Lease) -> None:
+    """Raises BadSetting where another could lead before a leader has ended, or none could lead for long."""
+    if lease.renew + END_WITHIN > int(lease.duration):  # a Lease has whole seconds
+        raise BadSetting(
+            f"{prefix}_RENEW={lease.renew:g} must be at least {END_WITHIN:g} below {prefix}_DURATION="
+            f"{int(lease.duration)}: a leader takes so long to end"
+        )
+    if lease.retry >= lease.renew:
+        raise BadSetting(f"{prefix}_RETRY={lease.retry:g} must be below {prefix}_RENEW={lease.renew:g}")
 
 
 def _own_namespace() -> str:

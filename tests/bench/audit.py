@@ -22,7 +22,10 @@ class Request:
     user: str
     verb: str
     resource: str
+    """With its subresource."""
     code: int
+    group: str = ""
+    namespace: str = ""
 
     @property
     def write(self) -> bool:
@@ -60,7 +63,8 @@ def _request(event: dict[str, Any]) -> Request:
     about = event.get("objectRef") or {}
     resource = "/".join(filter(None, (about.get("resource"), about.get("subresource"))))
     code = (event.get("responseStatus") or {}).get("code", 0)
-    return Request(event["user"]["username"], event["verb"], resource, code)
+    group, namespace = (about.get(field) or "" for field in ("apiGroup", "namespace"))
+    return Request(event["user"]["username"], event["verb"], resource, code, group, namespace)
 
 
 def writes(requests: list[Request], *, events: bool = False) -> int:

@@ -64,13 +64,18 @@ def with_tokens(plane: Path) -> Iterator[str]:
     yield from installed(plane, "--set=prometheus.tokens=true")
 
 
-def installed(plane: Path, *more: str) -> Iterator[str]:
-    """The rights of the chart while they are there, and a token that has them."""
-    binaries, home = build.ensure(), f"chart-{uuid.uuid4().hex[:6]}"
-    kubectl = [str(binaries / "kubectl"), f"--kubeconfig={plane}"]
+def rights(home: str, *more: str) -> str:
+    """All that the chart says of RBAC."""
     values = [f"--set=images.{name}=any" for name in IMAGES]
     chart = [str(ROOT / "charts" / "pilotboat"), f"--namespace={home}", "--show-only=templates/rbac.yaml"]
-    made = output(str(binaries / "helm"), "template", "pilotboat", *chart, *values, *more)
+    return output(str(build.ensure() / "helm"), "template", "pilotboat", *chart, *values, *more)
+
+
+def installed(plane: Path, *more: str, home: str = "") -> Iterator[str]:
+    """The rights of the chart while they are there, and a token that has them."""
+    home = home or f"chart-{uuid.uuid4().hex[:6]}"
+    kubectl = [str(build.ensure() / "kubectl"), f"--kubeconfig={plane}"]
+    made = rights(home, *more)
     output(*kubectl, "create", "namespace", home)
     output(*kubectl, "apply", "--filename=-", given=made)
     yield output(*kubectl, "create", "token", "pilotboat", f"--namespace={home}").strip()

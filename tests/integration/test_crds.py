@@ -84,6 +84,68 @@ def by_annotations(fields: Raw) -> Raw:
     return {"hostname": "chat.example.org", "region": "east", "targets": ["192.0.2.1"], "externalDNS": external}
 
 
+def pod(**changes: Any) -> Raw:
+    return model(podTemplate=changes)
+
+
+def variable(**changes: Any) -> Raw:
+    return pod(env=[{"name": "A"} | changes])
+
+
+def near(**changes: Any) -> Raw:
+    """Beside pods of which an expression holds."""
+    selector = {"matchExpressions": [{"key": "app", "operator": "In", "values": ["a"]} | changes]}
+    term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": selector}
+    return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
+def on_nodes(**changes: Any) -> Raw:
+    term = {"matchExpressions": [{"key": "gpu", "operator": "In", "values": ["h100"]} | changes]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
+
+
+ZONE = "topology.kubernetes.io/zone"
+PLACED: Raw = {
+    "tolerations": [
+        {"key": "gpu", "operator": "Equal", "value": "h100", "effect": "NoExecute", "tolerationSeconds": 30},
+        {"operator": "Exists"},
+    ],
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [
+                    {"matchExpressions": [{"key": "memory", "operator": "Gt", "values": ["64"]}]},
+                    {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]},
+                ]
+            },
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {"weight": 100, "preference": {"matchExpressions": [{"key": "ssd", "operator": "Exists"}]}}
+            ],
+        },
+        "podAntiAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [
+                {
+                    "weight": 1,
+                    "podAffinityTerm": {
+                        "topologyKey": ZONE,
+                        "labelSelector": {"matchLabels": {"app": "noisy"}},
+                        "namespaceSelector": {},
+                        "matchLabelKeys": ["pod-template-hash"],
+                    },
+                }
+            ],
+        },
+        **near(),
+    },
+    "env": [
+        {"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app.kubernetes.io/name']"}}},
+        {"name": "B", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
+        {"name": "C", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k", "optional": True}}},
+        {"name": "D", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+    ],
+}
+"""All kinds of it, as in a Pod."""
+
 COPIED = {"mirror": {"percent": 30}}
 REFERENCES = [{"prompt": f"1 + {number}", "answer": str(number + 1)} for number in range(6)]
 JUDGED = {"steps": [{"weight": 5}], "analysis": {"quality": {"perplexity": {"references": REFERENCES}}}}
@@ -112,16 +174,8 @@ ACCEPTED: dict[str, tuple[Kind, Raw]] = {
         MODEL_DEPLOYMENT,
         model(podTemplate={"resources": {"limits": {"memory": "16Gi", "cpu": 4, "nvidia.com/gpu": 1}}}),
     ),
-    "anything of a pod": (
-        MODEL_DEPLOYMENT,
-        model(
-            podTemplate={
-                "tolerations": [{"key": "gpu", "operator": "Exists"}],
-                "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}},
-                "env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
-            }
-        ),
-    ),
+    "where a pod may run": (MODEL_DEPLOYMENT, model(podTemplate=PLACED)),
+    "where a trainer may run": (FINE_TUNE_JOB, job(podTemplate=PLACED)),
     "a pinned file": (
         FINE_TUNE_JOB,
         job(dataset={"source": {"huggingFace": {"repo": "o/d", "files": ["train.jsonl"]}}, "sha256": SHA}),
@@ -348,6 +402,13 @@ REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
         ("spec.podTemplate.resources.limits.memory",),
     ),
     "a digest too short": (MODEL_DEPLOYMENT, source(http={"urls": ["https://h/m"], "sha256": "ab"}), ("sha256", "64")),
+    "an unknown field of a job": (FINE_TUNE_JOB, job(epochs=3), ('unknown field "spec.epochs"',)),
+    "a wrong type in a job": (FINE_TUNE_JOB, job(training={"epochs": "three"}), ("spec.training.epochs", "number")),
+    "a data set's digest too short": (
+        FINE_TUNE_JOB,
+        job(dataset={"source": {"configMap": {"name": "d", "key": "t.jsonl"}}, "sha256": "ab"}),
+        ("spec.dataset.sha256", "64"),
+    ),
     "lora for a full training": (
         FINE_TUNE_JOB,
         job(method={"type": "Full", "lora": {"rank": 8}}),
@@ -367,6 +428,81 @@ REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
         FINE_TUNE_JOB,
         job(dataset={"source": {"huggingFace": {"repo": "o/d"}}, "sha256": SHA}),
         ("spec.dataset", "sha256 is of one file"),
+    ),
+    "a toleration of everything by value": (
+        MODEL_DEPLOYMENT,
+        pod(tolerations=[{"value": "a"}]),
+        ("spec.podTemplate.tolerations[0]", "without a key the operator must be Exists"),
+    ),
+    "a value for any value": (
+        MODEL_DEPLOYMENT,
+        pod(tolerations=[{"key": "a", "operator": "Exists", "value": "b"}]),
+        ("spec.podTemplate.tolerations[0]", "operator Exists takes no value"),
+    ),
+    "a time that nothing ends": (
+        FINE_TUNE_JOB,
+        job(podTemplate={"tolerations": [{"key": "a", "tolerationSeconds": 5}]}),
+        ("spec.podTemplate.tolerations[0]", "tolerationSeconds goes with effect NoExecute only"),
+    ),
+    "a toleration with a field of no Pod": (
+        MODEL_DEPLOYMENT,
+        pod(tolerations=[{"key": "a", "seconds": 5}]),
+        ('unknown field "spec.podTemplate.tolerations[0].seconds"',),
+    ),
+    "tolerations without end": (
+        MODEL_DEPLOYMENT,
+        pod(tolerations=[{"key": "a"}] * 33),
+        ("spec.podTemplate.tolerations", "at most 32 items"),
+    ),
+    "an affinity for no node": (
+        MODEL_DEPLOYMENT,
+        pod(affinity={"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}),
+        ("Execution.nodeSelectorTerms", "Required value"),
+    ),
+    "an affinity of no Pod": (
+        FINE_TUNE_JOB,
+        job(podTemplate={"affinity": {"gpuAffinity": {}}}),
+        ('unknown field "spec.podTemplate.affinity.gpuAffinity"',),
+    ),
+    "labels without end": (
+        MODEL_DEPLOYMENT,
+        pod(affinity=near(values=["a"] * 65)),
+        ("labelSelector.matchExpressions[0].values", "at most 64 items"),
+    ),
+    "none of some labels": (
+        MODEL_DEPLOYMENT,
+        pod(affinity=near(values=[])),
+        ("labelSelector.matchExpressions[0]", "In and NotIn need values, Exists and DoesNotExist take none"),
+    ),
+    "more than two numbers": (
+        MODEL_DEPLOYMENT,
+        pod(affinity=on_nodes(operator="Gt", values=["1", "2"])),
+        ("nodeSelectorTerms[0].matchExpressions[0]", "Gt and Lt exactly one"),
+    ),
+    "two values": (
+        MODEL_DEPLOYMENT,
+        variable(value="a", valueFrom={"fieldRef": {"fieldPath": "spec.nodeName"}}),
+        ("spec.podTemplate.env[0]", "give value or valueFrom, not both"),
+    ),
+    "a value from two places": (
+        MODEL_DEPLOYMENT,
+        variable(valueFrom={key: {"name": "a", "key": "b"} for key in ("secretKeyRef", "configMapKeyRef")}),
+        ("spec.podTemplate.env[0].valueFrom", "give exactly one of fieldRef, resourceFieldRef, configMapKeyRef"),
+    ),
+    "a value from nowhere": (
+        MODEL_DEPLOYMENT,
+        variable(valueFrom={"vaultRef": {"path": "a"}}),
+        ('unknown field "spec.podTemplate.env[0].valueFrom.vaultRef"',),
+    ),
+    "a field that no variable has": (
+        MODEL_DEPLOYMENT,
+        variable(valueFrom={"fieldRef": {"fieldPath": "spec.containers"}}),
+        ("spec.podTemplate.env[0].valueFrom.fieldRef.fieldPath", "must be a field of the pod that a variable can have"),
+    ),
+    "a resource of no container": (
+        FINE_TUNE_JOB,
+        job(podTemplate={"env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "memory"}}}]}),
+        ("spec.podTemplate.env[0].valueFrom.resourceFieldRef.resource", "such as limits.memory"),
     ),
     "a learning rate of nothing": (FINE_TUNE_JOB, job(training={"learningRate": 0}), ("spec.training.learningRate",)),
 }
@@ -639,9 +775,9 @@ RICH: dict[str, tuple[Kind, Raw]] = {
             },
             podTemplate={
                 "labels": {"a": "b"},
-                "env": [{"name": "A", "value": "b"}],
                 "resources": {"limits": {"memory": "1Gi"}},
                 "imagePullSecrets": [{"name": "pull"}],
+                **PLACED,
             },
         ),
     ),

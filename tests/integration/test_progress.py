@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -14,6 +15,7 @@ import pytest
 from lab.plane import free_ports
 from pilotboat.api import labels
 from pilotboat.engine import tls
+from pilotboat.engine.api import Api
 from pilotboat.engine.engine import utc
 from pilotboat.engine.kinds import CONFIG_MAP, FINE_TUNE_JOB, JOB, POD, SECRET, Kind
 from pilotboat.engine.receiver import Receiver
@@ -60,13 +62,22 @@ class Trainer:
 
 @pytest.fixture
 async def trainer(cluster: Cluster) -> AsyncIterator[Trainer]:
+    async with receiving(cluster, cluster.api) as found:
+        yield found
+
+
+@asynccontextmanager
+async def receiving(cluster: Cluster, api: Api) -> AsyncIterator[Trainer]:
+    """A receiver that asks the API server by this one, and who posts to it."""
     identity = await tls.ensure(cluster.api, cluster.namespace, "progress-tls", ("localhost",), utc())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     identity.load_into(context)
     (port,) = free_ports(1)
-    runner = await serve(Receiver(cluster.api).app(), "127.0.0.1", port, context)
-    yield Trainer(cluster, f"https://localhost:{port}", identity.ca)
-    await runner.cleanup()
+    runner = await serve(Receiver(api).app(), "127.0.0.1", port, context)
+    try:
+        yield Trainer(cluster, f"https://localhost:{port}", identity.ca)
+    finally:
+        await runner.cleanup()
 
 
 @pytest.fixture

@@ -232,15 +232,17 @@ async def test_a_name_that_somebody_else_has_is_never_taken(cluster: Cluster) ->
 
 async def test_the_api_servers_refusal_reaches_the_user_in_its_words(cluster: Cluster) -> None:
     async with operator(cluster.configuration, cluster.namespace):
-        toleration = {"key": "a", "operator": "Wrong"}
+        toleration = {"key": "not a key", "operator": "Exists"}
         await cluster.apply(model_deployment(podTemplate={"tolerations": [toleration]}))
         await cluster.until(
             MODEL_DEPLOYMENT,
-            lambda found: found and "operator" in str((found[0].get("status") or {}).get("conditions")),
+            lambda found: found and "tolerations[0].key" in str((found[0].get("status") or {}).get("conditions")),
         )
         await cluster.apply(model_deployment(podTemplate={"tolerations": []}))
         await cluster.until(DEPLOYMENT, bool)
-        await cluster.until(MODEL_DEPLOYMENT, lambda found: "Wrong" not in str(found[0]["status"]) and reported(found))
+        await cluster.until(
+            MODEL_DEPLOYMENT, lambda found: "not a key" not in str(found[0]["status"]) and reported(found)
+        )
 
 
 async def test_the_same_event_is_one_object_counted_up(cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from lab.plane import free_ports
 from pilotboat.api import labels
@@ -20,7 +22,7 @@ from pilotboat.engine.errors import Unavailable
 from pilotboat.engine.kinds import DEPLOYMENT, LEASE, MODEL_DEPLOYMENT
 from pilotboat.replica import POSTS
 from tests.integration.cluster import PATIENCE, Cluster
-from tests.integration.proxy import Call, Faults, Proxy
+from tests.integration.proxy import Call, Faults, Proxy, status
 from tests.integration.test_reconcile import model_deployment, reported
 
 OPERATOR = Path(__file__).parents[2] / "operator"
@@ -174,6 +176,58 @@ async def test_a_leader_that_was_frozen_writes_nothing_when_it_wakes(
     assert [call.path for call in proxy.writes[before:] if "/leases/" not in call.path] == []
     (child,) = await cluster.list(DEPLOYMENT)
     assert child["spec"]["replicas"] == 2
+
+
+async def test_a_leader_whose_lease_is_taken_over_ends_and_has_written_nothing_since(
+    cluster: Cluster, start: Start, proxy: Proxy, tmp_path: Path
+) -> None:
+    """It reaches the API server for all but its Lease, and always has work."""
+    first = await start("first", through(proxy, tmp_path))
+    await first.says("watching")
+    await cluster.apply(model_deployment())
+    work = asyncio.create_task(scaled_to_and_fro(cluster))
+    taken: list[int] = []
+
+    async def lost(call: Call) -> web.Response | None:
+        return status(503, "not now") if "/leases/" in call.path else None
+
+    async def taking(call: Call) -> None:
+        if call.method == "PUT" and "/leases/" in call.path:
+            taken.append(len(proxy.calls))
+
+    async with Proxy(cluster.configuration) as other:
+        other.faults = Faults(before=taking)
+        (tmp_path / "other").mkdir()
+        second = await start("second", through(other, tmp_path / "other"))
+        await second.says("stands by")
+        proxy.faults = Faults(before=lost)
+        await second.says("second leads")
+        assert await first.ends() == 1
+        work.cancel()
+    assert [call for call in proxy.calls[: taken[0]] if call.write and "/leases/" not in call.path]
+    assert [call for call in proxy.calls[taken[0] :] if call.method != "GET"] == []
+
+
+async def scaled_to_and_fro(cluster: Cluster) -> None:
+    """Asks for something else as soon as it has what it asked for."""
+    for replicas in itertools.cycle((3, 1)):
+        await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"replicas": replicas}})
+        await cluster.until(DEPLOYMENT, lambda found, n=replicas: [raw["spec"]["replicas"] for raw in found] == [n])
+
+
+async def test_a_leader_that_is_deposed_ends_and_takes_nothing_back(
+    cluster: Cluster, start: Start, proxy: Proxy, tmp_path: Path
+) -> None:
+    first = await start("first", through(proxy, tmp_path))
+    await first.says("watching")
+    await cluster.merge(LEASE, "pilotboat", {"spec": {"holderIdentity": "another"}})
+    before = len(proxy.calls)
+    await first.says("the Lease is lost: ending at once")
+    assert await first.ends() == 1
+    since = [(call.method, call.code) for call in proxy.calls[before:] if "/leases/" in call.path]
+    assert since in ([("PUT", 409), ("GET", 200)], [("GET", 200)], []), "it looks once"
+    assert {call.code for call in proxy.calls[before:] if call.method != "GET"} <= {409}
+    await holder(cluster, "another")
 
 
 async def test_who_is_not_sure_to_lead_reads_and_does_not_write(cluster: Cluster) -> None:

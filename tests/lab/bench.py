@@ -67,6 +67,11 @@ def start_api(control: plane.Plane, audited: Sequence[str]) -> None:
     for user in audited:
         control.pki.issue(user, user=user, group="system:masters")
         plane.write_kubeconfig(control, user)
+    launch_api(control, audited)
+
+
+def launch_api(control: plane.Plane, audited: Sequence[str]) -> None:
+    """Returns when it answers."""
     plane.launch(control, "etcd")
     arguments = [*plane.arguments(control, API_SERVER), *audit(control.lab, audited)]
     command: list[str | Path] = [build.ensure() / API_SERVER, *arguments]

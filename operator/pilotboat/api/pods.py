@@ -5,17 +5,14 @@ Owns: the `gpu` and `podTemplate` parts of both resources. Must not know: how th
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from .base import Key, Model, ObjectName, Quantity
+from .affinity import Affinity, LabelKey, Labels, Toleration
+from .base import Key, Model, ObjectName, OneOf, Quantity, Shape, cel, shaped, validations
 
-Label = Annotated[str, StringConstraints(max_length=63)]
-LabelKey = Annotated[str, StringConstraints(max_length=317)]
 ResourceName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
-Opaque = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
-"""A part of the Kubernetes API passed through as it is; the API server checks it when the pod is made."""
 
 
 class Gpu(Model):
@@ -34,12 +31,81 @@ class Resources(Model):
     limits: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] = Field(default_factory=dict)
 
 
-class EnvVar(Model):
+_META = r"metadata\.(name|namespace|uid|(labels|annotations)\[\x27[^\x27]{1,317}\x27\])"  # the rule is in quotes itself
+FieldPath = Annotated[
+    str,
+    StringConstraints(max_length=400),
+    *shaped(
+        Shape(
+            rf"{_META}|spec\.(nodeName|serviceAccountName)|status\.(hostIPs?|podIPs?)",
+            "must be a field of the pod that a variable can have, such as metadata.name, metadata.labels['app'], "
+            "spec.nodeName or status.podIP",
+        )
+    ),
+]
+ContainerResource = Annotated[
+    str,
+    StringConstraints(max_length=253),
+    *shaped(
+        Shape(
+            r"(requests|limits)\.(cpu|memory|ephemeral-storage|hugepages-[A-Za-z0-9]+)",
+            "must be a resource of a container, such as limits.memory or requests.cpu",
+        )
+    ),
+]
+
+
+class FieldRef(Model):
+    """A field of the pod."""
+
+    field_path: Annotated[FieldPath, Field(description="Such as spec.nodeName.")]
+    api_version: Annotated[str, StringConstraints(max_length=63)] | None = Field(
+        None, description="Of the schema that the path is of; v1 when left out."
+    )
+
+
+class ResourceFieldRef(Model):
+    """How much a container asks for, or may use."""
+
+    resource: Annotated[ContainerResource, Field(description="Such as limits.memory.")]
+    container_name: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = Field(
+        None, description="Its own when left out."
+    )
+    divisor: Quantity | None = Field(None, description="The unit; 1 when left out.")
+
+
+class KeyRef(Model):
+    """A key of a ConfigMap or Secret in the same namespace."""
+
+    name: ObjectName
+    key: Key
+    optional: bool | None = Field(None, description="Whether the pod starts without it.")
+
+
+class ValueFrom(OneOf):
+    """Where a variable's value is taken from, as in a Pod: exactly one of its fields."""
+
+    field_ref: FieldRef | None = None
+    resource_field_ref: ResourceFieldRef | None = None
+    config_map_key_ref: KeyRef | None = None
+    secret_key_ref: KeyRef | None = None
+
+
+_VALUE_RULE = cel("!has(self.value) || !has(self.valueFrom)", "give value or valueFrom, not both")
+
+
+class EnvVar(Model, json_schema_extra=validations(_VALUE_RULE)):
     """One environment variable of the main container; proxies and SSL_CERT_FILE are set for fetch as well."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
     value: Annotated[str, StringConstraints(max_length=32768)] | None = None
-    value_from: Opaque | None = Field(None, description="As in a Pod: secretKeyRef, configMapKeyRef, fieldRef.")
+    value_from: ValueFrom | None = None
+
+    @model_validator(mode="after")
+    def _one_value(self) -> Self:
+        if self.value is not None and self.value_from is not None:
+            raise ValueError(_VALUE_RULE["message"])
+        return self
 
 
 class LocalRef(Model):
@@ -51,19 +117,19 @@ class LocalRef(Model):
 class PodTemplate(Model):
     """Merged last into the pods we make; what it sets wins over our defaults."""
 
-    labels: Annotated[dict[LabelKey, Label], Field(max_length=32)] = Field(default_factory=dict)
+    labels: Labels = Field(default_factory=dict)
     annotations: Annotated[dict[LabelKey, Annotated[str, StringConstraints(max_length=4096)]], Field(max_length=32)] = (
         Field(default_factory=dict)
     )
     env: Annotated[list[EnvVar], Field(max_length=64)] = Field(default_factory=list)
     resources: Resources = Field(default_factory=Resources)
-    node_selector: Annotated[dict[LabelKey, Label], Field(max_length=32)] = Field(default_factory=dict)
-    tolerations: Annotated[list[Opaque], Field(max_length=32)] = Field(default_factory=list)
-    affinity: Opaque | None = None
+    node_selector: Labels = Field(default_factory=dict)
+    tolerations: Annotated[list[Toleration], Field(max_length=32)] = Field(default_factory=list)
+    affinity: Affinity | None = None
     image_pull_secrets: Annotated[list[LocalRef], Field(max_length=8)] = Field(default_factory=list)
     service_account_name: ObjectName | None = None
     priority_class_name: ObjectName | None = None
     runtime_class_name: ObjectName | None = None
 
 
-__all__ = ["EnvVar", "Gpu", "Key", "LocalRef", "Opaque", "PodTemplate", "Resources"]
+__all__ = ["EnvVar", "Gpu", "Key", "LocalRef", "PodTemplate", "Resources"]

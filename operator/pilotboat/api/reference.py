@@ -34,7 +34,7 @@ def _tables(kind: Kind) -> Iterator[str]:
         yield "| field | type | meaning |"
         yield "| --- | --- | --- |"
         for path, schema in _fields(structural(model), part):
-            yield f"| `{path}` | {_type(schema)} | {_cell(schema.get('description', ''))} |"
+            yield f"| `{path}` | {type_of(schema)} | {cell(schema.get('description', ''))} |"
 
 
 def _fields(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
@@ -44,7 +44,8 @@ def _fields(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
         yield from _fields(child.get("items", {}), f"{path}.{name}[]")
 
 
-def _type(schema: Schema) -> str:
+def type_of(schema: Schema) -> str:
+    """What a value may be, in a word or two: its type with its bounds, or all it may be."""
     if "enum" in schema:
         return " \\| ".join(f"`{value}`" for value in schema["enum"])
     kind = "quantity" if schema.get("x-kubernetes-int-or-string") else schema.get("type", "")
@@ -55,5 +56,6 @@ def _type(schema: Schema) -> str:
     return f"{kind} {above}{'' if low is None else low}…{'' if high is None else high}"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """A text as a table can hold it."""
     return text.replace("|", "\\|")

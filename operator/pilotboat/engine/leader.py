@@ -25,15 +25,27 @@ Raw = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
+END_WITHIN = 2.0
+"""Seconds in which a process ends that has lost the Lease, or cannot be sure of it any more."""
+LOOK = 0.5
+"""Seconds of these for one look: the watchdog's at the clock, or the API server's answer to whose Lease it is."""
+
+
 @dataclass(frozen=True)
 class Timing:
-    """Seconds, as client-go's defaults."""
+    """Seconds: client-go's defaults, but for `retry`, so that what was taken is noticed in time."""
 
     lease: float = 15
     """A holder silent for so long has lost the Lease."""
     renew: float = 10
     """A leader that could not renew for so long gives up; the rest is for it to stop."""
-    retry: float = 2
+    retry: float = END_WITHIN - LOOK
+    """Between tries of whoever waits, and between renewals: only then does a leader see that another has it."""
+
+    @property
+    def overdue(self) -> float:
+        """Without a renewal for so long the watchdog ends the process, at its next look."""
+        return self.renew + END_WITHIN - 2 * LOOK
 
 
 class Leases(Protocol):
@@ -171,13 +183,14 @@ class Elector:
 class Watchdog:
     """Ends the process when leadership can no longer be sure, even if the event loop is stuck.
 
-    The event loop itself leaves `keep` after 10 s; this thread fires a second later and well before 15 s, when another
-    may lead. There is nothing to save: every write is idempotent, and whoever leads next looks at what is.
+    The event loop itself leaves `keep` after 10 s, where no request holds it up; this thread fires a second later and
+    well before 15 s, when another may lead. There is nothing to save: every write is idempotent, and whoever leads next
+    looks at what is.
     """
 
     def __init__(self, elector: Elector, timing: Timing, die: Callable[[int], Any] = os._exit) -> None:
         self._elector = elector
-        self._limit = timing.renew + 1
+        self._limit = timing.overdue
         self._die = die
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="lease-watchdog", daemon=True)
@@ -191,7 +204,7 @@ class Watchdog:
         self._stop.set()
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.5):
+        while not self._stop.wait(LOOK):
             if time.monotonic() - self._elector.renewed > self._limit:
                 log.critical("the Lease was not renewed in time: ending at once")
                 self._die(1)

@@ -153,8 +153,8 @@ def _placement(user: PodTemplate, settings: PlanSettings) -> Json:
     secrets = [{"name": name} for name in settings.image_pull_secrets] + [s.wire() for s in user.image_pull_secrets]
     wanted: Json = {
         "nodeSelector": dict(user.node_selector),
-        "tolerations": [dict(toleration) for toleration in user.tolerations],
-        "affinity": user.affinity,
+        "tolerations": [toleration.wire() for toleration in user.tolerations],
+        "affinity": user.affinity.wire() if user.affinity else None,
         "imagePullSecrets": secrets,
         "serviceAccountName": user.service_account_name,
         "priorityClassName": user.priority_class_name,

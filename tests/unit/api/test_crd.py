@@ -61,6 +61,7 @@ def test_the_schema_is_structural(kind: Kind) -> None:
 def test_everything_in_a_spec_is_bounded(kind: Kind) -> None:
     """Or the API server refuses the CEL rules over it, and anyone may fill etcd."""
     for path, schema in schemas(structural(kind.spec), "spec"):
+        assert "x-kubernetes-preserve-unknown-fields" not in schema, path
         if schema.get("x-kubernetes-int-or-string"):
             assert {"maxLength", "pattern"} <= set(schema), path
         elif schema["type"] == "string":

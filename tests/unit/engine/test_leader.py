@@ -12,7 +12,8 @@ import pytest
 
 from pilotboat.engine.errors import Conflict, NotFound, Unavailable
 from pilotboat.engine.kinds import Kind
-from pilotboat.engine.leader import Elector, Timing, Watchdog
+from pilotboat.engine.leader import LOOK, Elector, Timing, Watchdog
+from pilotboat.settings import Lease
 from tests.unit.engine.clock import run, wait
 
 Raw = dict[str, Any]
@@ -237,3 +238,30 @@ def test_the_watchdog_ends_a_process_whose_loop_is_stuck(renewed: float) -> None
     watchdog = Watchdog(stuck, Timing(), die=lambda code: died.set())
     watchdog.start()
     assert died.wait(10)
+
+
+def test_the_times_add_up_to_an_end_within_two_seconds() -> None:
+    """Of a loss that is seen, and of one that nobody can tell of; in both cases before another leads by the rules."""
+    timing, settings = Timing(), Lease()
+    assert timing == Timing(settings.duration, settings.renew, settings.retry), "what runs"
+    assert timing.retry + LOOK <= 2
+    assert timing.overdue + LOOK <= timing.renew + 2
+    assert timing.overdue + LOOK < timing.lease
+
+
+def test_who_is_deposed_leads_no_more_and_takes_nothing_back() -> None:
+    async def scenario() -> None:
+        leases, loop = Leases(), asyncio.get_running_loop()
+        a = elector(leases, "a")
+        await a.acquire()
+        keeping = asyncio.ensure_future(a.keep())
+        await wait(7.1)
+        assert leases.lease
+        leases.lease["spec"]["holderIdentity"] = "b"
+        leases.lease["metadata"]["resourceVersion"] = "7"
+        deposed = loop.time()
+        await keeping
+        assert loop.time() - deposed <= 2 - LOOK
+        assert (holder(leases), leases.lease["metadata"]["resourceVersion"]) == ("b", "7")
+
+    run(scenario())

@@ -48,3 +48,16 @@ def test_a_hub_that_no_path_can_be_added_to_is_refused_before_anything_starts(ad
     with pytest.raises(BadSetting, match="PILOTBOAT_HUB_ENDPOINT") as told:
         Settings.load({"PILOTBOAT_HUB_ENDPOINT": address})
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("PILOTBOAT_LEASE_RENEW=20", {"RENEW": "20"}),
+        ("PILOTBOAT_LEASE_RENEW=10 .*PILOTBOAT_LEASE_DURATION=11", {"DURATION": "11.9"}),
+        ("PILOTBOAT_LEASE_RETRY=4 must be below PILOTBOAT_LEASE_RENEW=4", {"RENEW": "4", "RETRY": "4"}),
+    ],
+)
+def test_a_lease_that_two_could_hold_or_none_could_keep_is_refused(name: str, given: dict[str, str]) -> None:
+    with pytest.raises(BadSetting, match=name):
+        Settings.load({f"PILOTBOAT_LEASE_{field}": text for field, text in given.items()})

@@ -15,7 +15,7 @@ import yaml
 from pilotboat.api.crd import KINDS
 from pilotboat.api.labels import API_VERSION
 from pilotboat.plan import PLANNERS, build
-from pilotboat.plan.types import Observed, Ref
+from pilotboat.plan.types import Observed, Plan, Ref
 from unit.plan.world import NAMESPACE, NOW, SETTINGS, Raw, check_schema
 
 ROOT = Path(__file__).parents[3]
@@ -61,14 +61,18 @@ def anything(ref: Ref, parent: Raw) -> Raw:
     return {"metadata": {"name": ref.name}, "data": {key: "{}"}} | (TUNED if ref.kind == "FineTuneJob" else {})
 
 
-def manifests(example: Raw) -> str:
-    kind = BY_KIND[example["kind"]]
+def planned(example: Raw) -> Plan:
+    """What a first pass makes of an example, with all there that it refers to."""
     parent = {**example, "metadata": {**example["metadata"], "namespace": NAMESPACE, "uid": "uid-1", "generation": 1}}
-    planner = PLANNERS[kind.plural]
+    planner = PLANNERS[BY_KIND[example["kind"]].plural]
     references = {ref: anything(ref, parent) for ref in planner.references(parent)}
-    plan = planner.plan(Observed(parent, references=references), SETTINGS, NOW)
+    return planner.plan(Observed(parent, references=references), SETTINGS, NOW)
+
+
+def manifests(example: Raw) -> str:
+    plan = planned(example)
     assert plan.status is not None
-    check_schema(kind, plan.status)
+    check_schema(BY_KIND[example["kind"]], plan.status)
     return yaml.dump_all([*plan.apply, {"status": plan.status}], Dumper=Plain, sort_keys=True, width=120)
 
 

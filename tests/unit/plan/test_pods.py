@@ -36,3 +36,14 @@ def test_a_proxy_may_come_from_a_secret() -> None:
     entry = {"name": "HTTPS_PROXY", "valueFrom": {"secretKeyRef": {"name": "proxy", "key": "url"}}}
     spec = template(MAIN, Needs(), "config", PodTemplate.model_validate({"env": [entry]}), None, SETTINGS)
     assert spec["initContainers"][0]["env"] == [entry]
+
+
+def test_where_a_pod_may_run_is_handed_on_as_it_is_written() -> None:
+    """An empty selector means all, and one that is left out none; a default that we wrote would be a new revision."""
+    term = {"topologyKey": "kubernetes.io/hostname", "namespaceSelector": {}}
+    written = {
+        "tolerations": [{"operator": "Exists"}, {"key": "gpu", "effect": "NoExecute", "tolerationSeconds": 0}],
+        "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}},
+    }
+    spec = template(MAIN, Needs(), "config", PodTemplate.model_validate(written), None, SETTINGS)
+    assert {key: spec[key] for key in written} == written

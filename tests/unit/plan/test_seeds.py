@@ -136,7 +136,7 @@ def test_a_seed_is_a_replicas_pod_without_its_server() -> None:
     template = {
         "nodeSelector": {"pool": "gpus"},
         "tolerations": [{"key": "spot", "operator": "Exists"}],
-        "affinity": {"nodeAffinity": chosen, "podAntiAffinity": {"any": []}},
+        "affinity": {"nodeAffinity": chosen, "podAntiAffinity": {}},
         "resources": {"requests": {"memory": "30Gi"}, "limits": {"memory": "30Gi"}},
         "priorityClassName": "high",
         "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
