@@ -187,6 +187,10 @@ class Gateway:
         """Of these, who told it for how many seconds it had warmed up."""
         return (await self._unreached(",".join(names))).warmed
 
+    async def flooded(self) -> dict[str, int]:
+        """By deployment, feedback that it says it has refused of late."""
+        return (await self._unreached("")).flooded
+
     async def _unreached(self, asked: str) -> Unreached:
         url = f"http://127.0.0.1:{self.agent_port}/unreached"
         async with self.http.get(url, params={"of": asked} if asked else {}) as response:

@@ -88,13 +88,16 @@ async def asked(pod: Gateway, two: tuple[Replica, Replica], count: int) -> tuple
     for number in range(count):
         task = asyncio.create_task(pod.one())
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        await until(lambda: come(two, sum(before) + number + 1))
+        await have(two, sum(before) + number + 1)
     first, second = (each.has - had for each, had in zip(two, before, strict=True))
     return first, second
 
 
-async def come(two: tuple[Replica, Replica], count: int) -> bool:
-    return sum(each.has for each in two) >= count
+async def have(two: tuple[Replica, Replica], count: int) -> None:
+    async def come() -> bool:
+        return sum(each.has for each in two) >= count
+
+    await until(come)
 
 
 async def weighs(pod: Gateway, each: Replica, wanted: int) -> bool:
