@@ -197,9 +197,9 @@ class Gateway:
             return Unreached.model_validate(await response.json())
 
     async def route(self, name: str = "chat", port: int = 0, **more: Any) -> None:
-        """Write a deployment's route; lanes as revision to share."""
+        """Write a deployment's route; lanes as revision to share. A new replica has its whole weight at once."""
         lanes = [Lane(revision=rev, service=f"{name}-{rev}", share=share) for rev, share in more.pop("lanes").items()]
-        route = Route(deployment=name, port=port or self.port, lanes=lanes, **more)
+        route = Route(deployment=name, port=port or self.port, lanes=lanes, **{"slow_start": "0s", **more})
         await self.write_route(name, route.to_json())
 
     async def reload(self, **route: Any) -> None:
