@@ -187,15 +187,19 @@ class Gateway:
         """Of these, who told it for how many seconds it had warmed up."""
         return (await self._unreached(",".join(names))).warmed
 
+    async def flooded(self) -> dict[str, int]:
+        """By deployment, feedback that it says it has refused of late."""
+        return (await self._unreached("")).flooded
+
     async def _unreached(self, asked: str) -> Unreached:
         url = f"http://127.0.0.1:{self.agent_port}/unreached"
         async with self.http.get(url, params={"of": asked} if asked else {}) as response:
             return Unreached.model_validate(await response.json())
 
     async def route(self, name: str = "chat", port: int = 0, **more: Any) -> None:
-        """Write a deployment's route; lanes as revision to share."""
+        """Write a deployment's route; lanes as revision to share. A new replica has its whole weight at once."""
         lanes = [Lane(revision=rev, service=f"{name}-{rev}", share=share) for rev, share in more.pop("lanes").items()]
-        route = Route(deployment=name, port=port or self.port, lanes=lanes, **more)
+        route = Route(deployment=name, port=port or self.port, lanes=lanes, **{"slow_start": "0s", **more})
         await self.write_route(name, route.to_json())
 
     async def reload(self, **route: Any) -> None:

@@ -75,15 +75,17 @@ def says(found: list[Raw], condition: str, status: str, reason: str = "", name: 
     return condition in told and told[condition]["status"] == status and reason in ("", told[condition]["reason"])
 
 
-async def kubelet(cluster: Cluster, component: str, ready: bool, count: int = 2) -> None:
-    """Says of the pods of a component that they serve, or do not any more."""
+async def kubelet(
+    cluster: Cluster, component: str, ready: bool, count: int = 2, address: str = "127.0.0.1", first: int | None = None
+) -> None:
+    """Says of the pods of a component, or of the first so many, that they serve, or do not any more."""
 
     def mine(found: list[Raw]) -> list[Raw]:
         return [raw for raw in found if raw["metadata"]["labels"][labels.COMPONENT] == component]
 
-    for pod in mine(await cluster.until(POD, lambda found: len(mine(found)) == count)):
+    for pod in mine(await cluster.until(POD, lambda found: len(mine(found)) == count))[:first]:
         told = {"type": "Ready", "status": str(ready), "lastTransitionTime": pod["metadata"]["creationTimestamp"]}
-        status = {"phase": "Running", "conditions": [told], "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}
+        status = {"phase": "Running", "conditions": [told], "podIP": address, "podIPs": [{"ip": address}]}
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod["metadata"]["name"]}, "status": status}
         await cluster.apply(body, "kubelet", subresource="status")
 

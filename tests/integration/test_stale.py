@@ -9,6 +9,7 @@ import pytest
 from pilotboat.engine.apply import FRESH, Applier
 from pilotboat.engine.engine import utc
 from pilotboat.engine.evidence import EvidencePoller
+from pilotboat.engine.floods import Floods
 from pilotboat.engine.gateways import key_of
 from pilotboat.engine.kinds import CHILDREN, MODEL_DEPLOYMENT, Key
 from pilotboat.engine.lookup import Lookup
@@ -49,7 +50,16 @@ async def parts(cluster: Cluster) -> Parts:
     regions = Regions(store, cluster.api, lambda keys: None, lambda parent, events: None, metrics.regions, utc)
     reconciler = Reconciler(
         store,
-        Lookup(cluster.api, store, evidence, prometheus, regions, Newcomers(lambda keys: None, clock), clock),
+        Lookup(
+            cluster.api,
+            store,
+            evidence,
+            prometheus,
+            regions,
+            Newcomers(lambda keys: None, clock),
+            Floods(lambda keys: None),
+            clock,
+        ),
         Applier(cluster.api, store, take, clock),
         PLANNERS,
         SETTINGS,

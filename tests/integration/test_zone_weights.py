@@ -44,7 +44,7 @@ async def pod(cluster: Cluster, plane: Path, net: Replicas) -> AsyncIterator[Gat
 
 async def weigh(pod: Gateway, **zones: int) -> None:
     """Zones that get less, until HAProxy does so."""
-    await pod.route(lanes={REVISION: 1000}, slow_start="0s", zones=zones)
+    await pod.route(lanes={REVISION: 1000}, zones=zones)
     wanted = {f".{number}": zones.get(zone) for number, zone in ZONES.items()}
 
     async def set_so() -> bool:

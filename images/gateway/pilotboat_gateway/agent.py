@@ -278,7 +278,8 @@ class Agent:
         unseated = [name for name in asked if name not in seated]
         new = [pod for pod in self._driver.pods() if pod.name in asked and pod.name in seated]
         warmed = await starts.warmed(new) if new else {}
-        return Unreached(pods=sorted(self._driver.unreached), unseated=unseated, warmed=warmed)
+        flooded = self._driver.floods.lately(time.monotonic())
+        return Unreached(pods=sorted(self._driver.unreached), unseated=unseated, warmed=warmed, flooded=flooded)
 
     def _feedback(self, deployment: str, request: str, outcome: str) -> bool:
         return self._recorder.feedback(deployment, request, outcome)

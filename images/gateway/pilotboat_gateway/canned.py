@@ -2,18 +2,23 @@
 
 Owns: asking them, and what came of the last time. Must not know: zones, what is made of it.
 
-Their readiness may be from before the loss. A replica that wants an API key is taken at its word: the gateway has none.
+Their readiness may be from before the loss. Our server infers for whoever asks its deep health check, without an API
+key. One of another make, which has none, is sent a request; where it wants a key it is taken at its word, for the
+gateway has none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 
 import aiohttp
 
 from .scrape import Pod, each, whole
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=2)
+DEEP_CHECK = "/readyz/inference"
+"""Of our server: 200 or 503. Anything from 300 to 499 says that it is none of ours, or an older one."""
 WANTS_KEY = 401
 MOST = 64 << 10
 """Bytes of an answer: it has one token."""
@@ -38,13 +43,21 @@ class Canned:
         self._told = {pod.name: answer for pod, answer in zip(asked, answers, strict=True)}
 
     async def _ask(self, session: aiohttp.ClientSession, pod: Pod) -> str:
-        body = {"model": pod.deployment, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
         try:
-            url = f"http://{pod.address}/v1/completions"
-            async with session.post(url, json=body, allow_redirects=False) as response:
-                said = (await whole(response, MOST)).decode(errors="replace")[:WORDS]
-                return "" if response.status in (200, WANTS_KEY) else f"HTTP {response.status}: {said}"
+            status, said = await _answer(session.get(f"http://{pod.address}{DEEP_CHECK}", allow_redirects=False))
+            if 300 <= status < 500:
+                body = {"model": pod.deployment, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
+                url = f"http://{pod.address}/v1/completions"
+                status, said = await _answer(session.post(url, json=body, allow_redirects=False))
+                status = 200 if status == WANTS_KEY else status
+            return "" if status == 200 else f"HTTP {status}: {said}"
         except TimeoutError:
             return f"no answer within {TIMEOUT.total:.0f} s"
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return f"{type(error).__name__}: {error}"[:WORDS]
+
+
+async def _answer(asking: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> tuple[int, str]:
+    """Status and words. Raises as `whole` does."""
+    async with asking as response:
+        return response.status, (await whole(response, MOST)).decode(errors="replace")[:WORDS]

@@ -36,7 +36,7 @@ STEP = 367
 """Coprime to WHOLE: multiples of it meet every remainder once in WHOLE, far apart, so that lanes take turns evenly.
 
 Of all such steps the one with which any stretch of requests is nearest to its shares: within three of each."""
-HOLD, COPY = (Path(__file__).with_name(name) for name in ("hold.lua", "copy.lua"))
+HOLD, COPY, LEAST = (Path(__file__).with_name(name) for name in ("hold.lua", "copy.lua", "least.lua"))
 SPILL_SERVER = "spill"
 SPILL_LIMIT = 100_000
 """More than can come: a server without a limit is never asked to take from a queue."""
@@ -153,7 +153,7 @@ def _time(duration: str, times: int = 1) -> int:
 
 
 def _lua(routes: Mapping[str, Route]) -> list[Path]:
-    return [HOLD, *([COPY] if any(route.copies for route in routes.values()) else [])]
+    return [HOLD, LEAST, *([COPY] if any(route.copies for route in routes.values()) else [])]
 
 
 def _frontend(route: Route, settings: Settings) -> str:
@@ -257,6 +257,7 @@ def _backend(route: Route, board: Board, lane: int, settings: Settings) -> str:
         f"  http-request return {full} if {busy}{{ var(txn.waiting) -m int ge {route.max_queued} }}",
         f"  http-response set-header x-pilotboat-revision %[var(txn.revision)] if !{{ srv_name {SPILL_SERVER} }}",
         f"  http-response set-header x-request-id %[var(txn.id)] if !{{ srv_name {SPILL_SERVER} }}",
+        f"  use-server %[lua.least({name},{board.size},{route.server_limit})] if {{ nbsrv gt 1 }}",
         "  default-server inter 2s fastinter 500ms downinter 1s fall 3 rise 1 weight 100"
         " observe layer4 error-limit 1 on-error sudden-death agent-inter 2s"
         f" agent-port {route.agent_port} slowstart {_time(route.slow_start)}s",

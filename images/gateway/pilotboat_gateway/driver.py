@@ -17,6 +17,7 @@ from pilotboat.api.routing import Route
 
 from . import moves, runtime, streams, table
 from .config import LEAVING, REPLACED, backend, lanes_map, map_text, place_of, render, server, signature
+from .floods import Floods
 from .metrics import Metrics
 from .runtime import Rejected, Running, Unreachable
 from .scrape import Pod
@@ -77,6 +78,7 @@ class Driver:
         """The worker that was steered last."""
         self.unreached: frozenset[str] = frozenset()
         """Pods that its probes did not reach when we last looked."""
+        self.floods = Floods()
         self.seated: table.Pods = frozenset()
         """Those that it has a place for since the last change that was applied."""
         self._left: dict[tuple[str, str], float] = {}
@@ -161,11 +163,15 @@ class Driver:
         rows = await runtime.stats(self._settings.runtime)
         await runtime.tell(self._settings.runtime, moves.requeue(rows))
         self.unreached = streams.unreached(rows, self.saved.boards)
+        self._see_floods(rows)
         waiting = table.draining(self.saved.boards)
         busy = {(row["pxname"], row["svname"]) for row in rows if int(row["scur"] or 0) + int(row["qcur"] or 0)}
         idle = [(name, lane, at) for name, lane, at in waiting if (backend(name, lane), server(at)) not in busy]
         self.saved = Saved(self.saved.routes, table.release(self.saved.boards, idle))
         return bool(idle)
+
+    def _see_floods(self, rows: list[dict[str, str]]) -> None:
+        self.floods.see(streams.floods(rows, self.saved.boards), time.monotonic())
 
     async def _planned(self, routes: Mapping[str, Route], places: Places) -> tuple[Saved, str]:
         """What HAProxy is to run with, which takes it, and the signature. A configuration that it refuses never gets
@@ -240,6 +246,7 @@ class Driver:
         coming, going, drained = moves.moves(self.saved.boards, placed, drained)
         if running != self._running:
             coming += moves.trusted(self.saved.boards, placed, self.unreached, self._running is not None)
+            self._see_floods(await runtime.stats(socket))  # before the first caller of a new one is counted
         self._drained = (self._drained or set()) | drained  # whether it hears of it or not
         await runtime.tell(socket, coming)
         entries = self._entries(self.saved)

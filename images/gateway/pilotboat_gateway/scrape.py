@@ -91,7 +91,8 @@ async def each(
         async with gate:
             return await ask(session, pod)
 
-    async with aiohttp.ClientSession(timeout=limits) as session:
+    # A connection a question: a replica may close one that rests, just when it is asked again.
+    async with aiohttp.ClientSession(timeout=limits, connector=aiohttp.TCPConnector(force_close=True)) as session:
         return await asyncio.gather(*(one(session, pod) for pod in pods))
 
 

@@ -42,7 +42,7 @@ async def look(settings: Settings, table: Table) -> Told:
     told = Told()
     rows = await runtime.stats(settings.runtime)
     _add(told, rows, _revisions(table), accepts=True)
-    told.floods = _floods(rows, table)
+    told.floods = floods(rows, table)
     told.replicas = _sightings(rows, table, time.time())
     for worker in await _old(settings.master):
         with suppress(Unreachable):  # it has ended since
@@ -81,7 +81,8 @@ async def _old(master: Path) -> list[str]:
         return []
 
 
-def _floods(rows: list[dict[str, str]], table: Table) -> dict[str, int]:
+def floods(rows: list[dict[str, str]], table: Table) -> dict[str, int]:
+    """By deployment: feedback refused since the worker that accepts has begun."""
     owners = {flood(name): name for name in table}
     return {owners[row["pxname"]]: int(row["stot"] or 0) for row in rows if row["pxname"] in owners}
 

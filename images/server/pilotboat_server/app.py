@@ -44,6 +44,11 @@ def create_app(backend: Backend, api_keys: Sequence[str] = ()) -> FastAPI:
     for probe in ("startupz", "readyz", "livez"):
         _add_probe(app, backend, probe)
 
+    @app.get("/readyz/inference")
+    async def inference() -> Response:
+        failure = await backend.inference()
+        return _json_response({"ok": not failure, "message": failure}, 503 if failure else 200)
+
     @app.get("/metrics")
     async def metrics() -> Response:
         return Response(await backend.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -76,6 +76,10 @@ class Backend(Protocol):
         """For the probes."""
         ...
 
+    async def inference(self) -> str:
+        """For the deep health check: why no token comes out of the engine; empty where one does."""
+        ...
+
     async def metrics(self) -> bytes:
         """Prometheus text."""
         ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from typing import Any
 
 from . import log
 from .backend import Backend
@@ -75,7 +76,13 @@ class Bridge:
             self._channel.send({"id": number, "error": EngineFailed("Internal error.").to_wire()})
 
     async def _call(self, number: int, method: str) -> None:
-        result = (
-            (await self._backend.health()).body() if method == "health" else (await self._backend.metrics()).decode()
-        )
-        self._channel.send({"id": number, "result": result})
+        self._channel.send({"id": number, "result": await self._answer(method)})
+
+    async def _answer(self, method: str) -> dict[str, Any] | str:
+        match method:
+            case "health":
+                return (await self._backend.health()).body()
+            case "inference":
+                return await self._backend.inference()
+            case _:
+                return (await self._backend.metrics()).decode()

@@ -11,14 +11,16 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 
 from pilotboat.api.base import seconds
 from pilotboat.api.runtime import ServerConfig
 
 from . import agentcheck, fanout, log
 from .backend import ServerInfo
+from .deepcheck import PATIENCE, DeepCheck
 from .engines.base import Engine
-from .errors import NOT_FINITE, EngineFailed, InvalidModel, ServerError, Unavailable
+from .errors import NOT_FINITE, ApiError, EngineFailed, InvalidModel, ServerError, Unavailable
 from .metrics import Metrics
 from .phases import Health, Life, Phase
 from .scheduler import Limits, Scheduler
@@ -31,6 +33,7 @@ LAST_SIGN = 5.0
 """Seconds in which an engine lets go of what was cancelled; one that is left takes the process with it."""
 
 WARMUP = GenerateRequest("warm-up", 0.0, Sampling(temperature=0.0, top_p=1.0, max_tokens=2), text="Hello")
+ONE_TOKEN = replace(WARMUP, id="deep-check", sampling=replace(WARMUP.sampling, max_tokens=1))
 
 
 class EngineHost:
@@ -47,6 +50,7 @@ class EngineHost:
         )
         self.scheduler = Scheduler(engine, limits, self._metrics)
         self._life = Life(began)
+        self._check = DeepCheck(self._one_token, min(PATIENCE, stall_seconds))
         self._info = ServerInfo(
             config.model.name,
             int(time.time()),
@@ -88,6 +92,18 @@ class EngineHost:
         """For the probes."""
         now = time.monotonic()
         return self._life.health(now, self.scheduler.running, self.scheduler.waiting, self._stalled(now))
+
+    async def inference(self) -> str:
+        """For the deep check: why no token comes out of the engine; empty where one does."""
+        return self.scheduler.refusal or await self._check.outcome()
+
+    async def _one_token(self) -> str:
+        try:
+            async for _ in self.scheduler.generate(ONE_TOKEN, internal=True):
+                pass
+        except ApiError as error:
+            return error.message
+        return ""
 
     def weight(self) -> int | None:
         """For the agent check: how much of its places is free."""

@@ -87,6 +87,10 @@ class RemoteBackend:
         """For the probes."""
         return Health(**await self._call("health"))
 
+    async def inference(self) -> str:
+        """For the deep health check."""
+        return str(await self._call("inference"))
+
     async def metrics(self) -> bytes:
         """Prometheus text."""
         text: str = await self._call("metrics")

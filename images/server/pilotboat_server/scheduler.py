@@ -48,7 +48,7 @@ class _Ticket:
     tokens: int = 0
     prompt_tokens: int = 0
     measured: bool = True
-    """False for the warm-up, which is no caller's."""
+    """False for the warm-up and the deep check, which are no caller's."""
     expired: bool = False
     """Its reader was told that it ended; the engine may not be done with it yet."""
 
@@ -87,6 +87,11 @@ class Scheduler:
         """Requests it takes in at a time: those that run and those that wait."""
         return self._limits.slots + self._limits.max_queued
 
+    @property
+    def refusal(self) -> str | None:
+        """Why new requests are refused; None where they are not."""
+        return self._refusal
+
     def quiet_seconds(self, now: float) -> float:
         """How long running work has shown no sign of life; 0 where nothing runs."""
         return now - self._last_sign if self._running else 0.0
@@ -118,7 +123,8 @@ class Scheduler:
             self._end(ticket, running)
 
     async def generate(self, request: GenerateRequest, internal: bool = False) -> AsyncGenerator[Event, None]:
-        """Events of one request, up to Done. `internal`: the warm-up, which runs while callers are refused.
+        """Events of one request, up to Done. `internal`: no caller's, so that no limit of theirs holds and no figure
+        counts it. The warm-up runs while they are refused, the deep check where the queue is full.
 
         It has no deadline: a cold model may need longer for its first token than any caller would wait.
         """

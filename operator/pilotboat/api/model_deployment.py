@@ -14,6 +14,7 @@ from .cache import Cache, CacheStatus, CacheType
 from .conditions import Condition, Conditions
 from .dns import DnsStatus
 from .engines import Engine, Inference
+from .outcomes import Refused
 from .pods import Gpu, PodTemplate
 from .recovery import RecoveryStatus, Zones, ZoneStatus
 from .rollout import Rollout, RolloutRecord, RolloutStatus
@@ -159,6 +160,9 @@ class ModelDeploymentStatus(Status):
     ] = None
     zones: Annotated[list[ZoneStatus] | None, Field(description="Every zone, once one has failed.")] = None
     recovery: RecoveryStatus | None = None
+    feedback_refused: Annotated[
+        Refused | None, Field(description="The last time within a day that outcomes were refused: a flood of them.")
+    ] = None
     http_route: Annotated[str | None, Field(description="The HTTPRoute that has weights of ours.")] = None
     dns: DnsStatus | None = None
     last_action: str | None = None

@@ -1,6 +1,7 @@
 """What applications say of a canary's answers and of stable's: the result of an A/B test, in status.
 
-Owns: Outcomes (totals, and as much of each gateway's counters as keeps anything from being added twice) and Effect.
+Owns: Outcomes (totals, and as much of each gateway's counters as keeps anything from being added twice), Effect, and
+Refused.
 Must not know: how they are added up (plan/feedback.py), or how sure an interval is (plan/canary/effects.py).
 """
 
@@ -33,6 +34,14 @@ class Side(Status):
     def posted(self) -> int:
         """All outcomes together."""
         return sum(self.posts.values())
+
+
+class Refused(Status):
+    """Outcomes that gateways refused, because too many were posted at once. Written once a minute at most."""
+
+    posts: Annotated[int, Field(ge=1)]
+    """In the minute before `time`, over all gateways."""
+    time: Time
 
 
 class Effect(Status):

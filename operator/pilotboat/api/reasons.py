@@ -30,6 +30,7 @@ class Reason(StrEnum):
     ZONES_UP = "ZonesUp"
     RECOVERED = "Recovered"
     SCALED_TO_ZERO = "ScaledToZero"
+    FEEDBACK_TAKEN = "FeedbackTaken"
     DNS_ANSWERED = "DnsAnswered"
     DNS_MOVED = "DnsMoved"
     # on the way
@@ -99,6 +100,7 @@ class Reason(StrEnum):
     DNS_RECORDS_LEFT = "DnsRecordsLeft"
     DNS_WITHDRAWN = "DnsWithdrawn"
     EXTERNAL_DNS_MISSING = "ExternalDnsMissing"
+    FEEDBACK_FLOODED = "FeedbackFlooded"
     # something died
     NODE_LOST = "NodeLost"
     GPU_FAULT = "GPUFault"

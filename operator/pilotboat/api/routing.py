@@ -152,6 +152,10 @@ class Unreached(Status):
     """Of those that were asked about, those to which it does not send requests yet."""
     warmed: dict[str, float] = Field(default_factory=dict)
     """Of those that were asked about, seconds for which they warmed up at their start, where they say so."""
+    flooded: Annotated[dict[DeploymentName, Annotated[int, Field(ge=1)]], Field(max_length=len(PORTS))] = Field(
+        default_factory=dict
+    )
+    """By deployment: posts of feedback that were refused in the last minute, where any was."""
 
 
 class Evidence(Status):

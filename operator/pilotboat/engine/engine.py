@@ -22,6 +22,7 @@ from .compare import only_status
 from .errors import ApiError, EngineError
 from .events import Recorder
 from .evidence import EvidencePoller
+from .floods import Floods
 from .gateway_watch import GatewayWatch
 from .health import Health
 from .kinds import PARENTS, Key, Kind
@@ -65,12 +66,12 @@ class Engine:
         self.evidence = EvidencePoller(self.store, self._wake, metrics.evidence_polls, clock)
         self.prometheus = Prometheus(api, self._wake, metrics.prometheus_queries, clock)
         self.node_watch = NodeWatch(api, self.store, self._wake, time.monotonic)
-        newcomers = Newcomers(self._wake, time.monotonic)
-        self.gateway_watch = GatewayWatch(api, self.store, metrics.gateway_marks, self.node_watch.doubt, newcomers)
+        told = Newcomers(self._wake, time.monotonic), Floods(self._wake)
+        self.gateway_watch = GatewayWatch(api, self.store, metrics.gateway_marks, self.node_watch.doubt, *told)
         self.regions = Regions(self.store, api, self._wake, self._tell, metrics.regions, clock)
         self.reconciler = Reconciler(
             self.store,
-            Lookup(api, self.store, self.evidence, self.prometheus, self.regions, newcomers, time.monotonic),
+            Lookup(api, self.store, self.evidence, self.prometheus, self.regions, *told, time.monotonic),
             Applier(api, self.store, self._take, time.monotonic),
             planners,
             settings,

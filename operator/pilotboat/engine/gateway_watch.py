@@ -1,8 +1,8 @@
 """Takes a gateway that does not answer out of its Services, long before the cluster knows that its node is lost.
 
 Owns: asking every gateway again and again whom it does not reach, and the label by which Services choose.
-Must not know: what a gateway does, nor what becomes of nodes on which nobody is reached (node_watch.py) and of replicas
-that have just become ready (newcomers.py).
+Must not know: what a gateway does, nor what becomes of nodes on which nobody is reached (node_watch.py), of replicas
+that have just become ready (newcomers.py) and of feedback that was refused (floods.py).
 
 kubelet's silence is noticed after 40 to 50 seconds, and until then every other caller would be sent to a dead gateway.
 The last gateway that takes requests is never taken out, whoever else still answers while it ends, and where none
@@ -27,6 +27,7 @@ from pilotboat.plan import diagnose
 
 from .errors import EngineError
 from .evidence import body
+from .floods import Floods
 from .gateways import key_of
 from .kinds import POD, Kind
 from .newcomers import Newcomers
@@ -62,6 +63,7 @@ class GatewayWatch:
         changes: Counter,
         doubt: Callable[[set[str]], None],
         newcomers: Newcomers,
+        floods: Floods,
         *,
         every: float = EVERY,
         timeout: float = TIMEOUT,
@@ -73,6 +75,7 @@ class GatewayWatch:
         self._doubt = doubt
         """Told after each round on which nodes a replica is that Kubernetes calls ready and no gateway reaches."""
         self._newcomers = newcomers
+        self._floods = floods
         self._every = every
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._port = port
@@ -94,6 +97,7 @@ class GatewayWatch:
             groups = {name: self._pods(name) for name in self._namespaces()}
             self._forget(groups.values())
             self._newcomers.only(groups)
+            self._floods.only(groups)
             doubtful = await asyncio.gather(*(self._round(session, *group) for group in groups.items()))
             self._doubt(set().union(*doubtful))
 
@@ -124,6 +128,7 @@ class GatewayWatch:
         """Nodes with a replica that none of those who answered reaches."""
         answers = await self._ask(session, namespace, pods)
         told = [answer for answer in answers if answer is not None]
+        self._floods.told(namespace, [answer.flooded for answer in told])
         await self._choose(pods, [answer is not None for answer in answers])
         return self._nodes_of(namespace, set.intersection(*(set(answer.pods) for answer in told))) if told else set()
 

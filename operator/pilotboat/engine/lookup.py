@@ -62,6 +62,12 @@ class Arrivals(Protocol):
     def forget(self, key: Key) -> None: ...
 
 
+class Refusals(Protocol):
+    """What of Floods is needed here."""
+
+    def of(self, key: Key) -> int: ...
+
+
 class Lookup:
     """Builds Observed."""
 
@@ -73,6 +79,7 @@ class Lookup:
         prometheus: Answers,
         regions: Posts,
         newcomers: Arrivals,
+        floods: Refusals,
         clock: Callable[[], float],
     ) -> None:
         self._api = api
@@ -81,6 +88,7 @@ class Lookup:
         self._prometheus = prometheus
         self._regions = regions
         self._newcomers = newcomers
+        self._floods = floods
         self._clock = clock
         self._foreign: dict[Ref, tuple[float, Raw | None]] = {}
 
@@ -108,6 +116,7 @@ class Lookup:
             newcomers=self._new(key, parent),
             unheard=self._newcomers.unheard(key),
             warmed=self._newcomers.warmed(key),
+            refused=self._floods.of(key),
         )
 
     def _new(self, key: Key, parent: Mapping[str, Any]) -> frozenset[str]:

@@ -20,6 +20,7 @@ from . import (
     artifact,
     budget,
     build,
+    flood,
     history,
     http_route,
     kept,
@@ -183,8 +184,8 @@ def _again(
 ) -> timedelta | None:
     """When something changes by time alone, or without a word to us."""
     asked = routes.HEARD_BY if http_route.wanted(observed.parent) and observed_by(observed.parent) else None
-    room = spares.look_again(observed, spec, ahead.lent, now)
-    return min((wait for wait in (way.again, ahead.look_again, asked, seen.look_again, room) if wait), default=None)
+    own = (spares.look_again(observed, spec, ahead.lent, now), flood.look_again(observed, now))
+    return min((wait for wait in (way.again, ahead.look_again, asked, seen.look_again, *own) if wait), default=None)
 
 
 def _unrouted(way: routes.Way) -> Cause | None:

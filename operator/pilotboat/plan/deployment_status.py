@@ -14,7 +14,7 @@ from ..api.model_deployment import Failure, ModelDeploymentStatus
 from ..api.reasons import Reason
 from ..api.recovery import RecoveryStatus, ZoneStatus
 from ..api.rollout import RolloutPhase, RolloutStatus
-from . import actions, artifact, build, diagnose, history, http_route, notes, outcome, recovery, seeds, story
+from . import actions, artifact, build, diagnose, flood, history, http_route, notes, outcome, recovery, seeds, story
 from .build import dig
 from .canary_status import canary_condition, records, standing
 from .deployment_view import View
@@ -25,10 +25,13 @@ from .types import Event, Plan
 def report(view: View, now: datetime) -> Plan:
     """The status and the events, as a plan that does nothing else."""
     old = outcome.previous(view.observed.parent)
-    new = outcome.merged(view.observed.parent, _conditions(view), build.timestamp(now))
+    refused = flood.look(view.observed, now)
+    found = [*_conditions(view), *flood.condition(refused, view.generation, now)]
+    new = outcome.merged(view.observed.parent, found, build.timestamp(now))
     recovered = _recovered(view, now)
     told = _events(view, old, new, recovery.events(view.recovery, recovered) if view.spec else ())
-    return Plan(status=_status(view, new, recovered).wire(), events=told)
+    status = _status(view, new, recovered).model_copy(update={"feedback_refused": refused})
+    return Plan(status=status.wire(), events=told, requeue_after=flood.look_again(view.observed, now))
 
 
 def _recovered(view: View, now: datetime) -> RecoveryStatus | None:

@@ -32,6 +32,7 @@ NEUTRAL = frozenset(
         *(Reason.PUBLISHED, Reason.CHECKPOINT_SAVED, Reason.ROUTED, Reason.GATEWAY_STARTING),
         *(Reason.LEAVING_GATEWAY, Reason.CANARY_PAUSED, Reason.AWAITING_APPROVAL, Reason.CANARY_HOLDING),
         *(Reason.SEEDED, Reason.SEEDING, Reason.PROBED, Reason.ZONES_UP, Reason.RECOVERED, Reason.ZONE_RETURNING),
+        Reason.FEEDBACK_TAKEN,
         *(Reason.DNS_ANSWERED, Reason.DNS_MOVED, Reason.DNS_STARTING),
         *(Reason.ROLLOUT_STARTED, Reason.ROLLOUT_STEP, Reason.ROLLOUT_PROMOTED, Reason.ROLLOUT_SUPERSEDED),
     }

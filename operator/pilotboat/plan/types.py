@@ -176,6 +176,8 @@ class Observed:
     """Names of ready pods to which not every gateway sends requests yet."""
     unheard: bool = False
     """Whether some of them became ready this very moment, so that no gateway has been asked about them yet."""
+    refused: int = 0
+    """Posts of feedback that the gateways refused in the last minute, because too many came at once."""
     warmed: Mapping[str, float] = field(default_factory=dict)
     """Names of ready pods that were newcomers lately, and for how many seconds they warmed up, where they say so."""
     rejected: Mapping[Ref, Rejection] = field(default_factory=dict)

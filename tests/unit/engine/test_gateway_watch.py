@@ -13,6 +13,7 @@ from aiohttp import web
 from pilotboat.api import labels
 from pilotboat.api.routing import Unreached
 from pilotboat.engine.errors import Unavailable
+from pilotboat.engine.floods import Floods
 from pilotboat.engine.gateway_watch import MISSES, GatewayWatch
 from pilotboat.engine.gateways import key_of
 from pilotboat.engine.kinds import MODEL_DEPLOYMENT, POD, Key, Kind
@@ -41,6 +42,10 @@ class World:
         """What each gateway was told by replicas of their start."""
         self.ready = "True"
         self.newcomers = Newcomers(lambda keys: None, asyncio.get_running_loop().time)
+        self.flooded: dict[str, dict[str, int]] = {}
+        """Feedback that each gateway says it has refused of late."""
+        self.woken: list[Key] = []
+        self.floods = Floods(self.woken.extend)
         self.doubts: set[str] = set()
         self.over = asyncio.Event()
         """Until then the silent ones hold what they are asked."""
@@ -92,7 +97,8 @@ class World:
             return web.Response(status=404)
         asked = request.query.get("of", "").split(",")
         unseated = [each for each in self.unseated.get(name, ()) if each in asked]
-        told = Unreached(pods=self.unreached[name], unseated=unseated, warmed=self.warmed.get(name, {}))
+        warmed, flooded = self.warmed.get(name, {}), self.flooded.get(name, {})
+        told = Unreached(pods=self.unreached[name], unseated=unseated, warmed=warmed, flooded=flooded)
         return web.Response(text=told.model_dump_json())
 
     def doubt(self, nodes: set[str]) -> None:
@@ -127,7 +133,7 @@ async def watching(world: World, every: float = 0.01) -> AsyncIterator[None]:
             await web.TCPSite(runner, f"127.0.9.{number}", port).start()
         marks = Metrics().gateway_marks
         watch = GatewayWatch(
-            world, world.store, marks, world.doubt, world.newcomers, every=every, timeout=0.2, port=port
+            world, world.store, marks, world.doubt, world.newcomers, world.floods, every=every, timeout=0.2, port=port
         )
         task = asyncio.create_task(watch.run())
         try:
@@ -280,3 +286,29 @@ async def test_an_agent_from_before_has_a_place_for_everybody() -> None:
         assert world.newcomers.of(CHAT, {"a"}) == {"a"}
         await world.rounds(3)
         assert world.newcomers.of(CHAT, {"a"}) == set()
+
+
+async def test_feedback_that_was_refused_is_added_up_and_wakes_its_deployment_once() -> None:
+    world = World()
+    world.unreached = {f"gateway-{number}": [] for number in (1, 2)}
+    world.flooded = {"gateway-1": {"chat": 5}, "gateway-2": {"chat": 7, "other": 1}}
+    other = Key(CHAT.plural, "ns", "other")
+    async with watching(world):
+        await world.rounds(5)
+        assert (world.floods.of(CHAT), world.floods.of(other)) == (12, 1)
+        assert sorted(world.woken) == [CHAT, other]
+        world.flooded = {"gateway-2": {"chat": 1}}
+        await world.rounds(2)
+        assert (world.floods.of(CHAT), world.floods.of(other)) == (1, 0)
+        world.flooded = {}
+        await world.rounds(2)
+        world.flooded = {"gateway-1": {"chat": 2}}
+        await world.rounds(2)
+    assert sorted(world.woken) == [CHAT, CHAT, other]
+
+
+def test_a_namespace_whose_gateway_is_gone_is_forgotten() -> None:
+    floods = Floods(lambda keys: None)
+    floods.told("ns", [{"chat": 5}])
+    floods.only({"other"})
+    assert floods.of(CHAT) == 0

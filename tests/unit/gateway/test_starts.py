@@ -7,7 +7,6 @@ import json
 import pytest
 
 from pilotboat_gateway import starts
-from pilotboat_gateway.canned import Canned
 from tests.unit.gateway.test_evidence import OK, answering, told
 
 
@@ -50,16 +49,3 @@ async def test_an_answer_that_is_cut_or_too_long_is_nothing(answer: bytes) -> No
 async def test_an_answer_that_leads_nowhere_ends_nothing(head: bytes) -> None:
     async with answering(told(b"{}", head)) as pod:
         assert await starts.warmed([pod]) == {}
-
-
-async def test_an_inference_is_good_when_its_answer_is_whole() -> None:
-    said = b'{"choices": [{"text": "%s"}]}' % (b"x" * 1000)
-    canned = Canned()
-    async with answering(told(said), told(said)[:-20], told(b"no" * 1000, b"HTTP/1.1 500 Error\r\n")) as pod:
-        for means in ("", "ClientPayloadError", "HTTP 500: nono"):
-            await canned.round([pod])
-            answer = canned.of(pod.name)
-            assert answer is not None
-            assert answer.startswith(means)
-            assert bool(answer) == bool(means)
-            assert len(answer) < 300
