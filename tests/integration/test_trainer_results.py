@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, tokenization_utils_base
 
 from pilotboat.api.runtime import TrainerResult
 from pilotboat_trainer import cli, report
@@ -329,6 +330,47 @@ def test_what_is_no_model(train: Trainer, base: Path, tmp_path: Path) -> None:
         64,
         ("InvalidModel", f"{cut} lacks 1 of the model's tensors: model.layers.1.mlp.up_proj.weight"),
     )
+
+
+def test_sigterm_while_a_model_is_loaded_is_no_fault_of_the_model(
+    train: Trainer, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library takes what is raised while it looks for a tokenizer's files for a fault of the folder."""
+    before, look = signal.getsignal(signal.SIGTERM), tokenization_utils_base.cached_file
+
+    def interrupted(folder: str, name: str, **options: Any) -> Any:
+        if name == "tokenizer.json":
+            signal.raise_signal(signal.SIGTERM)
+        return look(folder, name, **options)
+
+    monkeypatch.setattr(tokenization_utils_base, "cached_file", interrupted)
+    try:
+        code, job = train(base)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (code, *failed(job)) == (143, "WaitingForCheckpoint", "stopped by SIGTERM before the first step")
+
+
+def test_a_file_that_cannot_be_read_now_is_no_fault_of_the_input(train: Trainer, base: Path, tmp_path: Path) -> None:
+    """As on a volume whose server is away. Nothing to read is there at the first address of a process's memory."""
+    away = shutil.copytree(base, tmp_path / "away")
+    (away / "tokenizer_config.json").unlink()
+    (away / "tokenizer_config.json").symlink_to("/proc/self/mem")
+    code, job = train(away)
+    reason, message = failed(job)
+    assert (code, reason) == (1, "TrainingFailed")
+    assert message.startswith(f"{away} cannot be read: OSError: [Errno 5]")
+
+
+def test_a_tokenizer_that_contradicts_itself_is_the_models_fault(train: Trainer, base: Path, tmp_path: Path) -> None:
+    odd = shutil.copytree(base, tmp_path / "odd")
+    tokenizer = json.loads((odd / "tokenizer.json").read_text())
+    tokenizer["model"]["merges"] = [["a", "b"]]
+    (odd / "tokenizer.json").write_text(json.dumps(tokenizer))
+    code, job = train(odd)
+    reason, message = failed(job)
+    assert (code, reason) == (64, "InvalidModel")
+    assert message.startswith(f"{odd} cannot be loaded: Exception: ")
 
 
 def test_a_model_in_a_folder_of_its_own_is_found(train: Trainer, base: Path, tmp_path: Path) -> None:

@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from pilotboat.api.finetune_job import Lora
 
 from .device import Device
-from .errors import InvalidModel, Unsupported
+from .errors import InvalidModel, TrainingFailed, Unsupported, of_the_machine
 
 ALL_LINEAR = "all-linear"
 POSITION_TABLES = {"wpe", "embed_positions", "position_embeddings", "positions_embed", "pos_encoding"}
@@ -55,16 +54,16 @@ def load(path: str, device: Device) -> Any:
 
 @contextmanager
 def _loading(path: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Where to load from, and how; whatever is wrong with it is the model's fault, memory aside."""
+    """Where to load from, and how; what goes wrong is the model's fault, unless it is memory's or the machine's."""
     folder, gguf = _locate(Path(path))
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         yield folder, options | ({"gguf_file": gguf} if gguf else {})
-    except torch.OutOfMemoryError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except Exception as error:  # the loaders raise whatever they meet; a tokenizer's files an Exception and no more
         if is_out_of_memory(error):
             raise
+        if of_the_machine(error):
+            raise TrainingFailed(f"{path} cannot be read: {_first_line(error)}") from error
         raise InvalidModel(f"{path} cannot be loaded: {_first_line(error)}") from error
 
 

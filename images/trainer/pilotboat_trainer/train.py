@@ -70,7 +70,7 @@ def train(job: Job) -> TrainerResult:
         raise
     finally:
         job.run.seconds += time.monotonic() - started
-        job.output.remember(job.run)
+        job.output.leave(job.run)
 
 
 def _train(job: Job, started: float) -> TrainerResult:
