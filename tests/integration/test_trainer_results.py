@@ -91,6 +91,20 @@ def test_full_publishes_a_model_that_stands_alone(train: Trainer, base: Path) ->
     assert (job.output / "model" / "tokenizer.json").exists()
 
 
+def test_settings_of_generation_that_contradict_one_another_cost_no_checkpoint(
+    train: Trainer, base: Path, tmp_path: Path
+) -> None:
+    """Many models have them. The library refuses to save them, at the first checkpoint."""
+    odd = shutil.copytree(base, tmp_path / "odd")
+    settings = {"temperature": 0.9, "top_p": 0.6, "do_sample": False, "eos_token_id": [1, 3], "max_new_tokens": 7}
+    (odd / "generation_config.json").write_text(json.dumps(settings))
+    code, job = train(odd, method={"type": "Full"}, training=SHORT | {"learningRate": 1e-3})
+    assert code == 0, job.said
+    published = json.loads((job.output / "model" / "generation_config.json").read_text())
+    assert set(published["eos_token_id"]) == {1, 3}
+    assert "temperature" not in published
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -330,6 +344,18 @@ def test_what_is_no_model(train: Trainer, base: Path, tmp_path: Path) -> None:
         64,
         ("InvalidModel", f"{cut} lacks 1 of the model's tensors: model.layers.1.mlp.up_proj.weight"),
     )
+
+
+def test_a_tokenizer_of_another_model_is_told_at_once(train: Trainer, base: Path, tmp_path: Path) -> None:
+    """Else it is an index out of range in the middle of the training, and on a GPU no words at all."""
+    other = shutil.copytree(base, tmp_path / "other")
+    config = AutoConfig.from_pretrained(base)
+    config.vocab_size = 100
+    AutoModelForCausalLM.from_config(config).save_pretrained(other)
+    code, job = train(other)
+    reason, message = failed(job)
+    assert (code, reason) == (64, "InvalidModel")
+    assert "and the model knows those below 100" in message
 
 
 def test_sigterm_while_a_model_is_loaded_is_no_fault_of_the_model(

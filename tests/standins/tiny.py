@@ -15,7 +15,7 @@ SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|t
 
 
 def make(folder: Path, template: str | None = CHAT_TEMPLATE, hidden: int = 32, tied: bool = False) -> Path:
-    """Write the model. The same every time: its weights come from a fixed seed. `tied`: one tensor for its embeddings."""
+    """Write the model. The same every time: its weights come from a fixed seed. `tied`: its embeddings are one."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

@@ -5,14 +5,14 @@ Owns: transformers' and PEFT's loading. Must not know: data, the training loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
 
 from pilotboat.api.finetune_job import Lora
 
@@ -50,6 +50,29 @@ def load(path: str, device: Device) -> Any:
         raise InvalidModel(f"{path} lacks {len(missing)} of the model's tensors: {', '.join(missing[:4])}")
     model.config.use_cache = False
     return model
+
+
+def settle_generation(model: Any) -> None:
+    """Keep a base's settings of generation only where they may be saved again, else its special tokens alone.
+
+    Many have sampling settings and no sampling. The library ignores them, but once it has set as much as a token for
+    padding it refuses to write them: at the first checkpoint, hours after the start."""
+    given = model.generation_config
+    try:
+        given.validate(strict=True)
+    except ValueError:
+        tokens = {name: getattr(given, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        model.generation_config = GenerationConfig(**tokens)
+        print("trainer: generation_config.json contradicts itself: its special tokens alone are kept", flush=True)
+
+
+def check_vocabulary(model: Any, tokens: Iterable[int]) -> None:
+    """Raises InvalidModel where the tokenizer makes tokens that the model has no numbers for."""
+    known, highest = model.get_input_embeddings().weight.shape[0], max(tokens, default=0)
+    if highest >= known:
+        raise InvalidModel(
+            f"the tokenizer makes the token {highest}, and the model knows those below {known}: they do not belong together"
+        )
 
 
 @contextmanager

@@ -108,6 +108,8 @@ def _base(job: Job, where: device.Device) -> Any:
     longest = model.positions(base)
     if longest is not None and wanted > longest:
         raise Unsupported(f"spec.training.maxLength {wanted} is more than the {longest} positions that the model has")
+    if job.config.method.type is MethodType.FULL:
+        model.settle_generation(base)
     return base
 
 
@@ -148,6 +150,7 @@ def _leave_out(job: Job, trainer: Any) -> int:
     longest, given = job.config.training.max_length, len(job.examples.rows)
     if not kept:
         raise InvalidDataset(f"every example's prompt alone is longer than maxLength {longest}")
+    model.check_vocabulary(trainer.model, map(max, trainer.train_dataset["input_ids"]))
     if kept < given:
         print(
             f"trainer: {given - kept} of {given} examples are left out: no answer within maxLength {longest}",
