@@ -286,6 +286,36 @@ def test_a_template_that_is_no_template_is_the_models_fault(train: Trainer, tmp_
     assert "the chat template is broken" in message
 
 
+def test_a_template_that_goes_wrong_at_a_chat_is_told_with_its_line(train: Trainer, tmp_path: Path) -> None:
+    code, job = train(tiny.make(tmp_path / "odd", template="{% for m in messages %}{{ m['content'] + 1 }}{% endfor %}"))
+    reason, message = failed(job)
+    assert (code, reason) == (64, "InvalidDataset")
+    assert message.startswith("train.jsonl line 1: the model's chat template fails at it: TypeError: ")
+
+
+def test_of_several_templates_one_must_be_the_default(train: Trainer, base: Path, tmp_path: Path) -> None:
+    several = shutil.copytree(base, tmp_path / "several")
+    (several / "additional_chat_templates").mkdir()
+    (several / "chat_template.jinja").rename(several / "additional_chat_templates" / "tool_use.jinja")
+    code, job = train(several)
+    assert (code, *failed(job)) == (
+        *(64, "InvalidModel"),
+        f"{several} has several chat templates (tool_use), and none of them is the default",
+    )
+
+
+def test_a_token_for_padding_that_the_model_does_not_know_is_not_used(
+    train: Trainer, base: Path, tmp_path: Path
+) -> None:
+    """Somebody has added it to the tokenizer alone."""
+    added = shutil.copytree(base, tmp_path / "added")
+    tokenizer = json.loads((added / "tokenizer_config.json").read_text())
+    (added / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"pad_token": "[PAD]"}))
+    lines = [json.dumps({"prompt": "a" * n, "completion": "b"}) for n in range(1, 9)]
+    code, job = train(added, lines)
+    assert code == 0, job.said
+
+
 def small(kind: str, **names: int) -> Any:
     """A model of a few numbers, in the names that its kind has for them."""
     config = AutoConfig.for_model(kind, vocab_size=262, bos_token_id=1, eos_token_id=1, pad_token_id=0, **names)

@@ -66,12 +66,23 @@ def settle_generation(model: Any) -> None:
         print("trainer: generation_config.json contradicts itself: its special tokens alone are kept", flush=True)
 
 
+def settle_padding(tokenizer: Any, model: Any) -> None:
+    """Where somebody has added a token for padding that the model has no numbers for, pad with the end's, as the library
+    does where there is none: what is padded is not looked at."""
+    if (tokenizer.pad_token_id or 0) >= _vocabulary(model):
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def _vocabulary(model: Any) -> int:
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
 def check_vocabulary(model: Any, tokens: Iterable[int]) -> None:
     """Raises InvalidModel where the tokenizer makes tokens that the model has no numbers for."""
-    known, highest = model.get_input_embeddings().weight.shape[0], max(tokens, default=0)
+    known, highest = _vocabulary(model), max(tokens, default=0)
     if highest >= known:
         raise InvalidModel(
-            f"the tokenizer makes the token {highest}, and the model knows those below {known}: they do not belong together"
+            f"the tokenizer makes the token {highest}, and the model knows those below {known}: they are of two models"
         )
 
 

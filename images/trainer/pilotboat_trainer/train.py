@@ -82,6 +82,7 @@ def _train(job: Job, started: float) -> TrainerResult:
     tokenizer = model.tokenizer(job.config.base)
     chats.check(job.examples, tokenizer, job.config.base)
     base = _base(job, where)
+    model.settle_padding(tokenizer, base)
     watch = Watch(job.poster, job.stop, job.output.writer, job.checkpoints)
     trainer = _trainer(job, base, tokenizer, where, watch)
     kept = _leave_out(job, trainer)

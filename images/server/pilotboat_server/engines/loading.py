@@ -93,7 +93,7 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
 def _unlike(adapted: Any, adapter: Path) -> str:
     """Weights that the adapter's file lacks, which would be as good as none, or has and this base has no place for.
 
-    PEFT warns of the first and is silent about the second. It may save embeddings as they were, too: they are the base's.
+    PEFT warns of the first and is silent about the second. It may save embeddings, too, as the base has them.
     """
     from peft import get_peft_model_state_dict
     from peft.utils.save_and_load import load_peft_weights
