@@ -67,8 +67,8 @@ def settle_generation(model: Any) -> None:
 
 
 def settle_padding(tokenizer: Any, model: Any) -> None:
-    """Where somebody has added a token for padding that the model has no numbers for, pad with the end's, as the library
-    does where there is none: what is padded is not looked at."""
+    """Pad with the token of the end, as the library does where there is none, in the place of one that was added to the
+    tokenizer and not to the model: what is padded is not looked at."""
     if (tokenizer.pad_token_id or 0) >= _vocabulary(model):
         tokenizer.pad_token = tokenizer.eos_token
 
