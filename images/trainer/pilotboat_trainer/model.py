@@ -77,9 +77,12 @@ def _vocabulary(model: Any) -> int:
     return int(model.get_input_embeddings().weight.shape[0])
 
 
-def check_vocabulary(model: Any, tokens: Iterable[int]) -> None:
-    """Raises InvalidModel where the tokenizer makes tokens that the model has no numbers for."""
-    known, highest = _vocabulary(model), max(tokens, default=0)
+def check_vocabulary(model: Any, tokenizer: Any, rows: Iterable[list[int]]) -> None:
+    """Raises InvalidModel where the tokenizer has made tokens that the model has no numbers for."""
+    known = _vocabulary(model)
+    if max(tokenizer.get_vocab().values()) < known:  # then no row has one, and there may be millions
+        return
+    highest = max(map(max, rows))
     if highest >= known:
         raise InvalidModel(
             f"the tokenizer makes the token {highest}, and the model knows those below {known}: they are of two models"

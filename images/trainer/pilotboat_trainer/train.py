@@ -151,7 +151,7 @@ def _leave_out(job: Job, trainer: Any) -> int:
     longest, given = job.config.training.max_length, len(job.examples.rows)
     if not kept:
         raise InvalidDataset(f"every example's prompt alone is longer than maxLength {longest}")
-    model.check_vocabulary(trainer.model, map(max, trainer.train_dataset["input_ids"]))
+    model.check_vocabulary(trainer.model, trainer.processing_class, trainer.train_dataset["input_ids"])
     if kept < given:
         print(
             f"trainer: {given - kept} of {given} examples are left out: no answer within maxLength {longest}",
