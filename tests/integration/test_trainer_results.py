@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, tokenization_utils_base
 
 from pilotboat.api.runtime import TrainerResult
 from pilotboat_trainer import cli, report
@@ -88,6 +89,20 @@ def test_full_publishes_a_model_that_stands_alone(train: Trainer, base: Path) ->
     before = AutoModelForCausalLM.from_pretrained(base)
     assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), before.parameters(), strict=True))
     assert (job.output / "model" / "tokenizer.json").exists()
+
+
+def test_settings_of_generation_that_contradict_one_another_cost_no_checkpoint(
+    train: Trainer, base: Path, tmp_path: Path
+) -> None:
+    """Many models have them. The library refuses to save them, at the first checkpoint."""
+    odd = shutil.copytree(base, tmp_path / "odd")
+    settings = {"temperature": 0.9, "top_p": 0.6, "do_sample": False, "eos_token_id": [1, 3], "max_new_tokens": 7}
+    (odd / "generation_config.json").write_text(json.dumps(settings))
+    code, job = train(odd, method={"type": "Full"}, training=SHORT | {"learningRate": 1e-3})
+    assert code == 0, job.said
+    published = json.loads((job.output / "model" / "generation_config.json").read_text())
+    assert set(published["eos_token_id"]) == {1, 3}
+    assert "temperature" not in published
 
 
 @pytest.mark.parametrize(
@@ -271,6 +286,36 @@ def test_a_template_that_is_no_template_is_the_models_fault(train: Trainer, tmp_
     assert "the chat template is broken" in message
 
 
+def test_a_template_that_goes_wrong_at_a_chat_is_told_with_its_line(train: Trainer, tmp_path: Path) -> None:
+    code, job = train(tiny.make(tmp_path / "odd", template="{% for m in messages %}{{ m['content'] + 1 }}{% endfor %}"))
+    reason, message = failed(job)
+    assert (code, reason) == (64, "InvalidDataset")
+    assert message.startswith("train.jsonl line 1: the model's chat template fails at it: TypeError: ")
+
+
+def test_of_several_templates_one_must_be_the_default(train: Trainer, base: Path, tmp_path: Path) -> None:
+    several = shutil.copytree(base, tmp_path / "several")
+    (several / "additional_chat_templates").mkdir()
+    (several / "chat_template.jinja").rename(several / "additional_chat_templates" / "tool_use.jinja")
+    code, job = train(several)
+    assert (code, *failed(job)) == (
+        *(64, "InvalidModel"),
+        f"{several} has several chat templates (tool_use), and none of them is the default",
+    )
+
+
+def test_a_token_for_padding_that_the_model_does_not_know_is_not_used(
+    train: Trainer, base: Path, tmp_path: Path
+) -> None:
+    """Somebody has added it to the tokenizer alone."""
+    added = shutil.copytree(base, tmp_path / "added")
+    tokenizer = json.loads((added / "tokenizer_config.json").read_text())
+    (added / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"pad_token": "[PAD]"}))
+    lines = [json.dumps({"prompt": "a" * n, "completion": "b"}) for n in range(1, 9)]
+    code, job = train(added, lines)
+    assert code == 0, job.said
+
+
 def small(kind: str, **names: int) -> Any:
     """A model of a few numbers, in the names that its kind has for them."""
     config = AutoConfig.for_model(kind, vocab_size=262, bos_token_id=1, eos_token_id=1, pad_token_id=0, **names)
@@ -329,6 +374,59 @@ def test_what_is_no_model(train: Trainer, base: Path, tmp_path: Path) -> None:
         64,
         ("InvalidModel", f"{cut} lacks 1 of the model's tensors: model.layers.1.mlp.up_proj.weight"),
     )
+
+
+def test_a_tokenizer_of_another_model_is_told_at_once(train: Trainer, base: Path, tmp_path: Path) -> None:
+    """Else it is an index out of range in the middle of the training, and on a GPU no words at all."""
+    other = shutil.copytree(base, tmp_path / "other")
+    config = AutoConfig.from_pretrained(base)
+    config.vocab_size = 100
+    AutoModelForCausalLM.from_config(config).save_pretrained(other)
+    code, job = train(other)
+    reason, message = failed(job)
+    assert (code, reason) == (64, "InvalidModel")
+    assert "and the model knows those below 100" in message
+
+
+def test_sigterm_while_a_model_is_loaded_is_no_fault_of_the_model(
+    train: Trainer, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library takes what is raised while it looks for a tokenizer's files for a fault of the folder."""
+    before, look = signal.getsignal(signal.SIGTERM), tokenization_utils_base.cached_file
+
+    def interrupted(folder: str, name: str, **options: Any) -> Any:
+        if name == "tokenizer.json":
+            signal.raise_signal(signal.SIGTERM)
+        return look(folder, name, **options)
+
+    monkeypatch.setattr(tokenization_utils_base, "cached_file", interrupted)
+    try:
+        code, job = train(base)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (code, *failed(job)) == (143, "WaitingForCheckpoint", "stopped by SIGTERM before the first step")
+
+
+def test_a_file_that_cannot_be_read_now_is_no_fault_of_the_input(train: Trainer, base: Path, tmp_path: Path) -> None:
+    """As on a volume whose server is away. Nothing to read is there at the first address of a process's memory."""
+    away = shutil.copytree(base, tmp_path / "away")
+    (away / "tokenizer_config.json").unlink()
+    (away / "tokenizer_config.json").symlink_to("/proc/self/mem")
+    code, job = train(away)
+    reason, message = failed(job)
+    assert (code, reason) == (1, "TrainingFailed")
+    assert message.startswith(f"{away} cannot be read: OSError: [Errno 5]")
+
+
+def test_a_tokenizer_that_contradicts_itself_is_the_models_fault(train: Trainer, base: Path, tmp_path: Path) -> None:
+    odd = shutil.copytree(base, tmp_path / "odd")
+    tokenizer = json.loads((odd / "tokenizer.json").read_text())
+    tokenizer["model"]["merges"] = [["a", "b"]]
+    (odd / "tokenizer.json").write_text(json.dumps(tokenizer))
+    code, job = train(odd)
+    reason, message = failed(job)
+    assert (code, reason) == (64, "InvalidModel")
+    assert message.startswith(f"{odd} cannot be loaded: Exception: ")
 
 
 def test_a_model_in_a_folder_of_its_own_is_found(train: Trainer, base: Path, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ CHAT_TEMPLATE = (
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 
 
-def make(folder: Path, template: str | None = CHAT_TEMPLATE, hidden: int = 32) -> Path:
-    """Write the model. The same every time: its weights come from a fixed seed."""
+def make(folder: Path, template: str | None = CHAT_TEMPLATE, hidden: int = 32, tied: bool = False) -> Path:
+    """Write the model. The same every time: its weights come from a fixed seed. `tied`: its embeddings are one."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -45,6 +45,7 @@ def make(folder: Path, template: str | None = CHAT_TEMPLATE, hidden: int = 32) -
         pad_token_id=0,
         eos_token_id=1,
         bos_token_id=1,
+        tie_word_embeddings=tied,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ class Training:
         body = {"job": "qa", "base": str(base), "dataset": {"path": str(data)}, "output": str(self.output), **config}
         self.config.write_text(json.dumps(body))
 
-    def start(self, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-        """Start a pod."""
+    def start(self, environment: Mapping[str, str] | None = None, around: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """Start a pod; `around` is a command that takes the program's as its last arguments."""
         variables = os.environ | {
             "PYTHONPATH": f"{ROOT}/operator:{ROOT}/images/trainer",
             "PILOTBOAT_TERMINATION_LOG": str(self.log),
@@ -39,7 +39,7 @@ class Training:
             **(environment or {}),
         }
         return subprocess.Popen(
-            [sys.executable, "-m", "pilotboat_trainer", "--config", str(self.config)],
+            [*around, sys.executable, "-m", "pilotboat_trainer", "--config", str(self.config)],
             env=variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -22,6 +22,9 @@ def check(examples: Examples, tokenizer: Any, base: str) -> None:
         return
     if not tokenizer.chat_template:
         raise InvalidModel(f"{base} has no chat template: use a data set in format Text or PromptCompletion")
+    if isinstance(tokenizer.chat_template, dict) and "default" not in tokenizer.chat_template:
+        names = ", ".join(sorted(tokenizer.chat_template))
+        raise InvalidModel(f"{base} has several chat templates ({names}), and none of them is the default")
     broken: dict[str, str] = {}
     for place, row in zip(examples.places, examples.rows, strict=True):
         try:
@@ -30,6 +33,8 @@ def check(examples: Examples, tokenizer: Any, base: str) -> None:
             raise InvalidModel(f"{base}: the chat template is broken: {error}") from error
         except TemplateError as error:
             broken.setdefault(place, f"the model's chat template refuses it: {error}")
+        except Exception as error:  # a template reckons, and may go wrong in any way
+            broken.setdefault(place, f"the model's chat template fails at it: {type(error).__name__}: {error}")
     if broken:
         raise refusal(broken)
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pilotboat.api.reasons import Reason
 from pilotboat.api.runtime import CONFIG_DIR, TerminationReport, TrainerConfig, TrainerResult
 
 from . import dataset, output, poster, progress, report
-from .errors import InvalidConfig, TrainerError
+from .errors import DiskFull, InvalidConfig, Terminated, TrainerError, TrainingFailed
+from .files import is_full
 from .signals import Stop
 from .threads import cpu_threads
 
@@ -38,6 +38,10 @@ OFFLINE = {
 SPINS = "1000"
 """How often threads look for one another before they sleep. By default libgomp's spin, and on cores that others want
 too the spinning thread keeps the one that it waits for from running."""
+FULL = (
+    "no room left on a volume of the job's: enlarge the claim (output.pvc, checkpoints.volume), or create the "
+    "FineTuneJob anew with a lower checkpoints.keep"
+)
 CACHES = {"HF_HOME": "/tmp/huggingface", "TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor"}
 
 
@@ -50,11 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         stop.listen()
         result = _run(_load(options.config), stop)
-    except TrainerError as error:
-        return _failed(error.reason, str(error), error.exit_code)
+    except (TrainerError, Terminated) as error:
+        return _failed(error)
     except Exception as error:  # whatever else: a report with a cause is worth more than a bare traceback
         traceback.print_exc()
-        return _failed(Reason.TRAINING_FAILED, f"{type(error).__name__}: {error}"[:2000], 1)
+        return _failed(_unforeseen(error))
     words = f"{result.steps} steps on {result.trained_on}, loss {result.train_loss}"
     print(f"trainer: done: {words}", flush=True)
     report.write(report.trained(result, words))
@@ -101,7 +105,12 @@ def _load(path: Path) -> TrainerConfig:
         raise InvalidConfig(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def _failed(reason: Reason, message: str, exit_code: int) -> int:
-    print(f"trainer: {reason}: {message}", file=sys.stderr, flush=True)
-    report.write(TerminationReport(reason=reason, message=message))
-    return exit_code
+def _unforeseen(error: Exception) -> TrainerError:
+    words = f"{type(error).__name__}: {error}"[:2000]
+    return DiskFull(f"{FULL}. {words}") if is_full(error) else TrainingFailed(words)
+
+
+def _failed(error: TrainerError | Terminated) -> int:
+    print(f"trainer: {error.reason}: {error}", file=sys.stderr, flush=True)
+    report.write(TerminationReport(reason=error.reason, message=str(error)))
+    return error.exit_code

@@ -18,7 +18,7 @@ from pathlib import Path
 from pilotboat.api.finetune_job import DatasetFormat
 from pilotboat.api.runtime import TrainerData
 
-from .errors import InvalidDataset
+from .errors import InvalidDataset, TrainingFailed, of_the_machine
 from .formats import CONVERSATIONAL, BadLine, Row, convert, recognise
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson")
@@ -111,7 +111,8 @@ def _lines(files: Mapping[str, Path]) -> Iterator[tuple[str, bytes]]:
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise InvalidDataset(f"{name} after line {number}: not whole gzip data: {error}") from error
         except OSError as error:
-            raise InvalidDataset(f"{name}: cannot be read: {error.strerror or error}") from error
+            fault = TrainingFailed if of_the_machine(error) else InvalidDataset
+            raise fault(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
 def _parse(line: bytes) -> object:

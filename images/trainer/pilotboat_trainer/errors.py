@@ -9,14 +9,17 @@
     │   ├── Diverged                TrainingFailed: the same seed and data diverge again
     │   └── NothingLearned          NothingLearned
     ├── InsufficientMemory          exit 1: InsufficientMemory
+    ├── DiskFull                    exit 1: DiskFull
     ├── TrainingFailed              exit 1: TrainingFailed
-    ├── Terminated                  exit 143: CheckpointSaved or WaitingForCheckpoint; never success
     └── Superseded                  exit 75: Superseded; another pod has the folder
+    Terminated                      exit 143: CheckpointSaved or WaitingForCheckpoint; never success
 
-Owns: the tree. Must not know: how a failure is detected.
+Owns: the tree, and whose fault an error of the system is. Must not know: how a failure is detected.
 """
 
 from __future__ import annotations
+
+import errno
 
 from pilotboat.api.reasons import Reason
 from pilotboat.api.runtime import EXIT_BAD_INPUT, EXIT_SUPERSEDED, EXIT_TERMINATED
@@ -75,12 +78,19 @@ class InsufficientMemory(TrainerError):
     reason = Reason.INSUFFICIENT_MEMORY
 
 
+class DiskFull(TrainerError):
+    """A volume has no room."""
+
+    reason = Reason.DISK_FULL
+
+
 class TrainingFailed(TrainerError):
     """Anything else."""
 
 
-class Terminated(TrainerError):
-    """SIGTERM before the end."""
+class Terminated(BaseException):
+    """SIGTERM before the end. As KeyboardInterrupt, it must pass whatever makes the best of a failure: libraries that
+    load a model take any Exception for a fault of its files."""
 
     exit_code = EXIT_TERMINATED
 
@@ -94,3 +104,13 @@ class Superseded(TrainerError):
 
     reason = Reason.SUPERSEDED
     exit_code = EXIT_SUPERSEDED
+
+
+_ASKED_FOR = frozenset(
+    {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+)
+
+
+def of_the_machine(error: Exception) -> bool:
+    """Whether the system failed at what is asked for rightly, as a volume whose server is away: another try may do."""
+    return isinstance(error, OSError) and error.errno is not None and error.errno not in _ASKED_FOR

@@ -5,11 +5,15 @@ Owns: atomic writes and digests. Must not know: what the files are for.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+_FULL = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing", "unexpected pos")
+"""What safetensors and, in the last two, torch say: that keeps the system's own words to itself."""
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -49,6 +53,17 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return body if isinstance(body, dict) else {}
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a volume had no room, in the system's words or a library's own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(words in str(error) for words in _FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def sync(path: Path) -> None:

@@ -5,20 +5,19 @@ Owns: transformers' and PEFT's loading. Must not know: data, the training loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
 
 from pilotboat.api.finetune_job import Lora
 
 from .device import Device
-from .errors import InvalidModel, Unsupported
+from .errors import InvalidModel, TrainingFailed, Unsupported, of_the_machine
 
 ALL_LINEAR = "all-linear"
 POSITION_TABLES = {"wpe", "embed_positions", "position_embeddings", "positions_embed", "pos_encoding"}
@@ -53,18 +52,55 @@ def load(path: str, device: Device) -> Any:
     return model
 
 
+def settle_generation(model: Any) -> None:
+    """Keep a base's settings of generation only where they may be saved again, else its special tokens alone.
+
+    Many have sampling settings and no sampling. The library ignores them, but once it has set as much as a token for
+    padding it refuses to write them: at the first checkpoint, hours after the start."""
+    given = model.generation_config
+    try:
+        given.validate(strict=True)
+    except ValueError:
+        tokens = {name: getattr(given, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        model.generation_config = GenerationConfig(**tokens)
+        print("trainer: generation_config.json contradicts itself: its special tokens alone are kept", flush=True)
+
+
+def settle_padding(tokenizer: Any, model: Any) -> None:
+    """Pad with the token of the end, as the library does where there is none, in the place of one that was added to the
+    tokenizer and not to the model: what is padded is not looked at."""
+    if (tokenizer.pad_token_id or 0) >= _vocabulary(model):
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def _vocabulary(model: Any) -> int:
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
+def check_vocabulary(model: Any, tokenizer: Any, rows: Iterable[list[int]]) -> None:
+    """Raises InvalidModel where the tokenizer has made tokens that the model has no numbers for."""
+    known = _vocabulary(model)
+    if max(tokenizer.get_vocab().values()) < known:  # then no row has one, and there may be millions
+        return
+    highest = max(map(max, rows))
+    if highest >= known:
+        raise InvalidModel(
+            f"the tokenizer makes the token {highest}, and the model knows those below {known}: they are of two models"
+        )
+
+
 @contextmanager
 def _loading(path: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Where to load from, and how; whatever is wrong with it is the model's fault, memory aside."""
+    """Where to load from, and how; what goes wrong is the model's fault, unless it is memory's or the machine's."""
     folder, gguf = _locate(Path(path))
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         yield folder, options | ({"gguf_file": gguf} if gguf else {})
-    except torch.OutOfMemoryError:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except Exception as error:  # the loaders raise whatever they meet; a tokenizer's files an Exception and no more
         if is_out_of_memory(error):
             raise
+        if of_the_machine(error):
+            raise TrainingFailed(f"{path} cannot be read: {_first_line(error)}") from error
         raise InvalidModel(f"{path} cannot be loaded: {_first_line(error)}") from error
 
 

@@ -14,6 +14,7 @@ Owns: names, what of them is whole. Must not know: torch, what is trained.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -87,6 +88,13 @@ class Output:
         """Keep the record for the next pod, unless that one is here already."""
         if self.writer.newest:
             write_json(self._run, run.__dict__)
+
+    def leave(self, run: Run) -> None:
+        """However a pod ends: nothing half saved stays, for a full volume has no room for its successor's claim either,
+        and no trouble with the record hides why it ends."""
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self.writer.working, ignore_errors=True)
+            self.remember(run)
 
     def _remove_halves(self) -> None:
         """What earlier writers did not finish: as large as a model each, and nobody else would remove it.

@@ -70,7 +70,7 @@ def train(job: Job) -> TrainerResult:
         raise
     finally:
         job.run.seconds += time.monotonic() - started
-        job.output.remember(job.run)
+        job.output.leave(job.run)
 
 
 def _train(job: Job, started: float) -> TrainerResult:
@@ -82,6 +82,7 @@ def _train(job: Job, started: float) -> TrainerResult:
     tokenizer = model.tokenizer(job.config.base)
     chats.check(job.examples, tokenizer, job.config.base)
     base = _base(job, where)
+    model.settle_padding(tokenizer, base)
     watch = Watch(job.poster, job.stop, job.output.writer, job.checkpoints)
     trainer = _trainer(job, base, tokenizer, where, watch)
     kept = _leave_out(job, trainer)
@@ -108,6 +109,8 @@ def _base(job: Job, where: device.Device) -> Any:
     longest = model.positions(base)
     if longest is not None and wanted > longest:
         raise Unsupported(f"spec.training.maxLength {wanted} is more than the {longest} positions that the model has")
+    if job.config.method.type is MethodType.FULL:
+        model.settle_generation(base)
     return base
 
 
@@ -148,6 +151,7 @@ def _leave_out(job: Job, trainer: Any) -> int:
     longest, given = job.config.training.max_length, len(job.examples.rows)
     if not kept:
         raise InvalidDataset(f"every example's prompt alone is longer than maxLength {longest}")
+    model.check_vocabulary(trainer.model, trainer.processing_class, trainer.train_dataset["input_ids"])
     if kept < given:
         print(
             f"trainer: {given - kept} of {given} examples are left out: no answer within maxLength {longest}",

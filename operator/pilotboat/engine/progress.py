@@ -48,13 +48,18 @@ def merge(old: Mapping[str, Any], post: ProgressPost) -> Raw | None:
 
     Of two writers the later is believed, whatever their clocks say: the other was replaced and still runs.
     A fine-tuning is one run however often it is resumed, so the percentage only rises: transformers' own callback posts
-    0 % as training begins, even where it goes on from a checkpoint. What a post leaves out stays as it was.
+    0 % as training begins, even where it goes on from a checkpoint. What a post leaves out stays as it was; but a later
+    writer that found nothing to go on from begins anew, and what was saved before is no longer gone back to.
     """
     status, progress = dict(old.get("trainerStatus") or {}), dict(old.get("progress") or {})
     ours = progress.get("writer") or 0
     theirs = post.progress.writer if post.progress and post.progress.writer is not None else ours
     if theirs < ours:
         return None
+    if post.progress and theirs > ours:
+        progress.pop("resumedFromStep", None)  # it was said of the pod before
+        if post.progress.resumed_from_step is None:
+            status, progress = {}, {}
     if post.trainer_status:
         told = post.trainer_status.wire()
         if theirs <= ours and _older(told, status):
@@ -62,8 +67,6 @@ def merge(old: Mapping[str, Any], post: ProgressPost) -> Raw | None:
         told["progressPercentage"] = _highest(status.get("progressPercentage"), told.get("progressPercentage"))
         status = {field: value for field, value in told.items() if value is not None}
     if post.progress:
-        if theirs > ours:
-            progress.pop("resumedFromStep", None)  # it was said of the pod before
         progress |= post.progress.wire()
     merged = {"trainerStatus": status, "progress": progress}
     return (

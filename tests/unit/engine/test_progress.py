@@ -55,6 +55,18 @@ def test_a_pod_that_begins_anew_is_not_told_as_resumed() -> None:
     assert told["progress"] == {"step": 1, "writer": 3}
 
 
+def test_a_pod_that_begins_anew_goes_back_to_no_checkpoint_and_to_its_own_share() -> None:
+    """All checkpoints were broken, or of other data: that a restart would continue from one is no longer true."""
+    saved = {"step": 40, "path": "checkpoints/writer-00001/checkpoint-40"}
+    first = post(45, T0, step=45, writer=1, lastCheckpoint=saved)
+    resumed = tell(first, post(40, T1, step=40, writer=2, resumedFromStep=40))
+    assert resumed["progress"]["lastCheckpoint"] == saved
+    assert resumed["trainerStatus"]["progressPercentage"] == 45
+    anew = tell(first, post(0, T1, step=0, writer=2))
+    assert anew["progress"] == {"step": 0, "writer": 2}
+    assert anew["trainerStatus"]["progressPercentage"] == 0
+
+
 def test_the_same_again_is_no_write() -> None:
     now = tell(post(10, T0, step=10))
     assert merge(now, post(10, T0, step=10)) is None

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pilotboat.api.finetune_job import DatasetFormat
 from pilotboat.api.runtime import TrainerData
 from pilotboat_trainer.dataset import read
-from pilotboat_trainer.errors import InvalidDataset
+from pilotboat_trainer.errors import InvalidDataset, TrainingFailed
 
 GOOD = '{"prompt": "a", "completion": "b"}'
 ROOT = Path(__file__).parents[3]
@@ -120,6 +120,13 @@ def test_a_compressed_file_that_is_cut_off_or_damaged(tmp_path: Path) -> None:
         read(data(tmp_path))
     written(tmp_path, "not gzip", "train.jsonl.gz")
     with pytest.raises(InvalidDataset, match="after line 0"):
+        read(data(tmp_path))
+
+
+def test_a_file_that_cannot_be_read_now_may_be_another_time(tmp_path: Path) -> None:
+    """A volume whose server is away ends no job for good. A process's memory has nothing to read at its beginning."""
+    (tmp_path / "train.jsonl").symlink_to("/proc/self/mem")
+    with pytest.raises(TrainingFailed, match=r"^train\.jsonl: cannot be read: Input/output error$"):
         read(data(tmp_path))
 
 

@@ -81,6 +81,33 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(model, str(adapter), is_trainable=False).merge_and_unload()
+        adapted = PeftModel.from_pretrained(model, str(adapter), is_trainable=False)
     except Exception as error:  # as above: PEFT raises whatever it meets in the files
         raise InvalidModel(f"the adapter {adapter} cannot be applied: {type(error).__name__}: {error}") from error
+    if wrong := _unlike(adapted, adapter):
+        raise InvalidModel(f"the adapter {adapter} is not of this base or not whole; it differs in {wrong}")
+    _untie(model)
+    return adapted.merge_and_unload()
+
+
+def _unlike(adapted: Any, adapter: Path) -> str:
+    """Weights that the adapter's file lacks, which would be as good as none, or has and this base has no place for.
+
+    PEFT warns of the first and is silent about the second. It may save embeddings, too, as the base has them.
+    """
+    from peft import get_peft_model_state_dict
+    from peft.utils.save_and_load import load_peft_weights
+
+    places = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    there = set(load_peft_weights(str(adapter), device="cpu"))
+    return ", ".join(sorted(name for name in places ^ there if name in places or "lora_" in name)[:4])
+
+
+def _untie(model: Any) -> None:
+    """An adapter of the input embeddings is not meant for the output's, which in many models are the same numbers."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    tokens, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if isinstance(tokens, BaseTunerLayer) and head is not None and head.weight is tokens.get_base_layer().weight:
+        head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+        model.config.get_text_config().tie_word_embeddings = False
