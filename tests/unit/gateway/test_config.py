@@ -103,3 +103,9 @@ def test_every_table_has_room_for_threads_that_make_the_same_entry_at_once() -> 
     sizes = [line.split("size ")[1].split()[0] for line in text.splitlines() if "stick-table" in line]
     assert sizes
     assert all(size.endswith("k") or int(size) > THREADS for size in sizes)
+
+
+@pytest.mark.parametrize(("pods", "chosen"), [(3, True), (16, True), (17, False)])
+def test_wide_lanes_are_left_to_haproxy_alone(pods: int, chosen: bool) -> None:
+    text = config.render(made(), seats(made(), a=list(range(1, pods + 1))), SETTINGS)
+    assert ("use-server" in text) is chosen
