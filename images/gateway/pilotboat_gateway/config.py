@@ -38,8 +38,8 @@ STEP = 367
 Of all such steps the one with which any stretch of requests is nearest to its shares: within three of each."""
 HOLD, COPY, LEAST = (Path(__file__).with_name(name) for name in ("hold.lua", "copy.lua", "least.lua"))
 CHOSEN = 16
-"""Servers of a lane up to which those that are idle are chosen by weight: 25 µs a request, where 64 would take 140 and 256
-more than a millisecond. A gateway whose lane is wider has little that it could put on one of them."""
+"""Servers of a lane up to which those that are idle are chosen by weight: 25 µs a request, where 64 would take 140 and
+256 more than a millisecond. A gateway whose lane is wider has little that it could put on one of them."""
 SPILL_SERVER = "spill"
 SPILL_LIMIT = 100_000
 """More than can come: a server without a limit is never asked to take from a queue."""
