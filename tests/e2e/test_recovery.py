@@ -76,6 +76,39 @@ def test_a_dead_node_costs_no_request_and_gets_a_replacement_elsewhere(
     space.wait(MDEP, "chat", "Ready")
 
 
+def test_a_spare_takes_a_lost_replicas_place_at_once_and_the_count_is_made_whole_when_there_is_room(
+    lab: Lab, space: Space, caller: Caller, lost: Node
+) -> None:
+    """Until then nothing new can be placed: whoever serves then was there before."""
+    zones = {"spread": "Required", "spare": 1, "failback": {"after": "20s", "stepHold": "5s"}}
+    space.apply("ModelDeployment", "chat", fake(replicas=2, zones=zones))
+    space.wait(MDEP, "chat", "Ready")
+    before = sorted(pod["metadata"]["name"] for pod in space.pods("chat"))
+    there = [node.name for node in lab.nodes if node != lost]
+    try:
+        with caller.load("chat", threads=4, pause=0.1) as load:
+            space.cluster.run("cordon", *there)
+            faults.cut(lost)
+            told_as_spare = space.reason(MDEP, "chat", "Ready", "SparesPending")
+            over = told(space)
+            space.cluster.run("uncordon", *there)
+            space.wait(MDEP, "chat", "Ready")
+            whole = sorted(pod["metadata"]["name"] for pod in space.pods("chat"))
+            faults.restore(lost)
+            space.has("chat", 3)
+            space.wait(MDEP, "chat", "Ready")
+    finally:
+        space.cluster.run("uncordon", *there)
+    assert load.failed == {}, load.wrong
+    assert "1 of 1 spare replicas find no place" in told_as_spare
+    assert over["subject"] in (f"node {lost.name}", f"zone {lost.zone}")
+    assert over["detectedAt"] <= over["readyAt"]
+    assert "seconds" not in over, "the loss was over, and nothing had been made for it"
+    assert set(before) < set(whole)
+    assert len(whole) == 4
+    assert sorted(pod["metadata"]["name"] for pod in space.pods("chat")) == before, "the surplus went"
+
+
 def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
     lab: Lab, space: Space, caller: Caller, lost: Node
 ) -> None:
