@@ -122,13 +122,9 @@ RUNBOOKS: dict[Reason, Runbook] = {
     Reason.DOWNLOAD_FAILED: Runbook("A download failed for the reason in the message.", "Read the message."),
     Reason.DISK_FULL: Runbook("The volume has no room for the files.", "Use a larger volume, or fewer files."),
     Reason.IMAGE_PULL_ERROR: Runbook(
-        "An image cannot be pulled on the node that is named; what serves elsewhere goes on.",
-        "Correct the image, or set imagePullSecrets. Where other nodes have it and this one does not get it: cordon "
-        "this one and delete the pod, which is made anew on another.",
+        "A node cannot pull an image.", "Correct image or secrets; if others can, cordon the node, delete the pod."
     ),
-    Reason.UNSCHEDULABLE: Runbook(
-        "No node can take the pod; the scheduler's words follow.", "Ask for less, or add nodes."
-    ),
+    Reason.UNSCHEDULABLE: Runbook("No node can take the pod: the scheduler says why.", "Ask for less, or add nodes."),
     Reason.INSUFFICIENT_SURGE_CAPACITY: Runbook(
         "The new revision needs room for one more pod and there is none. The old revision serves. Spare replicas, "
         "where there are any, make room by themselves after two minutes. Of a canary that another change came over: "
@@ -181,8 +177,7 @@ RUNBOOKS: dict[Reason, Runbook] = {
         "Read the message: the listener's allowedRoutes, the hostnames, the sectionName.",
     ),
     Reason.CAPACITY_PENDING: Runbook(
-        "Replicas are lost and no node has room for those that are to stand in for them; the scheduler's words follow. "
-        "Or a zone fails that serves in part, and keeps those of its requests that the replicas elsewhere cannot bear.",
+        "No node has room for who is to stand in for lost replicas, or too few serve elsewhere to empty a zone.",
         "Add nodes or GPUs in the zones that are left, or free some; spec.zones.spare keeps replicas warm for this.",
     ),
     Reason.SPARES_PENDING: Runbook(
