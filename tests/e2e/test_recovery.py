@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lab import faults
+from lab import faults, nodes
 from lab.cluster import GPUS
 from lab.layout import Lab, Node
 from pilotboat.api import labels
@@ -41,6 +41,13 @@ def field(space: Space, path: str, value: str, timeout: str = PATIENCE) -> None:
         space.cluster.run("wait", f"{MDEP}/chat", f"--for=jsonpath={path}={value}", f"--timeout={timeout}")
     except Exception as error:
         raise AssertionError(json.dumps(space.status(MDEP, "chat"), indent=1)) from error
+
+
+def shares(space: Space) -> dict[str, int]:
+    """What zones get that do not get all of theirs, as gateways are told."""
+    route = json.loads(space.cluster.run("get", "configmap", "chat-route", "-ojson"))["data"]["route.json"]
+    found: dict[str, int] = json.loads(route)["zones"]
+    return found
 
 
 def told(space: Space) -> dict[str, Any]:
@@ -76,6 +83,39 @@ def test_a_dead_node_costs_no_request_and_gets_a_replacement_elsewhere(
     space.wait(MDEP, "chat", "Ready")
 
 
+def test_a_spare_takes_a_lost_replicas_place_at_once_and_the_count_is_made_whole_when_there_is_room(
+    lab: Lab, space: Space, caller: Caller, lost: Node
+) -> None:
+    """Until then nothing new can be placed: whoever serves then was there before."""
+    zones = {"spread": "Required", "spare": 1, "failback": {"after": "20s", "stepHold": "5s"}}
+    space.apply("ModelDeployment", "chat", fake(replicas=2, zones=zones))
+    space.wait(MDEP, "chat", "Ready")
+    before = sorted(pod["metadata"]["name"] for pod in space.pods("chat"))
+    there = [node.name for node in lab.nodes if node != lost]
+    try:
+        with caller.load("chat", threads=4, pause=0.1) as load:
+            space.cluster.run("cordon", *there)
+            faults.cut(lost)
+            told_as_spare = space.reason(MDEP, "chat", "Ready", "SparesPending")
+            over = told(space)
+            space.cluster.run("uncordon", *there)
+            space.wait(MDEP, "chat", "Ready")
+            whole = sorted(pod["metadata"]["name"] for pod in space.pods("chat"))
+            faults.restore(lost)
+            space.has("chat", 3)
+            space.wait(MDEP, "chat", "Ready")
+    finally:
+        space.cluster.run("uncordon", *there)
+    assert load.failed == {}, load.wrong
+    assert "1 of 1 spare replicas find no place" in told_as_spare
+    assert over["subject"] in (f"node {lost.name}", f"zone {lost.zone}")
+    assert over["detectedAt"] <= over["readyAt"]
+    assert "seconds" not in over, "the loss was over, and nothing had been made for it"
+    assert set(before) < set(whole)
+    assert len(whole) == 4
+    assert sorted(pod["metadata"]["name"] for pod in space.pods("chat")) == before, "the surplus went"
+
+
 def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
     lab: Lab, space: Space, caller: Caller, lost: Node
 ) -> None:
@@ -84,8 +124,7 @@ def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
     with caller.load("chat", threads=4, pause=0.1) as load:
         faults.partition(lab, lost.zone)
         space.reason(MDEP, "chat", "ZonesHealthy", "ZoneLost")
-        route = json.loads(space.cluster.run("get", "configmap", "chat-route", "-ojson"))["data"]["route.json"]
-        assert json.loads(route)["zones"] == {lost.zone: 0}
+        assert shares(space) == {lost.zone: 0}
         space.wait(MDEP, "chat", "Ready")
         faults.heal(lab, lost.zone)
         space.reason(MDEP, "chat", "ZonesHealthy", "ZoneReturning")
@@ -98,6 +137,34 @@ def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
     assert told(space)["subject"] in (f"node {lost.name}", f"zone {lost.zone}"), "whichever was lost first was it all"
     said = [message for reason, message in space.events("chat") if reason == "ZoneReturning"]
     assert any("gets 10 % of its share" in message for message in said)
+
+
+def test_a_zone_that_serves_in_part_keeps_its_requests_until_others_can_bear_them(
+    lab: Lab, space: Space, caller: Caller, lost: Node
+) -> None:
+    """Its node is silent, and one of two replicas is dead: what the other answers is one sixth of what is asked for."""
+    zones = {"spread": "Required", "failover": {"threshold": 50}}
+    space.apply("ModelDeployment", "chat", fake(replicas=6, zones=zones))
+    space.has("chat", 6)
+    space.wait(MDEP, "chat", "Ready")
+    with caller.load("chat", threads=4, pause=0.1) as load:
+        faults.stop_kubelet(lost)
+        end(space, lost, on(space, lost)[0])
+        said = space.reason(MDEP, "chat", "ZonesHealthy", "CapacityPending")
+        assert "1 replicas are missing elsewhere" in said
+        assert shares(space) == {}
+        space.apply("ModelDeployment", "chat", fake(replicas=6, zones=zones | {"spare": 1}))
+        space.reason(MDEP, "chat", "ZonesHealthy", "ZoneLost")
+        assert shares(space) == {lost.zone: 0}
+    assert load.failed == {}, load.wrong
+
+
+def end(space: Space, node: Node, pod: str) -> None:
+    """Its server dies, and without a kubelet nobody starts it anew."""
+    told = space.cluster.get("pod", pod)["status"]["containerStatuses"]
+    (container,) = (each["containerID"].removeprefix("containerd://") for each in told if each["name"] == "server")
+    done = nodes.containerd(node).ctr("tasks", "kill", "--signal", "SIGKILL", container)
+    assert done.returncode == 0, done.stderr
 
 
 def test_nodes_whose_agents_die_keep_their_replicas_because_these_serve(lab: Lab, space: Space, caller: Caller) -> None:
@@ -113,8 +180,7 @@ def test_nodes_whose_agents_die_keep_their_replicas_because_these_serve(lab: Lab
             for node in silent:
                 space.cluster.run("wait", f"node/{node.name}", "--for=condition=Ready=Unknown", "--timeout=300s")
             field(space, "{.status.recovery.nodes[1].name}", silent[1].name)
-            route = json.loads(space.cluster.run("get", "configmap", "chat-route", "-ojson"))["data"]["route.json"]
-            assert json.loads(route)["zones"] == {}
+            assert shares(space) == {}
             assert "standIns" not in space.status(MDEP, "chat")["recovery"]
     finally:
         for node in silent:

@@ -23,14 +23,13 @@ from pilotboat.api import labels
 from pilotboat.plan.diagnose import ready
 from tests.e2e.caller import Caller
 from tests.e2e.conftest import MDEP, OPERATORS, Space, fake
+from tests.e2e.growth import grown
 from tools import demo
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 MINUTES = int(os.environ.get("SOAK_MINUTES", "2"))
 SEED = int(os.environ.get("SOAK_SEED", "7"))
 THREADS = 3
-GROWTH = 1.25
-"""Memory that processes may have more at the end than after the first fault; below a growth that would go on."""
 FLOOR = 100 << 20
 """Bytes that are no sign of a growth."""
 
@@ -129,7 +128,7 @@ def test_a_fault_a_minute_costs_no_request_and_leaves_nothing(space: Space, call
     before = space.children("chat")
     wrong = Faults(space, lab, caller.node)
     end, told, memory = time.monotonic() + 60 * MINUTES, list[str](), list[tuple[int, ...]]()
-    complaints = set[str]()
+    complaints, leaked = set[str](), set[str]()
     with caller.load("chat", threads=THREADS, pause=0.1, seconds=60 * MINUTES + 600, again=2) as load:
         while time.monotonic() < end:
             told.append(wrong.one())
@@ -137,6 +136,7 @@ def test_a_fault_a_minute_costs_no_request_and_leaves_nothing(space: Space, call
             # Operators are two, whoever they are; gateways come and go with their nodes, so the largest counts.
             memory.append((sum(held(lab, "pilotboat operator")), *(max(held(lab, each)) for each in GATEWAYS)))
             complaints |= failures(space)
+            leaked |= {*space.children("chat")} ^ {*before}
             print(f"{len(told)} faults, the last {told[-1]}; {shown(memory[-1])}", flush=True)
     print(f"{load.whole} requests, {load.again} of them asked again", flush=True)
     assert load.failed == {}, "\n".join([*load.wrong, *sorted(complaints), *told])
@@ -144,8 +144,9 @@ def test_a_fault_a_minute_costs_no_request_and_leaves_nothing(space: Space, call
     assert load.whole > 60 * MINUTES
     # Not counted in pods: what stands in for a replica of a node that was lost again and again stays for up to an hour.
     space.cluster.run("wait", f"{MDEP}/chat", "--for=jsonpath={.status.replicas}=3", "--timeout=300s")
+    assert leaked == set(), told
     assert space.children("chat") == before, told
-    assert all(last < GROWTH * max(first, FLOOR) for first, last in zip(memory[0], memory[-1], strict=True)), memory
+    assert not [series for series in zip(*memory, strict=True) if grown(series, FLOOR)], memory
 
 
 GATEWAYS = ("pilotboat_gateway", "haproxy")

@@ -6,7 +6,7 @@ import signal
 import subprocess
 from enum import StrEnum
 
-from lab import addons, net, nodes, plane, procs
+from lab import addons, net, nodes, plane, procs, sickness
 from lab.layout import BadName, Lab, Node
 from tools.steps import StepFailed
 
@@ -193,6 +193,7 @@ def undo(lab: Lab) -> None:
     control = plane.in_namespace(lab)
     if not control.processes.running(NAMES):
         addons.start_dns(control)
+    sickness.cure(lab)
     for node in lab.nodes:
         mend(node)
         nodes.start(node)

@@ -137,6 +137,8 @@ class ZoneStatus(Status):
     lost_at: Time | None = None
     replicas: int = 0
     failing: int = 0
+    missing: int = 0
+    """Replicas that have to become ready elsewhere until it needs no share any more: as many of its own keep theirs."""
     message: str = ""
 
 

@@ -43,10 +43,10 @@ RUNBOOKS: dict[Reason, Runbook] = WELL | {
     Reason.HUB_UNREACHABLE: Runbook("The hub or the server did not answer.", "Check the network, or set an endpoint."),
     Reason.DOWNLOAD_FAILED: Runbook("A download failed for the reason in the message.", "Read the message."),
     Reason.DISK_FULL: Runbook("The volume has no room for the files.", "Use a larger volume, or fewer files."),
-    Reason.IMAGE_PULL_ERROR: Runbook("An image cannot be pulled.", "Correct the image, or set imagePullSecrets."),
-    Reason.UNSCHEDULABLE: Runbook(
-        "No node can take the pod; the scheduler's words follow.", "Ask for less, or add nodes."
+    Reason.IMAGE_PULL_ERROR: Runbook(
+        "A node cannot pull an image.", "Correct image or secrets; if others can, cordon the node, delete the pod."
     ),
+    Reason.UNSCHEDULABLE: Runbook("No node can take the pod: the scheduler says why.", "Ask for less, or add nodes."),
     Reason.INSUFFICIENT_SURGE_CAPACITY: Runbook(
         "The new revision needs room for one more pod and there is none. The old revision serves. Spare replicas, "
         "where there are any, make room by themselves after two minutes. Of a canary that another change came over: "
@@ -99,7 +99,7 @@ RUNBOOKS: dict[Reason, Runbook] = WELL | {
         "Read the message: the listener's allowedRoutes, the hostnames, the sectionName.",
     ),
     Reason.CAPACITY_PENDING: Runbook(
-        "Replicas are lost and no node has room for those that are to stand in for them; the scheduler's words follow.",
+        "No node has room for who is to stand in for lost replicas, or too few serve elsewhere to empty a zone.",
         "Add nodes or GPUs in the zones that are left, or free some; spec.zones.spare keeps replicas warm for this.",
     ),
     Reason.SPARES_PENDING: Runbook(

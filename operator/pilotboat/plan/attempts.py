@@ -4,6 +4,8 @@ A pod is lost where its node is not heard of (or, where nodes may not be seen, t
 away though every container was ready), or where it should have ended long ago and nobody says that it has. The Job
 controller waits for such a pod for ever, for it counts a pod only once it is over. Lost is no proof: the pod may go on
 training. So it is not killed by force; its successor claims the checkpoints, and the pod finds itself superseded.
+While more than half of all nodes are not heard of at once it is more likely that the control plane is cut off: a pod on
+one of them is `unjudged`, and trains on undisturbed.
 
 Owns: when a pod counts as lost, and status.attempts. Must not know: what is done about a loss (finetune.py).
 """
@@ -11,13 +13,14 @@ Owns: when a pod counts as lost, and status.attempts. Must not know: what is don
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from ..api.finetune_job import MAX_ATTEMPTS, Attempt
 from ..api.reasons import Reason
 from . import build, diagnose, outcome
 from .build import Raw, dig
+from .nodes import WATCHFUL, hears_of_few
 from .outcome import Cause
 from .types import Node
 
@@ -45,19 +48,40 @@ def lost(pod: Raw, nodes: Mapping[str, Node], now: datetime, known: Mapping[str,
     threat = _threat(pod, nodes)
     if threat is None:
         return None
-    name, node = pod["metadata"]["name"], dig(pod, "spec", "nodeName")
+    name = pod["metadata"]["name"]
     if is_told(known, name) and dig(pod, "metadata", "deletionTimestamp"):
         return Loss(name, known[name].end_time or threat[0], known[name].message or "")
-    if now < datetime.fromisoformat(threat[0]) + threat[1]:
-        return None
-    return Loss(name, threat[0], f"node {node} with pod {name} is not heard of since {threat[0]}")
+    return None if _cut_off(pod, nodes) else _given_up(pod, threat, now)
+
+
+def unjudged(pod: Raw, nodes: Mapping[str, Node], now: datetime, known: Mapping[str, Attempt]) -> Loss | None:
+    """A pod that would be lost, were more nodes heard of; the message says so."""
+    threat, why = _threat(pod, nodes), _cut_off(pod, nodes)
+    found = _given_up(pod, threat, now) if threat and why and not lost(pod, nodes, now, known) else None
+    told = "that is more likely the observer's fault; no other pod is made until half of them are heard of"
+    return replace(found, message=f"{found.message}; {why}: {told}") if found else None
 
 
 def look_again(pods: Iterable[Raw], nodes: Mapping[str, Node], now: datetime) -> timedelta | None:
-    """When the first of the pods will count as lost, if nothing is heard until then."""
+    """When the first of the pods will count as lost, if nothing is heard until then, or may do so by another's news."""
     threats = [found for pod in pods if (found := _threat(pod, nodes))]
-    ahead = [wait for since, patience in threats if (wait := datetime.fromisoformat(since) + patience - now)]
-    return min((wait for wait in ahead if wait > timedelta()), default=None)
+    ahead = [datetime.fromisoformat(since) + patience - now for since, patience in threats]
+    waits = [wait if wait > timedelta() else WATCHFUL for wait in ahead if wait > timedelta() or hears_of_few(nodes)]
+    return min(waits, default=None)
+
+
+def _given_up(pod: Raw, threat: tuple[str, timedelta], now: datetime) -> Loss | None:
+    since, patience = threat
+    if now < datetime.fromisoformat(since) + patience:
+        return None
+    name, node = pod["metadata"]["name"], dig(pod, "spec", "nodeName")
+    return Loss(name, since, f"node {node} with pod {name} is not heard of since {since}")
+
+
+def _cut_off(pod: Raw, nodes: Mapping[str, Node]) -> str | None:
+    """Why the silence of the pod's node says nothing of it; a node that is deleted is no silence."""
+    node = nodes.get(dig(pod, "spec", "nodeName"))
+    return hears_of_few(nodes) if node and node.lost else None
 
 
 def _threat(pod: Raw, nodes: Mapping[str, Node]) -> tuple[str, timedelta] | None:

@@ -171,7 +171,9 @@ def _pod(pod: Raw) -> Cause | None:
     lost = _lost_readiness_at(pod)
     for status in _statuses(pod):
         if found := _container(status, lost):
-            return Cause(found.reason, f"{name}: {found.message}")
+            # an image may be on other nodes, or be reached from there
+            where = f" on node {dig(pod, 'spec', 'nodeName')}" if found.reason == Reason.IMAGE_PULL_ERROR else ""
+            return Cause(found.reason, f"{name}{where}: {found.message}")
     return _unplaced(pod) or _unheard(pod) or Cause(Reason.STARTING, _CREATED.format(name))
 
 

@@ -77,6 +77,8 @@ def _running(view: View) -> Condition:
         return _says(view, kinds.RUNNING, False, Cause(Reason.TRAINED, "training is over"))
     if failed := view.failure:
         return _says(view, kinds.RUNNING, False, failed)
+    if (silence := view.unjudged) and not view.suspended:
+        return _says(view, kinds.RUNNING, False, Cause(Reason.NODE_LOST, silence.message))
     if (loss := view.lost) and not view.suspended:
         return _says(view, kinds.RUNNING, False, Cause(Reason.NODE_LOST, f"{loss.message}; {_goes_on(view)}"))
     return _says(view, kinds.RUNNING, False, _waits(view))

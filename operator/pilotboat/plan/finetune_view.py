@@ -75,10 +75,19 @@ class View:
         return attempts.lost(pod, self.observed.nodes, self.now, self.told)
 
     @property
+    def unjudged(self) -> attempts.Loss | None:
+        """The pod of which it cannot be told whether anybody hears of it."""
+        return next((silence for pod in self.unfinished if (silence := self._unjudged(pod))), None)
+
+    def _unjudged(self, pod: Raw) -> attempts.Loss | None:
+        return attempts.unjudged(pod, self.observed.nodes, self.now, self.told)
+
+    @property
     def trains(self) -> str | None:
         """The pod in which a trainer runs now."""
-        running = (pod for pod in self.pods if diagnose.running(pod, TRAINER) and not self._lost(pod))
-        return next((str(pod["metadata"]["name"]) for pod in running), None)
+        running = (pod for pod in self.pods if diagnose.running(pod, TRAINER))
+        heard = (pod for pod in running if not (self._lost(pod) or self._unjudged(pod)))
+        return next((str(pod["metadata"]["name"]) for pod in heard), None)
 
     @property
     def of_one_node(self) -> list[str]:

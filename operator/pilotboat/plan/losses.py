@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 
 from ..api.recovery import LostNode
 from ..api.routing import Sighting
-from . import ceased, diagnose
+from . import ceased, diagnose, nodes
 from .build import Raw, condition, dig, elapsed, parsed, timestamp
 from .types import Node, Observed
 
@@ -113,7 +113,7 @@ def look(observed: Observed, known: Sequence[LostNode], well_after: float, asks:
     """
     if not observed.nodes:
         return Losses()
-    before, cut_off = {node.name: node for node in known}, hears_of_few(observed)
+    before, cut_off = {node.name: node for node in known}, nodes.hears_of_few(observed.nodes)
     placed: dict[str, list[Raw]] = {name: [] for name in before}
     for pod in observed.pods:
         if diagnose.lasting(pod) and (where := dig(pod, "spec", "nodeName")):
@@ -134,12 +134,6 @@ def look(observed: Observed, known: Sequence[LostNode], well_after: float, asks:
     memory = sorted((node for node in found if node not in counts), key=lambda node: node.since, reverse=True)
     told = [*counts, *memory[:REMEMBERED]]
     return Losses(tuple(sorted(told, key=lambda node: node.name)), _soonest(told, well_after, now), unjudged)
-
-
-def hears_of_few(observed: Observed) -> str | None:
-    """In words that more than half of all nodes are not heard of; those that are deleted are no nodes any more."""
-    away = sum(node.lost is not None for node in observed.nodes.values())
-    return f"{away} of {len(observed.nodes)} nodes are not heard of at once" if 2 * away > len(observed.nodes) else None
 
 
 def _as_before(before: LostNode | None, judged: LostNode, observed: Observed) -> LostNode:

@@ -1,6 +1,7 @@
 """What a node says of itself, as far as recovery needs it.
 
-Owns: which nodes are suspect and why. Must not know: pods, zones' states, who watches nodes.
+Owns: which nodes are suspect and why, and whether too few are heard of to believe it. Must not know: pods, zones'
+states, who watches nodes.
 
 A node is suspect when Kubernetes has not heard of it (Ready is not True), or we have not, when somebody has marked it
 so, or when a device of it is out of order: the device plugin offers fewer of a resource than there are, or a monitor
@@ -12,10 +13,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from .build import condition, dig, parsed
 from .types import Node
+
+WATCHFUL = timedelta(seconds=5)
+"""How soon to look again while something hangs on nodes: news of one wakes only those with a pod on it, and the fate of
+a zone, or whether too few are heard of, hangs on others too."""
 
 ZONE = "topology.kubernetes.io/zone"
 _LOST_TAINTS = {
@@ -40,6 +46,12 @@ def read(raw: Mapping[str, Any], silence: str | None = None) -> Node:
         lost=_lost(raw, said) or silence,
         fault=next(_faults(raw), None),
     )
+
+
+def hears_of_few(nodes: Mapping[str, Node]) -> str | None:
+    """In words that more than half of all nodes are not heard of; those that are deleted are no nodes any more."""
+    away = sum(node.lost is not None for node in nodes.values())
+    return f"{away} of {len(nodes)} nodes are not heard of at once" if 2 * away > len(nodes) else None
 
 
 def _lost(raw: Mapping[str, Any], said: Mapping[str, Any]) -> str | None:

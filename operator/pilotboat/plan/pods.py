@@ -36,6 +36,7 @@ OUTWARD = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE"
 """The user's variables that fetch needs as well, in either case: how to get out of the cluster, and whom to trust."""
 
 Json = dict[str, Any]
+ANYWAY = {"whenUnsatisfiable": "ScheduleAnyway"}
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,12 @@ def server_extra(port: int, agent_port: int) -> Json:
 
 
 def spread(selector: Mapping[str, str], required: bool) -> list[Json]:
-    """Replicas over zones, and within a zone over nodes."""
-    zone = "DoNotSchedule" if required else "ScheduleAnyway"
+    """Replicas over zones, and within a zone over nodes. A zone whose nodes are all lost, cordoned or short of disk
+    need not have as many as others: it can take none, and whoever is made then would wait for it."""
+    zone = {"whenUnsatisfiable": "DoNotSchedule", "nodeTaintsPolicy": "Honor"} if required else ANYWAY
     return [
-        {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": when, "labelSelector": {"matchLabels": dict(selector)}}
-        for key, when in (("topology.kubernetes.io/zone", zone), ("kubernetes.io/hostname", "ScheduleAnyway"))
+        {"maxSkew": 1, "topologyKey": key, "labelSelector": {"matchLabels": dict(selector)}, **how}
+        for key, how in (("topology.kubernetes.io/zone", zone), ("kubernetes.io/hostname", ANYWAY))
     ]
 
 

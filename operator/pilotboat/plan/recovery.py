@@ -18,15 +18,11 @@ from ..api.model_deployment import ModelDeploymentSpec
 from ..api.reasons import Reason
 from ..api.recovery import RecoveryStatus, ZoneState, ZoneStatus
 from ..api.traffic import Traffic
-from . import build, diagnose, faults, losses, outcome, readiness, timeline, zones
+from . import build, diagnose, faults, losses, nodes, outcome, readiness, timeline, zones
 from .build import Raw, dig
 from .losses import Losses
 from .outcome import Cause
 from .types import Event, Manifest, Observed
-
-WATCHFUL = timedelta(seconds=5)
-"""While a node or zone is not well: news of a node wakes only those with a pod on it, and a zone's fate hangs on all of
-its nodes."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +66,12 @@ def look(observed: Observed, spec: ModelDeploymentSpec, asks: bool, now: datetim
     known_zones = tuple(outcome.read_all(ZoneStatus, dig(observed.parent, "status", "zones")))
     observed = observed if _uses_devices(spec) else _without_device_faults(observed)
     lost = losses.look(observed, known.nodes, spec.zones.failback.after_seconds, asks, now)
-    seen = losses.sights(observed, None) if zones.returns(known_zones) else {}
-    world = zones.count(observed.pods, observed.nodes, lost.failing | lost.unjudged, seen)
+    seen, failing = losses.sights(observed, None), lost.failing | lost.unjudged
+    world = zones.count(observed.pods, observed.nodes, failing, seen, spec.replicas)
     states = zones.look(known_zones, spec.zones, world, now) if observed.nodes else known_zones
     again = [wait for wait in (lost.look_again, zones.look_again(states, spec.zones, now)) if wait]
     if any(not node.well_since for node in lost.nodes) or any(zone.state is not ZoneState.HEALTHY for zone in states):
-        again.append(WATCHFUL)
+        again.append(nodes.WATCHFUL)
     return Recovery(lost, states, known, known_zones, min(again, default=None))
 
 
@@ -184,7 +180,7 @@ def cause(seen: Recovery, observed: Observed, spare: int) -> Cause | None:
 
 def _refusal(seen: Recovery, observed: Observed) -> str:
     """Why nobody stands in for replicas that Kubernetes does not hear of."""
-    told = f"{losses.hears_of_few(observed)}, and no gateway tells of the replicas there"
+    told = f"{nodes.hears_of_few(observed.nodes)}, and no gateway tells of the replicas there"
     count = len(seen.losses.unjudged)
     return f"{told}: that is more likely the observer's fault; nothing is made in the place of {count} replicas"
 
@@ -199,32 +195,40 @@ def _pending(seen: Recovery, observed: Observed, spare: int) -> Cause | None:
 
 def _zone_cause(seen: Recovery) -> Cause | None:
     order = (
-        (ZoneState.LOST, Reason.ZONE_LOST),
-        (ZoneState.SUSPECT, Reason.ZONE_SUSPECT),
-        (ZoneState.RECOVERING, Reason.ZONE_RETURNING),
-        (ZoneState.RETURNING, Reason.ZONE_RETURNING),
+        ([zone for zone in seen.zones if zone.missing], Reason.CAPACITY_PENDING),
+        (_in(seen, ZoneState.LOST), Reason.ZONE_LOST),
+        (_in(seen, ZoneState.SUSPECT), Reason.ZONE_SUSPECT),
+        (_in(seen, ZoneState.RECOVERING), Reason.ZONE_RETURNING),
+        (_in(seen, ZoneState.RETURNING), Reason.ZONE_RETURNING),
     )
-    for state, reason in order:
-        if found := [zone for zone in seen.zones if zone.state is state]:
+    for found, reason in order:
+        if found:
             return Cause(reason, "; ".join(f"zone {zone.name}: {zone.message}" for zone in found))
     return None
+
+
+def _in(seen: Recovery, state: ZoneState) -> list[ZoneStatus]:
+    return [zone for zone in seen.zones if zone.state is state]
 
 
 def _of_zones(seen: Recovery) -> Iterator[Event]:
     before = {zone.name: zone for zone in seen.known_zones}
     for zone in seen.zones:
         old = before.get(zone.name)
-        news = zone.state is not ZoneState.HEALTHY if old is None else (old.state, old.step) != (zone.state, zone.step)
-        if news:
+        if _stands(zone) != (_stands(old) if old else (ZoneState.HEALTHY, zone.step, zone.weight)):
             yield from _of_zone(zone, old)
+
+
+def _stands(zone: ZoneStatus) -> tuple[ZoneState, int, int]:
+    return zone.state, zone.step, zone.weight
 
 
 def _of_zone(zone: ZoneStatus, old: ZoneStatus | None) -> Iterator[Event]:
     if zone.state is ZoneState.SUSPECT:
         yield Event("Warning", Reason.ZONE_SUSPECT, f"zone {zone.name}: {zone.message}")
     elif zone.state is ZoneState.LOST:
-        told = f"zone {zone.name} gets no requests any more: {zone.message}"
-        yield Event("Warning", Reason.ZONE_LOST, told)
+        left = f"{zone.weight} % of its share of the requests" if zone.weight else "no requests any more"
+        yield Event("Warning", Reason.ZONE_LOST, f"zone {zone.name} gets {left}: {zone.message}")
     elif zone.state is ZoneState.RECOVERING:
         yield Event("Normal", Reason.ZONE_RETURNING, f"zone {zone.name} is well again, and not trusted yet")
     elif zone.state is ZoneState.RETURNING:

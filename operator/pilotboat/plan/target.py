@@ -57,13 +57,13 @@ def target(observed: Observed, spec: ModelDeploymentSpec, served: sources.Served
     pod = pods.template(main, served.needs, f"{name}-REVISION", spec.pod_template, spec.gpu, settings)
     pod["terminationGracePeriodSeconds"] = pods.GRACE_SECONDS
     user = spec.pod_template
-    parts = [pod, config, dict(user.labels), dict(user.annotations), spec.zones.spread]
+    required = spec.zones.spread is Spread.REQUIRED
+    parts = [pod, config, dict(user.labels), dict(user.annotations), pods.spread({}, required)]
     revision = build.digest(parts)[:8]
     pod["volumes"][0]["configMap"]["name"] = f"{name}-{revision}"
     if served.needs.from_hub and (commit := artifact.commit(observed, revision)):
         config[artifact.FETCH] = _fetch_config(served.needs.at(commit), settings)
-    selector = routes.selector(name, revision)
-    pod["topologySpreadConstraints"] = pods.spread(selector, spec.zones.spread is Spread.REQUIRED)
+    pod["topologySpreadConstraints"] = pods.spread(routes.selector(name, revision), required)
     return Target(revision, config, pod, user.labels, user.annotations)
 
 

@@ -6,9 +6,11 @@ Owns: the state machine of a zone, its hysteresis, and when it refuses to act. M
     Healthy -> Suspect -> Lost -> Recovering -> Returning, step by step -> Healthy
 
 A zone fails when enough of its nodes are suspect and enough of the replicas there do not serve. It is lost when it has
-failed long enough, unless most zones look bad (then it is more likely that we do) or nobody else could serve. It gets
-traffic back when it has been well long enough and a canned inference succeeds there (where gateways make one), and any
-failure on the way starts that anew; each loss doubles the time.
+failed long enough, unless most zones look bad (then it is more likely that we do) or nobody else could serve. Where
+some of its replicas serve still, no more of its traffic is moved than the others can bear: as many of its replicas keep
+theirs as are missing elsewhere of those asked for, and they lose it as others become ready. It gets traffic back when
+it has been well long enough and a canned inference succeeds there (where gateways make one), and any failure on the way
+starts that anew; each loss doubles the time.
 All that counts is in status, so a new operator goes on where the old one was. It stays there when a lost zone's last
 Node object goes, as clouds delete those of machines that are stopped.
 """
@@ -26,7 +28,9 @@ from .losses import FORGET, Sight, trusted_after
 from .types import Node
 
 GONE = "it has no node any more"
+_MISSING = "{} replicas are missing elsewhere to take all of its requests, so it keeps {} % of its share"
 
+_UNSEEN = Sight(up=False)
 _TRUSTED = (ZoneState.HEALTHY, ZoneState.SUSPECT)
 
 
@@ -59,6 +63,8 @@ class World:
     """All zones, counted, by name."""
 
     zones: Mapping[str, Zone] = field(default_factory=dict)
+    wanted: int = 0
+    """Replicas that bear the whole of the traffic: those asked for, without spare ones."""
 
     def bad(self, threshold: int) -> list[str]:
         """Zones that fail now."""
@@ -69,7 +75,9 @@ class World:
         return sum(self.zones[name].ready for name in names if name in self.zones)
 
 
-def count(pods: Sequence[Raw], nodes: Mapping[str, Node], failing: frozenset[str], seen: Mapping[str, Sight]) -> World:
+def count(
+    pods: Sequence[Raw], nodes: Mapping[str, Node], failing: frozenset[str], seen: Mapping[str, Sight], wanted: int
+) -> World:
     """The zones of all nodes that have one; `failing` are names of lost replicas, `seen` what gateways see of them."""
     found: dict[str, dict[str, int]] = {}
     canned: dict[str, set[str]] = {}
@@ -81,14 +89,15 @@ def count(pods: Sequence[Raw], nodes: Mapping[str, Node], failing: frozenset[str
     for pod in pods:
         where = nodes.get(dig(pod, "spec", "nodeName") or "")
         if where and where.zone and diagnose.lasting(pod):
-            lost = pod["metadata"]["name"] in failing
+            lost, sight = pod["metadata"]["name"] in failing, seen.get(pod["metadata"]["name"], _UNSEEN)
             found[where.zone]["replicas"] += 1
             found[where.zone]["failing"] += lost
-            found[where.zone]["ready"] += diagnose.ready(pod) and not lost
-            if sight := seen.get(pod["metadata"]["name"]):
-                canned.setdefault(where.zone, set()).update(sight.canned)
+            # of a node that it does not hear of Kubernetes calls all replicas unready, those too that serve
+            found[where.zone]["ready"] += (diagnose.ready(pod) or sight.up) and not lost
+            canned.setdefault(where.zone, set()).update(sight.canned)
     worst = {name: max(told) for name, told in canned.items() if told}
-    return World({name: Zone(name, **counts, canned=worst.get(name)) for name, counts in sorted(found.items())})
+    zones = {name: Zone(name, **counts, canned=worst.get(name)) for name, counts in sorted(found.items())}
+    return World(zones, wanted)
 
 
 def look(known: Sequence[ZoneStatus], spec: Zones, world: World, now: datetime) -> tuple[ZoneStatus, ...]:
@@ -117,7 +126,8 @@ def weights(zones: Sequence[ZoneStatus]) -> dict[str, int]:
 def look_again(zones: Sequence[ZoneStatus], spec: Zones, now: datetime) -> timedelta | None:
     """When time alone changes a state."""
     waits = [wait - elapsed(zone.since, now) for zone in zones if (wait := _wait(zone, spec))]
-    return timedelta(seconds=max(0.0, min(waits)) + 0.5) if waits else None
+    ahead = [wait for wait in waits if wait > -1]
+    return timedelta(seconds=max(0.0, min(ahead)) + 0.5) if ahead else None
 
 
 def well_for(zone: ZoneStatus, spec: Zones) -> float:
@@ -136,6 +146,11 @@ class _Rest:
     whole: Set[str]
     """Of these, those that have their whole share."""
 
+    def missing(self, seen: Zone) -> int:
+        """Of the replicas in a zone that serve still, those that others do not make up for yet."""
+        elsewhere = self.world.ready_in(self.usable - {seen.name})
+        return min(seen.ready, max(0, self.world.wanted - elsewhere))
+
 
 def _wait(zone: ZoneStatus, spec: Zones) -> float | None:
     if zone.state is ZoneState.SUSPECT:
@@ -150,7 +165,7 @@ def _new(name: str, now: datetime) -> ZoneStatus:
 
 
 def _step(zone: ZoneStatus, seen: Zone, spec: Zones, rest: _Rest, now: datetime) -> ZoneStatus:
-    counted = zone.model_copy(update={"replicas": seen.replicas, "failing": seen.failing})
+    counted = zone.model_copy(update={"replicas": seen.replicas, "failing": seen.failing, "missing": 0})
     fails = seen.fails(spec.failover.threshold) and (seen.replicas > 0 or zone.state not in _TRUSTED)
     if fails:
         return _failing(counted, seen, spec, rest, now)
@@ -158,20 +173,28 @@ def _step(zone: ZoneStatus, seen: Zone, spec: Zones, rest: _Rest, now: datetime)
 
 
 def _failing(zone: ZoneStatus, seen: Zone, spec: Zones, rest: _Rest, now: datetime) -> ZoneStatus:
-    if zone.state is ZoneState.LOST:
-        return zone.model_copy(update={"message": seen.told})
     if zone.state is ZoneState.HEALTHY:
         return _enter(zone, ZoneState.SUSPECT, now, message=seen.told)
     if zone.weight and (refused := _refusal(seen, spec, rest)):
         return zone.model_copy(update={"message": f"{seen.told}; {refused}"})
     if zone.state is ZoneState.SUSPECT and elapsed(zone.since, now) < spec.failover.after_seconds:
         return zone.model_copy(update={"message": seen.told})
-    return _lost(zone, seen.told, now)
+    return _moved(zone, seen, rest, now)
 
 
-def _lost(zone: ZoneStatus, message: str, now: datetime) -> ZoneStatus:
+def _moved(zone: ZoneStatus, seen: Zone, rest: _Rest, now: datetime) -> ZoneStatus:
+    """As much of its traffic taken away as others can bear; never any given back."""
+    missing = rest.missing(seen) if zone.weight else 0
+    weight = min(zone.weight, -(-100 * missing // seen.ready)) if missing else 0
+    told = f"{seen.told}; {_MISSING.format(missing, weight)}" if missing else seen.told
+    stays = zone.state is ZoneState.LOST or (zone.state is ZoneState.SUSPECT and weight == 100)
+    moved = zone if stays else _lost(zone, now)
+    return moved.model_copy(update={"weight": weight, "missing": missing, "message": told})
+
+
+def _lost(zone: ZoneStatus, now: datetime) -> ZoneStatus:
     losses = zone.losses + 1 if zone.lost_at is None or _remembers_loss(zone, now) else 1
-    lost = _enter(zone, ZoneState.LOST, now, weight=0, message=message)
+    lost = _enter(zone, ZoneState.LOST, now, weight=0)
     return lost.model_copy(update={"losses": losses, "lost_at": timestamp(now)})
 
 
@@ -181,12 +204,11 @@ def _remembers_loss(zone: ZoneStatus, now: datetime) -> bool:
 
 def _away(zone: ZoneStatus, now: datetime) -> ZoneStatus:
     """One without a node: what it was on its way to is over, and what is remembered of it stays."""
-    counted = zone.model_copy(update={"replicas": 0, "failing": 0})
+    counted = zone.model_copy(update={"replicas": 0, "failing": 0, "missing": 0})
     if zone.state is ZoneState.HEALTHY:
         return counted
-    if zone.state is ZoneState.LOST:
-        return counted.model_copy(update={"message": GONE})
-    return _lost(counted, GONE, now)
+    lost = counted if zone.state is ZoneState.LOST else _lost(counted, now)
+    return lost.model_copy(update={"weight": 0, "message": GONE})
 
 
 def _refusal(seen: Zone, spec: Zones, rest: _Rest) -> str | None:
@@ -197,8 +219,8 @@ def _refusal(seen: Zone, spec: Zones, rest: _Rest) -> str | None:
         return "there is no other zone"
     if 2 * rest.bad > len(rest.world.zones):
         return f"{rest.bad} of {len(rest.world.zones)} zones look bad at once: that is more likely the observer's fault"
-    if rest.world.ready_in(rest.usable - {seen.name}) < max(1, seen.ready):
-        return "too few replicas serve elsewhere to take its traffic"
+    if not rest.world.ready_in(rest.usable - {seen.name}):
+        return "no replica serves elsewhere to take its traffic"
     return None
 
 
@@ -211,7 +233,8 @@ def _well(zone: ZoneStatus, seen: Zone, spec: Zones, rest: _Rest, now: datetime)
     if zone.state is ZoneState.SUSPECT:
         return _enter(zone, ZoneState.HEALTHY, now)
     if zone.state is ZoneState.LOST:
-        return _enter(zone, ZoneState.RECOVERING, now, weight=0, message="well again; to be trusted after a while")
+        told = "well again; to be trusted after a while"
+        return _enter(zone, ZoneState.RECOVERING, now, weight=zone.weight, message=told)
     if zone.state is ZoneState.RECOVERING:
         return _recovering(zone, seen, spec, now)
     if elapsed(zone.since, now) < spec.failback.hold_seconds:
@@ -237,7 +260,7 @@ def _returned(zone: ZoneStatus, spec: Zones, step: int, now: datetime) -> ZoneSt
     if step >= len(steps):
         return _enter(zone, ZoneState.HEALTHY, now)
     told = f"step {step + 1} of {len(steps)} of its return"
-    return _enter(zone, ZoneState.RETURNING, now, weight=steps[step], message=told, step=step)
+    return _enter(zone, ZoneState.RETURNING, now, weight=max(zone.weight, steps[step]), message=told, step=step)
 
 
 def _enter(

@@ -141,6 +141,12 @@ def test_of_pods_that_need_time_the_slowest_is_told_in_any_order() -> None:
     assert [found.reason for found in told if found] == [Reason.FETCHING]
 
 
+def test_an_image_that_one_node_lacks_is_told_with_the_node() -> None:
+    found = diagnose.cause([Pod("a").serving().raw, Pod("b").placed().waiting("ErrImagePull", PULL).raw])
+    assert found is not None
+    assert found.message == f"b on node node-1: image of container server: {PULL}"
+
+
 def test_kubelet_alternating_between_pull_and_back_off_changes_nothing() -> None:
     back_off = f'Back-off pulling image "r.example/x:1": ErrImagePull: {PULL}'
     told = {

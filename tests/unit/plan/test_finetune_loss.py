@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -107,6 +108,61 @@ def test_where_nodes_are_seen_a_pod_is_lost_with_its_node_however_far_it_came() 
             seen = observed(made, [far], [batch()], references=DATA, nodes={"node-1": node})
             plan = PLANNERS["finetunejobs"].plan(seen, SETTINGS, NOW)
             assert (says(plan, "Running")[1] == "NodeLost") is lost
+
+
+def of_three(
+    silent: int, job: Raw | None = None, status: Raw | None = None, last: Pod | None = None, **more: Node
+) -> Plan:
+    """A job whose node is the first of three, of which so many are not heard of; `more`: other nodes' words."""
+    words = {f"node-{n}": Node(f"node-{n}", lost="silent" if n <= silent else None) for n in (1, 2, 3)} | more
+    since = NOW - timedelta(seconds=15)
+    nodes = {name: replace(node, ready=node.lost is None, since=since) for name, node in words.items()}
+    made = parent("FineTuneJob", "qa", job_spec(), status=status)
+    seen = observed(made, [last or unheard(15)], [job or batch()], references=DATA, nodes=nodes)
+    plan = PLANNERS["finetunejobs"].plan(seen, SETTINGS, NOW)
+    check_schema(FINE_TUNE_JOB, plan.status or {})
+    return plan
+
+
+@pytest.mark.parametrize("silent", [2, 3])
+def test_where_most_nodes_are_silent_it_is_rather_us_and_the_trainer_is_left_alone(silent: int) -> None:
+    told = of_three(silent)
+    assert says(told, "Running") == (
+        *("False", "NodeLost"),
+        f"node node-1 with pod qa-1 is not heard of since {ago(15)}; {silent} of 3 nodes are not heard of at once: "
+        "that is more likely the observer's fault; no other pod is made until half of them are heard of",
+    )
+    assert told.status is not None
+    assert "reason" not in told.status["attempts"][0], "it may well train on"
+    assert told.requeue_after == timedelta(seconds=5), "news of another node would wake nobody"
+    later = of_three(silent, status=told.status)
+    assert (later.delete, jobs(later), later.events) == ((), [], ())
+    assert says(of_three(1, status=told.status), "Running")[2].endswith("another pod begins, for nothing was saved")
+    back = passed(batch(), [pod().serving()], told.status)
+    assert says(back, "Running")[:2] == ("True", "Training")
+
+
+def test_what_was_told_as_lost_is_not_deleted_any_more_where_most_fall_silent_and_goes_on_where_it_was() -> None:
+    """Kubernetes notices a cut of its own over some seconds; who has been asked to go stays lost all the same."""
+    told = of_three(1).status
+    assert told is not None
+    assert of_three(1, status=told).delete == (JOB,)
+    assert of_three(3, status=told).delete == ()
+    gone = unheard(15).leaving()
+    assert of_three(3, status=told, last=gone).delete == (JOB,)
+
+
+def test_half_of_the_nodes_are_not_most_and_one_that_is_deleted_is_not_silent() -> None:
+    assert says(of_three(2, **{"node-4": Node("node-4")}), "Running")[2].endswith(
+        "another pod begins, for nothing was saved"
+    )
+    made = parent("FineTuneJob", "qa", job_spec())
+    others = {name: Node(name, lost="silent", ready=False) for name in ("node-2", "node-3")}
+    seen = observed(made, [unheard(15)], [batch()], references=DATA, nodes=others)
+    plan = PLANNERS["finetunejobs"].plan(seen, SETTINGS, NOW)
+    assert says(plan, "Running")[2].endswith("another pod begins, for nothing was saved"), (
+        "its node is no node any more"
+    )
 
 
 def test_a_node_that_comes_back_in_time_keeps_its_pod() -> None:

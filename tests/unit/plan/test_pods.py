@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pilotboat.api.pods import PodTemplate
-from pilotboat.plan.pods import Main, template
+from pilotboat.plan.pods import Main, spread, template
 from pilotboat.plan.sources import Needs
 from unit.plan.world import SETTINGS, Raw
 
@@ -47,3 +47,10 @@ def test_where_a_pod_may_run_is_handed_on_as_it_is_written() -> None:
     }
     spec = template(MAIN, Needs(), "config", PodTemplate.model_validate(written), None, SETTINGS)
     assert {key: spec[key] for key in written} == written
+
+
+def test_where_zones_must_have_as_many_as_each_other_one_that_can_take_nobody_does_not_count() -> None:
+    """On the lab: tests/e2e/test_sick_nodes.py."""
+    required, preferred = (spread({"app": "x"}, strict)[0] for strict in (True, False))
+    assert (required["whenUnsatisfiable"], required.get("nodeTaintsPolicy")) == ("DoNotSchedule", "Honor")
+    assert preferred["whenUnsatisfiable"] == "ScheduleAnyway"

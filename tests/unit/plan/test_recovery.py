@@ -462,6 +462,38 @@ def test_a_zone_gets_its_traffic_back_by_steps() -> None:
     assert seen == [0, 10, 25, 50, 100]
 
 
+class Partly(World):
+    """Of a node that is lost some replicas serve on."""
+
+    def __init__(self, **more: Any) -> None:
+        self.gone: set[str] = set()
+        super().__init__(**more)
+
+    def _is_dead(self, name: str) -> bool:
+        return name in self.gone
+
+
+def test_a_zone_that_serves_in_part_keeps_what_others_cannot_bear_and_loses_it_as_they_become_ready() -> None:
+    zones = {"failover": {"threshold": 30}}
+    world = Partly(replicas=9, room=20, **zones)
+    world.gone = {world.on("n2")}
+    world.lost = {"n2"}
+    for name, (_, pod) in world.pods.items():
+        if world.node_of(name) == "n2":
+            pod.condition("Ready", "False", since=world.time)  # two of them serve all the same, as gateways know
+    world.passes(60)
+    assert world.asked == (10, "1")
+    seen = []
+    for spare in (0, 1, 2):
+        world.edit(zones=zones | {"spare": spare})
+        world.passes(60)
+        told = condition(world.status, "ZonesHealthy")
+        seen.append((world.weights.get("b", 100), told["reason"], "missing elsewhere" in told["message"]))
+    assert seen == [(100, "CapacityPending", True), (50, "CapacityPending", True), (0, "ZoneLost", False)]
+    said = [event.message.split(":")[0] for event in world.events if event.reason == "ZoneLost"]
+    assert said == ["zone b gets 50 % of its share of the requests", "zone b gets no requests any more"]
+
+
 def test_spare_replicas_are_kept_beside_those_asked_for() -> None:
     world = World(spare=1)
     assert world.asked == (4, None)

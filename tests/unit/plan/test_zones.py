@@ -83,7 +83,7 @@ def test_a_zone_that_fails_long_enough_is_lost_and_gets_nothing() -> None:
         (
             World({"a": Zone("a", 2, 2, 3, 2, 1), "b": Zone("b", 2, 0, 0, 0, 0)}),
             {},
-            "too few replicas serve elsewhere",
+            "no replica serves elsewhere",
         ),
     ],
 )
@@ -92,6 +92,63 @@ def test_it_refuses_to_act(seen: World, more: dict[str, Any], words: str) -> Non
     assert state(found) is S
     assert words in found[0].message
     assert zones.weights(found) == {}
+
+
+def partly(ready: int, elsewhere: int, wanted: int = 9) -> World:
+    """Zone a fails, and so many of its three replicas serve still; so many do in b and c together."""
+    others = {"b": Zone("b", 2, 0, elsewhere, 0, elsewhere), "c": Zone("c", 2, 0, 0, 0, 0)}
+    return World({"a": Zone("a", 2, 2, 3, 3 - ready, ready), **others}, wanted)
+
+
+@pytest.mark.parametrize(
+    ("ready", "elsewhere", "weight", "missing"),
+    [
+        (0, 6, 0, 0),  # nobody there serves, so there is nothing to keep
+        (1, 8, 100, 1),
+        (1, 9, 0, 0),
+        (2, 7, 100, 2),
+        (2, 8, 50, 1),
+    ],
+)
+def test_no_more_of_a_zones_traffic_is_moved_than_those_who_serve_elsewhere_can_bear(
+    ready: int, elsewhere: int, weight: int, missing: int
+) -> None:
+    seen = partly(ready, elsewhere)
+    found = walk((0, seen), (15, seen), failover={"threshold": 30})
+    assert (found[0].weight, found[0].missing) == (weight, missing)
+    assert state(found) is (S if weight == 100 else L)
+    assert ("missing elsewhere" in found[0].message) is bool(missing)
+
+
+def test_the_move_goes_on_as_others_become_ready_and_nothing_is_given_back_before_the_way_back() -> None:
+    found, weights = walk((0, world())), []
+    for second, elsewhere in enumerate((7, 8, 7, 8, 9, 7), 15):
+        found = walk((0, partly(2, 7)), (second, partly(2, elsewhere)), known=found, failover={"threshold": 30})
+        weights.append(found[0].weight)
+    assert weights == [100, 50, 50, 50, 0, 0]
+    assert found[0].losses == 1
+
+
+def test_a_zone_that_kept_a_part_is_not_trusted_either_and_goes_back_from_there() -> None:
+    lost = walk((0, partly(2, 8)), (15, partly(2, 8)), failover={"threshold": 30})
+    well = walk((20, world()), known=lost)
+    assert (state(well), well[0].weight, well[0].missing) == (R, 50, 0)
+    weights, found = [], well
+    for second in (320, 380, 440, 500):
+        found = walk((second, world()), known=found)
+        weights.append(found[0].weight)
+    assert weights == [50, 50, 50, 100]
+    again = walk((25, partly(1, 9)), known=well)
+    assert (state(again), again[0].weight, again[0].losses) == (L, 0, 2)
+    gone = walk((25, world(all_of="bc")), known=lost)
+    assert (state(gone), gone[0].weight) == (L, 0), "who comes with a new node has to show himself first"
+
+
+def test_a_zone_that_is_refused_is_not_looked_at_all_the_time() -> None:
+    found = walk((0, partly(1, 7)), (16, partly(1, 7)))
+    assert state(found) is S
+    assert zones.look_again(found, spec(), at(10)) == timedelta(seconds=5.5)
+    assert zones.look_again(found, spec(), at(60)) is None
 
 
 def test_a_zone_of_which_only_a_part_fails_is_left_to_its_nodes() -> None:
@@ -236,5 +293,5 @@ def test_zones_are_counted_by_their_nodes() -> None:
     nodes = {n: Node(n, z, lost=lost) for n, z, lost in (("node-1", "a", "gone"), ("n2", "b", None), ("n3", "", None))}
     pods = [Pod("p").unready(), Pod("q").serving()]
     pods[1].raw["spec"]["nodeName"] = "n2"
-    found = zones.count([pod.raw for pod in pods], nodes, frozenset({"p"}), {})
+    found = zones.count([pod.raw for pod in pods], nodes, frozenset({"p"}), {}, 2)
     assert found.zones == {"a": Zone("a", 1, 1, 1, 1, 0), "b": Zone("b", 1, 0, 1, 0, 1)}
