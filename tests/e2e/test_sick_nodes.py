@@ -113,6 +113,7 @@ def elsewhere(lab: Lab, space: Space, sick: Node) -> Iterator[str]:
         store.ctr("images", "remove", name)
 
 
+@pytest.mark.long
 def test_who_is_to_stand_in_on_a_node_that_lacks_the_image_names_it_and_comes_elsewhere_when_that_is_cordoned(
     lab: Lab, space: Space, caller: Caller, sick: Node, elsewhere: str
 ) -> None:
