@@ -92,6 +92,7 @@ class Reason(StrEnum):
     CAPACITY_PENDING = "CapacityPending"
     SPARES_PENDING = "SparesPending"
     ZONES_NOT_LABELLED = "ZonesNotLabelled"
+    SINGLE_ZONE = "SingleZone"
     DNS_UPDATE_REFUSED = "DnsUpdateRefused"
     DNS_SERVER_UNREACHABLE = "DnsServerUnreachable"
     DNS_NOT_PERMITTED = "DnsNotPermitted"

@@ -108,8 +108,13 @@ RUNBOOKS: dict[Reason, Runbook] = WELL | {
         "Ask for fewer spares, or add nodes or GPUs: they come by themselves when there is room.",
     ),
     Reason.ZONES_NOT_LABELLED: Runbook(
-        "spec.zones asks for something, and fewer than two zones are told by the nodes: nothing can be moved.",
+        "spec.zones asks for something, nodes tell of no zone, and fewer than two are told by others: nothing can be "
+        "moved.",
         "Label the nodes with topology.kubernetes.io/zone, or leave spec.zones out.",
+    ),
+    Reason.SINGLE_ZONE: Runbook(
+        "spec.zones asks for something, and all nodes are in one zone: if it is lost there is nowhere to move to.",
+        "Add nodes in another zone, or leave spec.zones out; a label that is wrong on all of them looks the same.",
     ),
     Reason.FEEDBACK_FLOODED: Runbook(
         "More outcomes were posted to /v1/feedback than a gateway takes (200 in 10 s of one address, 2,000 of all); "

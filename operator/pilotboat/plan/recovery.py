@@ -7,7 +7,7 @@ Deployments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -155,12 +155,20 @@ def condition(
     cause = _pending(seen, observed, spare) or _zone_cause(seen)
     asked = bool(spec.zones.model_fields_set)
     if cause is None and asked and observed.nodes and len(seen.zones) < 2:
-        told = f"the nodes tell of {len(seen.zones)} zones, by the label topology.kubernetes.io/zone"
-        cause = Cause(Reason.ZONES_NOT_LABELLED, told)
+        cause = _few_zones([node.zone for node in observed.nodes.values()])
     if cause is None and not asked and seen.remembered is None:
         return []
     words = f"{len(seen.zones)} zones have their share of the traffic"
     return [outcome.told(generation, kinds.ZONES_HEALTHY, cause is None, cause, Reason.ZONES_UP, words)]
+
+
+def _few_zones(zones: Sequence[str]) -> Cause:
+    """Why there is nowhere to move to, by each node's zone, which is empty where it has none."""
+    unlabelled = zones.count("")
+    if not unlabelled:
+        return Cause(Reason.SINGLE_ZONE, f"all {len(zones)} nodes are in the zone {zones[0]}")
+    told = f"{unlabelled} of {len(zones)} nodes have no label topology.kubernetes.io/zone"
+    return Cause(Reason.ZONES_NOT_LABELLED, told)
 
 
 def cause(seen: Recovery, observed: Observed, spare: int) -> Cause | None:

@@ -255,21 +255,35 @@ def test_a_lost_replica_that_kubernetes_still_calls_ready_is_not_what_makes_it_w
 
 
 class Unlabelled(World):
-    """Nodes that say nothing of a zone."""
+    """Nodes that say nothing of a zone, or all the same."""
+
+    zone = ""
 
     @property
     def observed(self) -> Observed:
         seen = super().observed
         return dataclasses.replace(
-            seen, nodes={name: dataclasses.replace(n, zone="") for name, n in seen.nodes.items()}
+            seen, nodes={name: dataclasses.replace(n, zone=self.zone) for name, n in seen.nodes.items()}
         )
+
+
+class OneZone(Unlabelled):
+    """A cluster in one zone."""
+
+    zone = "a"
+
+
+def test_a_cluster_in_one_zone_is_not_told_to_label_its_nodes() -> None:
+    told = condition(OneZone(spread="Preferred").status, "ZonesHealthy")
+    assert (told["status"], told["reason"]) == ("False", "SingleZone")
+    assert told["message"] == "all 3 nodes are in the zone a"
 
 
 def test_nodes_without_a_zone_are_told_where_zones_are_asked_for_and_lose_nothing_by_it() -> None:
     world = Unlabelled(spread="Preferred")
     told = condition(world.status, "ZonesHealthy")
     assert (told["status"], told["reason"]) == ("False", "ZonesNotLabelled")
-    assert "topology.kubernetes.io/zone" in told["message"]
+    assert told["message"] == "3 of 3 nodes have no label topology.kubernetes.io/zone"
     assert types(world.status)["Ready"] == "True"
     world.lose("n2")
     world.passes(60)
