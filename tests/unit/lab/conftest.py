@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import ssl
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,16 +53,23 @@ def ready(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+def short() -> Iterator[Path]:
+    """A folder whose path leaves room for the names of a lab's sockets; pytest's own may not."""
+    with tempfile.TemporaryDirectory(prefix="pb-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def lab(short: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """One whose processes all run, each of which sleeps, and whose API server is ready."""
-    monkeypatch.setenv("PILOTBOAT_CACHE", str(tmp_path))
+    monkeypatch.setenv("PILOTBOAT_CACHE", str(short))
     found = Lab(f"old-{os.getpid()}")  # groups and namespaces go by the name, on the whole machine
     for name in cluster.programs(found):
         node, _, program = name.rpartition("/")
         processes = procs.Processes(found.dir / node / "processes")
         processes.spawn(program, ["sleep", "600"], log=found.logs / "log")
-    with ready(tmp_path / "pki") as address:
-        Authority(tmp_path / "pki").kubeconfig(found.kubeconfig, user="admin", server=address, context="old")
+    with ready(short / "pki") as address:
+        Authority(short / "pki").kubeconfig(found.kubeconfig, user="admin", server=address, context="old")
         yield found
     for folder in found.dir.rglob("processes"):
         procs.Processes(folder).stop(*procs.Processes(folder).names(), grace=0)

@@ -52,10 +52,10 @@ def running_from(cache: Path, name: str) -> Iterator[None]:
         process.kill()
 
 
-def test_a_lab_of_another_cache_is_not_ended_for_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lab_of_another_cache_is_not_ended_for_its_name(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`sudo make lab-down` after `sudo -E make lab`: another home, and so another cache."""
-    lab, theirs = Lab(f"old-{os.getpid()}"), tmp_path / "theirs"
-    monkeypatch.setenv("PILOTBOAT_CACHE", str(tmp_path / "ours"))
+    lab, theirs = Lab(f"old-{os.getpid()}"), short / "theirs"
+    monkeypatch.setenv("PILOTBOAT_CACHE", str(short / "ours"))
     with running_from(theirs, lab.name):
         for refused in (cluster.down, cluster.check):
             with pytest.raises(StepFailed, match=f"`PILOTBOAT_CACHE={theirs} LAB={lab.name} make lab-down`"):
@@ -65,9 +65,9 @@ def test_a_lab_of_another_cache_is_not_ended_for_its_name(tmp_path: Path, monkey
         cluster.check_elsewhere(lab)
 
 
-def test_a_lab_whose_folder_is_gone_is_ended_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lab, theirs = Lab(f"old-{os.getpid()}"), tmp_path / "theirs"
-    monkeypatch.setenv("PILOTBOAT_CACHE", str(tmp_path / "ours"))
+def test_a_lab_whose_folder_is_gone_is_ended_by_its_name(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab, theirs = Lab(f"old-{os.getpid()}"), short / "theirs"
+    monkeypatch.setenv("PILOTBOAT_CACHE", str(short / "ours"))
     with running_from(theirs, lab.name):
         (theirs / "lab" / lab.name / "etcd").rmdir()
         (theirs / "lab" / lab.name).rmdir()
