@@ -34,15 +34,19 @@ class ModelFiles:
     path: Path
 
 
-def inspect(path: Path, wanted: EngineType) -> ModelFiles:
-    """Find and check the model for the engine wanted. Raises InvalidModel that says what was found."""
+def inspect(path: Path, wanted: EngineType, adapted: bool = False) -> ModelFiles:
+    """Find and check the model for the engine wanted. Raises InvalidModel that says what was found.
+
+    `adapted`: an adapter is to be merged into it, which only safetensors take: Auto then prefers these.
+    """
     if wanted is EngineType.FAKE:
         return ModelFiles(wanted, path)
     if not path.exists():
         raise InvalidModel(f"model.path {path} does not exist")
     path = _home(path, WEIGHTS[wanted])
     gguf, weights = _find(path, ".gguf"), _find(path, ".safetensors")
-    if wanted is EngineType.LLAMA_CPP or (wanted is EngineType.AUTO and gguf):
+    auto = wanted is EngineType.AUTO and gguf and not (adapted and weights)
+    if wanted is EngineType.LLAMA_CPP or auto:
         return ModelFiles(EngineType.LLAMA_CPP, check_gguf(_first_gguf(path, gguf)))
     if weights and path.is_dir():
         check_folder(path, weights)

@@ -102,10 +102,10 @@ class Server:
     def _host(self) -> EngineHost:
         model = self._config.model
         self._held = held.hold(Path(place) for place in (model.path, model.adapter) if place)
-        found = modelfiles.inspect(Path(self._config.model.path), self._config.engine.type)
+        found = modelfiles.inspect(Path(model.path), self._config.engine.type, adapted=model.adapter is not None)
         config = self._config.model_copy(update={"inference": context.fitted(self._config.inference, found)})
         threads = config.inference.cpu_threads or cpu.default_threads()
-        adapter = Path(config.model.adapter) if config.model.adapter else None
+        adapter = Path(model.adapter) if model.adapter else None
         loop = asyncio.get_running_loop()
 
         def on_fatal(error: BaseException) -> None:

@@ -38,9 +38,10 @@ def engine(spec: ModelDeploymentSpec, files: Collection[str]) -> EngineType:
     """What Auto comes to for these files, by the server's own rule; still Auto where none of them is a model's."""
     if spec.engine.type is not EngineType.AUTO:
         return spec.engine.type
-    if any(name.endswith(".gguf") for name in files):
+    gguf, safetensors = (any(name.endswith(suffix) for name in files) for suffix in (".gguf", ".safetensors"))
+    if gguf and not (safetensors and spec.model.source.fine_tune_job):  # of a base with both an adapter takes these
         return EngineType.LLAMA_CPP
-    return EngineType.TRANSFORMERS if any(name.endswith(".safetensors") for name in files) else EngineType.AUTO
+    return EngineType.TRANSFORMERS if safetensors else EngineType.AUTO
 
 
 def unused(spec: ModelDeploymentSpec | None) -> str:

@@ -154,3 +154,12 @@ def test_fetch_asks_for_what_the_main_container_asks_for_and_for_no_device(
     found = plan(spec=deployment_spec(gpu={"count": 1}, podTemplate={"resources": resources}))
     (init,) = applied(found, "Deployment")["spec"]["template"]["spec"]["initContainers"]
     assert init.get("resources") == fetch
+
+
+@pytest.mark.parametrize(("source", "engine"), [({"fineTuneJob": {"name": "qa"}}, "Transformers"), (URL, "LlamaCpp")])
+def test_of_files_of_both_kinds_a_tuned_model_takes_safetensors(source: dict[str, Any], engine: str) -> None:
+    """As the server does for an adapter."""
+    spec = ModelDeploymentSpec.model_validate(deployment_spec(model={"source": source}))
+    assert notes.engine(spec, ["m.gguf", "m.safetensors"]) == engine
+    assert notes.engine(spec, ["m.gguf"]) == "LlamaCpp"
+    assert notes.engine(spec, ["m.safetensors"]) == "Transformers"

@@ -98,6 +98,21 @@ def test_auto_takes_the_engine_that_reads_the_files(
     assert modelfiles.inspect(folder(tmp_path, files), EngineType.AUTO).engine is engine
 
 
+@pytest.mark.parametrize(
+    ("files", "adapted", "engine"),
+    [
+        (GOOD | GGUF, False, EngineType.LLAMA_CPP),
+        (GOOD | GGUF, True, EngineType.TRANSFORMERS),
+        (GGUF, True, EngineType.LLAMA_CPP),
+    ],
+)
+def test_of_a_base_with_both_an_adapter_takes_the_safetensors(
+    tmp_path: Path, files: dict[str, bytes], adapted: bool, engine: EngineType
+) -> None:
+    """And of one with a GGUF alone the engine says why it cannot."""
+    assert modelfiles.inspect(folder(tmp_path, files), EngineType.AUTO, adapted=adapted).engine is engine
+
+
 def test_a_gguf_file_is_taken_by_its_path_and_from_its_folder(tmp_path: Path) -> None:
     file = folder(tmp_path, GGUF) / "a.gguf"
     assert modelfiles.inspect(tmp_path, EngineType.AUTO).path == file
