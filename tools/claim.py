@@ -82,13 +82,13 @@ def check(cluster: Cluster) -> None:
         )
 
 
-def check_endable(cluster: Cluster) -> None:
-    """StepFailed where a cluster that ends with the demo has what the demo did not make."""
+def check_endable(cluster: Cluster, end: str) -> None:
+    """StepFailed where a cluster that ends with the demo has what the demo did not make. `end`: what ends it all."""
     found = look(cluster)
     if lost := found.foreign + found.others:
         raise StepFailed(
             f"{cluster.title} has {_few(lost)}, which the demo did not make and which would be lost: nothing was done; "
-            "delete it and run this again, or end the lab with all that is in it by `make lab-down`."
+            f"delete it and run this again, or end the lab with all that is in it by `{end}`."
         )
 
 

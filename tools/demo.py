@@ -264,7 +264,7 @@ def down() -> int:
         claim.remove(found)
         return 0
     if found:
-        claim.check_endable(found)
+        claim.check_endable(found, place.command("lab-down"))
     place.end_lab()
     return 0
 

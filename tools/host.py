@@ -38,6 +38,18 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def alone(name: str) -> Iterator[bool]:
+    """Whether nobody else holds what is named: not waited for, and held until the end of the block, or process."""
+    with (cache("locks") / name).open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def need(command: str, package: str) -> str:
     """The path of a command, installed from Debian's package where it is missing and may be installed."""
     found = shutil.which(command)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from tools import kube, model, venv
+from tools import host, kube, model, venv
 from tools.host import ROOT, cache
 from tools.images import disk, engines, work
 from tools.kube import Cluster
@@ -58,17 +58,26 @@ def the_lab(namespace: str, lab: Lab | None = None) -> tuple[Cluster, dict[str, 
 def own_lab(name: str) -> Iterator[None]:
     """The lab of the block is one of this name, and what a demo or a user has in another stays as it is.
 
-    It is ended with the block; KEEP_LAB keeps it. Where LAB names a lab, that is taken, and stays if it ran before."""
+    It is ended with the block; KEEP_LAB keeps it. Where LAB names a lab, that is taken, and stays if it ran before.
+    Raises StepFailed where another run has it."""
     chosen = os.environ.get("LAB")
     os.environ["LAB"] = chosen or name
-    stays = bool(chosen and cluster.is_up(current()))
-    if not chosen and cluster.is_outdated(current()):
-        end_lab()
-    try:
-        yield
-    finally:
-        if not (stays or os.environ.get("KEEP_LAB")) and current().dir.exists():
+    with host.alone(f"run-{current().name}") as free:
+        if not free:
+            raise StepFailed(f"Another run has the lab {current().name}: wait for its end, or take one by LAB=name.")
+        stays = bool(chosen and cluster.is_up(current()))
+        if not chosen and cluster.is_outdated(current()):
             end_lab()
+        try:
+            yield
+        finally:
+            if not (stays or os.environ.get("KEEP_LAB")) and current().dir.exists():
+                end_lab()
+
+
+def command(target: str) -> str:
+    """The command for a target that means the lab chosen."""
+    return cluster.command(current(), target)
 
 
 def end_lab() -> None:

@@ -66,6 +66,7 @@ def check() -> None:
     stage("Types", "mypy", *TYPED)
     stage("Layers", "lint-imports")
     stage("Generated files", "python", "-m", "tools.gen", "--check")
+    host.need("openssl", "openssl")
     stage("Unit tests", "pytest", "tests/unit", "-q", "-n2")
 
 

@@ -80,7 +80,10 @@ def side_by_side(folder: Path) -> Iterator[TwoLabs]:
     first = current()
     second, outside = beside(first, f"{first.name}-west"), Outside(first.name)
     with ExitStack() as stack:
-        east, west = (stack.enter_context(_region(*each, folder)) for each in (("east", first), ("west", second)))
+        if labs.is_outdated(second):  # left by a run that was killed: its name is ours, and nobody else's
+            labs.down(second)
+        east = stack.enter_context(_region("east", first, folder, stays=first.kubeconfig.exists()))
+        west = stack.enter_context(_region("west", second, folder, stays=False))
         outside.create()
         stack.callback(outside.remove)
         for lab in (first, second):
@@ -94,9 +97,8 @@ def side_by_side(folder: Path) -> Iterator[TwoLabs]:
 
 
 @contextmanager
-def _region(name: str, lab: Lab, folder: Path) -> Iterator[Region]:
-    """A lab that was there before stays, without what was given to it."""
-    there = lab.kubeconfig.exists()
+def _region(name: str, lab: Lab, folder: Path, *, stays: bool) -> Iterator[Region]:
+    """One that stays does so without what was given to it."""
     cluster, refs = place.the_lab(demo.DEMO, lab)
     try:
         demo.install(cluster, refs, "--set=dns.enabled=true")
@@ -106,7 +108,7 @@ def _region(name: str, lab: Lab, folder: Path) -> Iterator[Region]:
             hubpod.start(cluster, refs["fetch"], {"demo/tiny": [tiny.make(files)]}, shown)
         yield Region(name, lab, cluster)
     finally:
-        if there or os.environ.get("KEEP_LAB"):
+        if stays or os.environ.get("KEEP_LAB"):
             whole(lab)
             demo.install(cluster, refs)
         else:

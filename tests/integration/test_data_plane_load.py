@@ -125,14 +125,14 @@ async def test_a_replica_that_becomes_ready_under_load_gets_a_rising_share(
 ) -> None:
     """At its full weight it would have had every one from the first, for it has the fewest."""
     old, new = two
-    async with lane(cluster, plane, old, slow_start="10s") as pod:
+    async with lane(cluster, plane, old, slow_start="20s") as pod:
         await until(lambda: weighs(pod, old, 100))
         assert await asked(pod, two, 40) == (40, 0)
         await pod.endpoints(REVISION, old.address, new.address)
         await pod.uses(new.address)
-        _, at_first = await asked(pod, two, 20)
+        _, at_first = await asked(pod, two, 10)
         await until(lambda: weighs(pod, new, 100))
-        _, later = await asked(pod, two, 20)
+        _, later = await asked(pod, two, 10)
         assert at_first < later
 
 

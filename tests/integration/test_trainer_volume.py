@@ -37,13 +37,18 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("room", [330, 700], ids=["the first checkpoint", "the second"])
 def test_a_full_volume_is_told_and_nothing_half_saved_stays_in_it(base: Path, tmp_path: Path, room: int) -> None:
     """A real one, of two megabytes, in a namespace of its own; once somebody makes room, the next pod goes on."""
-    if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode:
+    mount = ("mount", "-t", "tmpfs", "none", str(tmp_path))
+    if subprocess.run([*NAMESPACE, *mount], capture_output=True, check=False).returncode:
         pytest.skip("no namespaces here to mount a volume in")
     volume = tmp_path / "volume"
     volume.mkdir()
     job = Training(tmp_path / "job", base, **STEPS | {"output": str(volume / "qa")})
     pods = job.start({"VOLUME": str(volume), "ROOM": str(room)}, around=(*NAMESPACE, "sh", "-c", TWO_PODS, "pods"))
-    output, _ = pods.communicate(timeout=600)
+    with pods:
+        try:
+            output, _ = pods.communicate(timeout=600)
+        finally:
+            pods.kill()
     assert "ended with 1\n" in output, output
     first = json.loads(Path(f"{job.log}.first").read_text())
     assert first["reason"] == "DiskFull", first

@@ -215,8 +215,11 @@ def remembered_port(lab: Lab) -> int:
 
 
 def save_sysctls(lab: Lab) -> None:
+    """As they were before the first of the labs that run: its kubelets have changed them."""
+    saved = lab.dir / "sysctls.json"
     values = {name: Path("/proc/sys", name).read_text().strip() for name in SYSCTLS}
-    (lab.dir / "sysctls.json").write_text(json.dumps(values))
+    others = (path.read_text() for path in saved.parent.parent.glob("*/sysctls.json") if path != saved)
+    saved.write_text(next(others, json.dumps(values)))
 
 
 def restore_sysctls(lab: Lab) -> None:
@@ -261,18 +264,20 @@ def remove_log_links(lab: Lab) -> None:
     """kubelet links every container's log into a folder of the machine's, and its path cannot be set."""
     folder = Path("/var/log/containers")
     for link in folder.glob("*.log") if folder.is_dir() else ():
-        if link.is_symlink() and os.readlink(link).startswith(f"{lab.dir}/"):
-            link.unlink()
+        with contextlib.suppress(OSError):  # another lab's kubelet works here as well
+            if link.is_symlink() and os.readlink(link).startswith(f"{lab.dir}/"):
+                link.unlink()
 
 
 def remove_network_results(lab: Lab, folder: Path = Path("/var/lib/cni/results")) -> None:
     """What plug-ins made for each pod is kept in a folder whose path cannot be set, until a runtime says that the pod
     is over; ours are ended before they can. Another lab's pods have other folders of addresses."""
     for path in folder.glob("lab-*") if folder.is_dir() else ():
-        kept = json.loads(path.read_text())
-        if f"{lab.dir}/".encode() in base64.b64decode(kept["config"]):
-            for result in folder.glob(f"*-{kept['containerId']}-*"):
-                result.unlink(missing_ok=True)
+        with contextlib.suppress(OSError, ValueError, KeyError):  # one of another lab's, gone or half written
+            kept = json.loads(path.read_text())
+            if f"{lab.dir}/".encode() in base64.b64decode(kept["config"]):
+                for result in folder.glob(f"*-{kept['containerId']}-*"):
+                    result.unlink(missing_ok=True)
 
 
 def keep_logs(lab: Lab) -> None:

@@ -170,7 +170,7 @@ def number(variable: str, least: int = 1) -> float | None:
 def check(lab: Lab) -> None:
     """StepFailed where the environment asks for a lab that cannot be."""
     node_grace(), patience()
-    longest = f"{lab.nodes[0].containerd_socket}.ttrpc"
+    longest = f"{lab.nodes[0].dir}/kubelet/pod-resources/{'0' * 10}"  # where kubelet tries whether it may listen
     if len(longest.encode()) >= SOCKET:
         raise StepFailed(
             f"{cache()} is too long a path: the lab {lab.name} has sockets under it, and the kernel allows them "

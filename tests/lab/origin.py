@@ -13,7 +13,7 @@ from pathlib import Path
 from lab import build
 from lab.layout import Lab
 
-BESIDE = frozenset({"__main__", "bench", "build", "crds", "faults", "machine", "origin", "outside", "vm"})
+BESIDE = frozenset({"__main__", "bench", "build", "crds", "faults", "machine", "origin", "outside", "sickness", "vm"})
 """Modules that leave no trace in a lab that runs; `build` leaves the programs, which have a key of their own."""
 
 

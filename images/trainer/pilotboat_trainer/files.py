@@ -9,10 +9,11 @@ import errno
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
-_FULL = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing", "unexpected pos")
+_FULL = re.compile(r"No space left on device|Disk quota exceeded|PytorchStreamWriter failed writing|unexpected pos \d")
 """What safetensors and, in the last two, torch say: that keeps the system's own words to itself."""
 
 
@@ -60,7 +61,7 @@ def is_full(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if any(words in str(error) for words in _FULL):
+        if _FULL.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

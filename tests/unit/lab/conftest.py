@@ -64,15 +64,17 @@ def lab(short: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """One whose processes all run, each of which sleeps, and whose API server is ready."""
     monkeypatch.setenv("PILOTBOAT_CACHE", str(short))
     found = Lab(f"old-{os.getpid()}")  # groups and namespaces go by the name, on the whole machine
-    for name in cluster.programs(found):
-        node, _, program = name.rpartition("/")
-        processes = procs.Processes(found.dir / node / "processes")
-        processes.spawn(program, ["sleep", "600"], log=found.logs / "log")
     with ready(short / "pki") as address:
-        Authority(short / "pki").kubeconfig(found.kubeconfig, user="admin", server=address, context="old")
-        yield found
-    for folder in found.dir.rglob("processes"):
-        procs.Processes(folder).stop(*procs.Processes(folder).names(), grace=0)
+        try:
+            for name in cluster.programs(found):
+                node, _, program = name.rpartition("/")
+                processes = procs.Processes(found.dir / node / "processes")
+                processes.spawn(program, ["sleep", "600"], log=found.logs / "log")
+            Authority(short / "pki").kubeconfig(found.kubeconfig, user="admin", server=address, context="old")
+            yield found
+        finally:
+            for folder in found.dir.rglob("processes"):
+                procs.Processes(folder).stop(*procs.Processes(folder).names(), grace=0)
 
 
 def outdated(lab: Lab) -> None:

@@ -71,8 +71,10 @@ def test_the_cache_and_the_lab_are_chosen_by_the_environment(monkeypatch: pytest
 
 def test_a_socket_path_fits_into_what_the_kernel_allows() -> None:
     """108 bytes; with the default cache of a user whose home is of ordinary length."""
-    relative = Lab("x" * 20).nodes[0].containerd_socket.relative_to(layout.cache())
-    assert len(str(Path("/home/somebody-quite-long/.cache/pilotboat") / relative) + ".ttrpc") < 108
+    node = Lab("x" * 20).nodes[0]
+    for socket in (f"{node.containerd_socket}.ttrpc", f"{node.dir}/kubelet/pod-resources/4294967295"):
+        relative = Path(socket).relative_to(layout.cache())
+        assert len(str(Path("/home/somebody-quite-long/.cache/pilotboat") / relative)) < 108
 
 
 @pytest.mark.parametrize("text", ["abc", "0", "-1", "1e3", "99999", "nan"])
@@ -96,7 +98,7 @@ def test_numbers_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_cache_too_deep_for_sockets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     lab = Lab("two")
-    under = "/lab/two/n1/containerd.sock.ttrpc"
+    under = "/lab/two/n1/kubelet/pod-resources/4294967295"
     monkeypatch.setenv("PILOTBOAT_CACHE", f"/{'x' * (layout.SOCKET - len(under) - 2)}")
     layout.check(lab)
     monkeypatch.setenv("PILOTBOAT_CACHE", f"/{'x' * (layout.SOCKET - len(under) - 1)}")

@@ -12,6 +12,7 @@ from lab import cluster, origin
 from lab.layout import DEFAULT, Lab, current
 from tests.unit.lab.conftest import outdated
 from tools import place
+from tools.steps import StepFailed
 
 OWN, ANOTHER = f"own-{os.getpid()}", f"other-{os.getpid()}"
 """No lab's of this machine: what has no folder is ended by the name."""
@@ -43,6 +44,16 @@ def test_it_goes_with_a_block_that_is_interrupted() -> None:
         begin(current())
         raise KeyboardInterrupt
     assert not Lab(OWN).dir.exists()
+
+
+def test_nobody_takes_it_from_a_run_that_has_it() -> None:
+    with place.own_lab(OWN):
+        begin(current())
+        with pytest.raises(StepFailed, match=f"Another run has the lab {OWN}"), place.own_lab(OWN):
+            pass
+        assert Lab(OWN).volumes.exists()
+    with place.own_lab(OWN):
+        pass
 
 
 def test_it_is_kept_where_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

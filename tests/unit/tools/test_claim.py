@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,16 +104,16 @@ def test_where_the_demo_made_nothing_nothing_is_to_be_done(
 @pytest.mark.parametrize("other", ["ModelDeployment team/chat", f"FineTuneJob {DEMO}/mine"])
 def test_nobody_else_loses_a_custom_resource(tmp_path: Path, other: str) -> None:
     found = Found(BOTH, frozenset(CRDS), BOTH, frozenset({*claim.RESOURCES, other}))
-    for refused in (claim.remove, claim.check_endable):
+    for refused in (claim.remove, partial(claim.check_endable, end="make lab-down")):
         with pytest.raises(StepFailed, match=other):
             refused(cluster(tmp_path, found))
         assert done(tmp_path) == ""
 
 
 def test_a_lab_ends_with_the_demo_where_all_is_the_demos(tmp_path: Path) -> None:
-    claim.check_endable(cluster(tmp_path, OURS))
-    with pytest.raises(StepFailed, match="lab-down"):
-        claim.check_endable(cluster(tmp_path, USERS))
+    claim.check_endable(cluster(tmp_path, OURS), "LAB=two make lab-down")
+    with pytest.raises(StepFailed, match="LAB=two make lab-down"):
+        claim.check_endable(cluster(tmp_path, USERS), "LAB=two make lab-down")
 
 
 def test_the_demo_marks_a_namespace_before_anything_else() -> None:
