@@ -109,6 +109,7 @@ PLACED: Raw = {
     "tolerations": [
         {"key": "gpu", "operator": "Equal", "value": "h100", "effect": "NoExecute", "tolerationSeconds": 30},
         {"operator": "Exists"},
+        {"key": "any", "operator": "", "effect": ""},
     ],
     "affinity": {
         "nodeAffinity": {
@@ -141,7 +142,7 @@ PLACED: Raw = {
         {"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app.kubernetes.io/name']"}}},
         {"name": "B", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
         {"name": "C", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k", "optional": True}}},
-        {"name": "D", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        {"name": "D", "value": "", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
     ],
 }
 """All kinds of it, as in a Pod."""

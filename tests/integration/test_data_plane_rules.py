@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from lab.plane import free_ports
 from tests.integration.cluster import Cluster
@@ -79,6 +80,15 @@ async def test_testers_find_a_canary_that_begins_and_ends_without_a_reload(pod: 
 async def answered(pod: Gateway, wanted: set[str]) -> bool:
     """Whether testers are answered by these alone."""
     return set(await pod.models(20, x_canary="yes")) == wanted
+
+
+@pytest.mark.parametrize("path", ["/readyz/inference", "/readyz/%69nference"])
+async def test_the_deep_check_is_none_of_callers(pod: Gateway, path: str) -> None:
+    """It would count for a revision, and anybody may ask it."""
+    async with pod.http.get(URL(f"http://127.0.0.1:{pod.port}{path}", encoded=True)) as response:
+        assert (response.status, "x-pilotboat-revision" in response.headers) == (404, False)
+    async with pod.http.get(f"http://127.0.0.1:{pod.port}/readyz") as response:
+        assert response.status == 200
 
 
 async def test_the_queue_is_bounded(pod: Gateway) -> None:

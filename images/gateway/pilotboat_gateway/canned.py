@@ -18,7 +18,7 @@ from .scrape import Pod, each, whole
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=2)
 DEEP_CHECK = "/readyz/inference"
-"""Of our server: 200 or 503. Anything from 300 to 499 says that it is none of ours, or an older one."""
+"""Of our server: 200 or 503. Anything else says that it is none of ours, or an older one."""
 WANTS_KEY = 401
 MOST = 64 << 10
 """Bytes of an answer: it has one token."""
@@ -45,7 +45,7 @@ class Canned:
     async def _ask(self, session: aiohttp.ClientSession, pod: Pod) -> str:
         try:
             status, said = await _answer(session.get(f"http://{pod.address}{DEEP_CHECK}", allow_redirects=False))
-            if 300 <= status < 500:
+            if status not in (200, 503):
                 body = {"model": pod.deployment, "prompt": "Hello", "max_tokens": 1, "temperature": 0}
                 url = f"http://{pod.address}/v1/completions"
                 status, said = await _answer(session.post(url, json=body, allow_redirects=False))

@@ -130,6 +130,8 @@ frontend {name}
   acl next var(txn.next) -m found
   # The worker that takes it has the line that tells of it.
   http-request set-log-level silent if next
+  # For the agent, which asks replicas themselves; a request here counts for its revision.
+  http-request return status 404 if {{ path,url_dec -m beg /readyz/ }}
   acl feedback path /v1/feedback
   http-request track-sc1 src table pilotboat:callers if feedback
   http-request track-sc2 int(1) table pilotboat:all if feedback

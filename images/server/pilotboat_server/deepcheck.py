@@ -21,10 +21,14 @@ Infer = Callable[[], Coroutine[None, None, str]]
 
 
 class DeepCheck:
-    """`infer` says why it failed, and nothing where it did not."""
+    """`infer` says why it failed, and nothing where it did not. `quiet`: seconds without a sign of life of what runs; a
+    token that waits behind others that go on is as good as one."""
 
-    def __init__(self, infer: Infer, patience: float = PATIENCE, kept: float = KEPT) -> None:
+    def __init__(
+        self, infer: Infer, quiet: Callable[[], float], patience: float = PATIENCE, kept: float = KEPT
+    ) -> None:
         self._infer = infer
+        self._quiet = quiet
         self._patience = patience
         self._kept = kept
         self._task: asyncio.Task[str] | None = None
@@ -37,7 +41,9 @@ class DeepCheck:
             self._began = time.monotonic()
             task = self._task = asyncio.create_task(self._run())
         await asyncio.wait((task,), timeout=max(0.0, self._began + self._patience - time.monotonic()))
-        return task.result() if task.done() else f"no token within {self._patience:g} s"
+        if task.done():
+            return task.result()
+        return "" if self._quiet() < self._patience / 2 else f"no token within {self._patience:g} s"
 
     async def _run(self) -> str:
         try:

@@ -50,7 +50,7 @@ class EngineHost:
         )
         self.scheduler = Scheduler(engine, limits, self._metrics)
         self._life = Life(began)
-        self._check = DeepCheck(self._one_token, min(PATIENCE, stall_seconds))
+        self._check = DeepCheck(self._one_token, self._quiet, min(PATIENCE, stall_seconds))
         self._info = ServerInfo(
             config.model.name,
             int(time.time()),
@@ -103,7 +103,12 @@ class EngineHost:
                 pass
         except ApiError as error:
             return error.message
+        except Exception as error:  # a bug of the engine's or ours: who asks must not wait for ever
+            return type(error).__name__
         return ""
+
+    def _quiet(self) -> float:
+        return self.scheduler.quiet_seconds(time.monotonic())
 
     def weight(self) -> int | None:
         """For the agent check: how much of its places is free."""

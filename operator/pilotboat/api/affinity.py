@@ -41,9 +41,9 @@ class Toleration(Model, json_schema_extra=validations(_KEY_RULE, _VALUE_RULE, _T
     """A taint that the pod bears, as in a Pod."""
 
     key: LabelKey | None = None
-    operator: Literal["Exists", "Equal"] | None = Field(None, description="Equal when left out.")
+    operator: Literal["Exists", "Equal", ""] | None = Field(None, description="Equal when left out.")
     value: Label | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute", ""] | None = Field(
         None, description="Every effect when left out."
     )
     toleration_seconds: Annotated[int, Field(ge=0, le=31_536_000)] | None = Field(

@@ -91,7 +91,7 @@ class ValueFrom(OneOf):
     secret_key_ref: KeyRef | None = None
 
 
-_VALUE_RULE = cel("!has(self.value) || !has(self.valueFrom)", "give value or valueFrom, not both")
+_VALUE_RULE = cel("!has(self.value) || self.value == '' || !has(self.valueFrom)", "give value or valueFrom, not both")
 
 
 class EnvVar(Model, json_schema_extra=validations(_VALUE_RULE)):
@@ -103,7 +103,7 @@ class EnvVar(Model, json_schema_extra=validations(_VALUE_RULE)):
 
     @model_validator(mode="after")
     def _one_value(self) -> Self:
-        if self.value is not None and self.value_from is not None:
+        if self.value and self.value_from is not None:
             raise ValueError(_VALUE_RULE["message"])
         return self
 

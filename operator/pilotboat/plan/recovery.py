@@ -24,6 +24,10 @@ from .losses import Losses
 from .outcome import Cause
 from .types import Event, Manifest, Observed
 
+RECENT = timedelta(seconds=15)
+"""Age at which a gateway's word on who serves is none any more: it is asked every three seconds while that matters, and
+one that is gone says nothing new."""
+
 
 @dataclass(frozen=True)
 class Recovery:
@@ -66,7 +70,7 @@ def look(observed: Observed, spec: ModelDeploymentSpec, asks: bool, now: datetim
     known_zones = tuple(outcome.read_all(ZoneStatus, dig(observed.parent, "status", "zones")))
     observed = observed if _uses_devices(spec) else _without_device_faults(observed)
     lost = losses.look(observed, known.nodes, spec.zones.failback.after_seconds, asks, now)
-    seen, failing = losses.sights(observed, None), lost.failing | lost.unjudged
+    seen, failing = losses.sights(observed, now - RECENT), lost.failing | lost.unjudged
     world = zones.count(observed.pods, observed.nodes, failing, seen, spec.replicas)
     states = zones.look(known_zones, spec.zones, world, now) if observed.nodes else known_zones
     again = [wait for wait in (lost.look_again, zones.look_again(states, spec.zones, now)) if wait]

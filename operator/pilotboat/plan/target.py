@@ -58,7 +58,8 @@ def target(observed: Observed, spec: ModelDeploymentSpec, served: sources.Served
     pod["terminationGracePeriodSeconds"] = pods.GRACE_SECONDS
     user = spec.pod_template
     required = spec.zones.spread is Spread.REQUIRED
-    parts = [pod, config, dict(user.labels), dict(user.annotations), pods.spread({}, required)]
+    spread = pods.spread({}, required) if required else spec.zones.spread
+    parts = [pod, config, dict(user.labels), dict(user.annotations), spread]
     revision = build.digest(parts)[:8]
     pod["volumes"][0]["configMap"]["name"] = f"{name}-{revision}"
     if served.needs.from_hub and (commit := artifact.commit(observed, revision)):

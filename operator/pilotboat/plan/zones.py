@@ -176,7 +176,10 @@ def _failing(zone: ZoneStatus, seen: Zone, spec: Zones, rest: _Rest, now: dateti
     if zone.state is ZoneState.HEALTHY:
         return _enter(zone, ZoneState.SUSPECT, now, message=seen.told)
     if zone.weight and (refused := _refusal(seen, spec, rest)):
-        return zone.model_copy(update={"message": f"{seen.told}; {refused}"})
+        told = f"{seen.told}; {refused}"
+        if zone.state in (ZoneState.RECOVERING, ZoneState.RETURNING):  # what it was trusted for begins anew
+            return _enter(zone, ZoneState.LOST, now, weight=zone.weight, message=told)
+        return zone.model_copy(update={"message": told})
     if zone.state is ZoneState.SUSPECT and elapsed(zone.since, now) < spec.failover.after_seconds:
         return zone.model_copy(update={"message": seen.told})
     return _moved(zone, seen, rest, now)

@@ -11,6 +11,7 @@ from tests.unit.server.harness import Running, config, serving
 
 SAID = b'{"choices": [{"text": "%s"}]}' % (b"x" * 1000)
 NOT_KNOWN = told(b"{}", b"HTTP/1.1 404 Not Found\r\n")
+NOT_MADE = told(b"{}", b"HTTP/1.1 501 Not Implemented\r\n")
 
 
 async def asked(canned: Canned, pod: Pod) -> str:
@@ -21,14 +22,14 @@ async def asked(canned: Canned, pod: Pod) -> str:
     return answer
 
 
-@pytest.mark.parametrize("before", [(), (NOT_KNOWN,)], ids=["ours", "another's"])
+@pytest.mark.parametrize("before", [(), (NOT_KNOWN,), (NOT_MADE,)], ids=["ours", "another's", "a third's"])
 async def test_an_inference_is_good_when_its_answer_is_whole(before: tuple[bytes, ...]) -> None:
     canned = Canned()
-    answers = told(SAID), told(SAID)[:-20], told(b"no" * 1000, b"HTTP/1.1 500 Error\r\n")
+    answers = told(SAID), told(SAID)[:-20], told(b"no" * 1000, b"HTTP/1.1 503 Error\r\n")
     async with answering(*(each for answer in answers for each in (*before, answer))) as pod:
         assert await asked(canned, pod) == ""
         assert (await asked(canned, pod)).startswith("ClientPayloadError")
-        assert (await asked(canned, pod)).startswith("HTTP 500: nono")
+        assert (await asked(canned, pod)).startswith("HTTP 503: nono")
 
 
 async def test_a_server_of_another_make_that_wants_a_key_is_taken_at_its_word() -> None:

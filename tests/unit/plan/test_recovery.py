@@ -476,6 +476,38 @@ def test_a_zone_gets_its_traffic_back_by_steps() -> None:
     assert seen == [0, 10, 25, 50, 100]
 
 
+class Haunted(World):
+    """The last words of a gateway that is gone are still there, as the operator keeps them."""
+
+    last: tuple[Evidence, datetime] | None = None
+
+    @property
+    def observed(self) -> Observed:
+        seen = super().observed
+        if self.last is None:
+            return seen
+        told, at = self.last
+        return dataclasses.replace(seen, evidence=(*seen.evidence, told), evidence_at=(*seen.evidence_at, at))
+
+
+def test_the_last_words_of_a_gateway_that_is_gone_keep_no_zone_from_its_traffic() -> None:
+    world = Haunted()
+    world.lose("n2")
+    world.passes(60)
+    world.heal("n2")
+    world.passes(5)
+    failed = Sighting(up=True, since=0.0, canned="no answer within 30 s")
+    world.last = (
+        Evidence(gateway="gone", now=world.now.timestamp(), replicas=dict.fromkeys(world.pods, failed)),
+        world.now,
+    )
+    world.passes(5)
+    assert world.weights == {"b": 0}
+    for _ in range(200):
+        world.passes(5)
+    assert world.weights == {}
+
+
 class Partly(World):
     """Of a node that is lost some replicas serve on."""
 

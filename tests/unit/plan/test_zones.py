@@ -144,6 +144,18 @@ def test_a_zone_that_kept_a_part_is_not_trusted_either_and_goes_back_from_there(
     assert (state(gone), gone[0].weight) == (L, 0), "who comes with a new node has to show himself first"
 
 
+@pytest.mark.parametrize("until", [299, 330], ids=["Recovering", "Returning"])
+def test_a_zone_that_fails_on_its_way_back_begins_it_anew_also_where_nothing_more_is_taken_from_it(until: int) -> None:
+    lost = walk((0, partly(2, 8)), (15, partly(2, 8)), (20, world()), failover={"threshold": 30})
+    on_its_way = walk((until, world()), known=lost)
+    assert (state(on_its_way), on_its_way[0].weight) == (R if until < 320 else T, 50)
+    refused = walk((until + 1, world("ab")), (until + 40, world("ab")), known=on_its_way)
+    assert (state(refused), refused[0].weight, refused[0].losses) == (L, 50, 1)
+    well = walk((until + 41, world()), (until + 340, world()), known=refused)
+    assert state(well) is R
+    assert state(walk((until + 342, world()), known=well)) is T
+
+
 def test_a_zone_that_is_refused_is_not_looked_at_all_the_time() -> None:
     found = walk((0, partly(1, 7)), (16, partly(1, 7)))
     assert state(found) is S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
@@ -65,6 +66,35 @@ async def test_where_the_queue_is_full_it_waits_for_a_place_as_the_others_do() -
             assert (await asked).status_code == 200
 
 
+async def test_a_token_that_waits_behind_others_that_go_on_is_as_good_as_one() -> None:
+    async with serving(config({"batchSize": 1}, {"maxQueuedRequests": 0}), stall_seconds=0.4) as running:
+        long = GenerateRequest("r", 0.0, Sampling(0, 100_000), text="fake:tokens=5000 fake:delay=0.01")
+        async with aclosing(running.host.generate((long,))) as events:
+            await anext(events)
+            reading = asyncio.create_task(read(events))
+            answer = await running.http.get(PATH)
+            assert (answer.status_code, answer.json()) == (200, GOOD)
+            assert running.host.scheduler.waiting == 1, "it still waits"
+            reading.cancel()
+            await asyncio.wait((reading,))
+
+
+async def read(events: AsyncGenerator[object, None]) -> None:
+    async for _ in events:
+        pass
+
+
+async def test_an_engine_that_raises_what_nobody_foresaw_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that is never answered would be asked for ever, by each worker."""
+    async with connected() as (host, remote, _, _):
+
+        def broken(*_: object, **__: object) -> None:
+            raise ZeroDivisionError("a bug")
+
+        monkeypatch.setattr(host.scheduler, "generate", broken)
+        assert await remote.inference() == "ZeroDivisionError"
+
+
 async def test_every_worker_is_told_the_engines_own() -> None:
     async with connected() as (host, remote, _, _):
         assert await remote.inference() == ""
@@ -82,7 +112,7 @@ async def test_whoever_asks_at_once_or_soon_after_gets_the_same_answer(kept: flo
         await go.wait()
         return f"number {begun}"
 
-    check = DeepCheck(infer, kept=kept)
+    check = DeepCheck(infer, lambda: 0.0, kept=kept)
     together = [asyncio.create_task(check.outcome()) for _ in range(20)]
     await until(lambda: begun == 1)
     go.set()
