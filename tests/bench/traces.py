@@ -228,11 +228,13 @@ def _histogram(
     bounds: list[float],
     rng: np.random.Generator,
 ) -> Ints:
-    """First tokens by bins: as many above each rollout's bound as were slow, and the stalled at the end."""
+    """First tokens by bins: as many above each rollout's bound as were slow, and the stalled at the end.
+
+    A bound beyond all bins, as a hundred answers with a stall among them can give, has the last bin above it."""
     drawn = np.zeros((*answered.shape, BINS), np.int64)
     for bound, (minutes, times) in product(set(bounds), ((~bad, 1.0), (bad, factor))):
         where = np.ix_(np.array(bounds) == bound, minutes)
-        shares, cut = bins(times, 0), BOUNDS.index(bound) - LOW + 1
+        shares, cut = bins(times, 0), min(max(BOUNDS.index(bound) - LOW + 1, 1), BINS - 1)
         for part, count in ((slice(cut, BINS), slow), (slice(cut), answered - stalled - slow)):
             whole = np.zeros((*count[where].shape, BINS), np.int64)
             whole[..., part] = rng.multinomial(count[where], shares[part] / shares[part].sum())

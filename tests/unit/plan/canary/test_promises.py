@@ -13,6 +13,7 @@ from math import comb
 import numpy as np
 import pytest
 
+from bench import traces
 from bench.canary import SEED
 from bench.rollouts import SETTINGS, Cell, ending, run, strata, worth_a_look
 from bench.traces import BATCHES, MINUTES_LONG, Trace, World, draw
@@ -102,6 +103,15 @@ def test_thirty_a_minute_are_promoted_without_an_extension() -> None:
     late = round(150 * (1 - cell.in_time))
     assert binomial_tail(150, late, 0.10) > 1e-3
     assert binomial_tail(150, late + 1, 0.20) > 1 - 1e-3, "and hardly by chance"
+
+
+@pytest.mark.parametrize("bound", [traces.BOUNDS[0], traces.BOUNDS[-1]])
+def test_a_bound_beyond_all_bins_loses_no_answer(bound: float) -> None:
+    """Found by a seed: the whole grid ended with an error at 6 requests a minute."""
+    answered, stalled, slow = (np.full((2, 5), number) for number in (10, 1, 3))
+    rng = np.random.default_rng(SEED)
+    drawn = traces._histogram(answered, stalled, slow, 1.0, np.zeros(5, bool), [bound, bound], rng)
+    assert (drawn.sum(axis=-1) == answered).all()
 
 
 @pytest.mark.parametrize("rate", [6, 120])
