@@ -6,8 +6,10 @@ Knows how such a program is taken out and started. It must not know which progra
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tarfile
+import time
 from pathlib import Path
 
 from tools import host
@@ -15,6 +17,8 @@ from tools.images import engines, tree, work
 
 TAKEN = 'set -e; cd /; tar -ch "$0" $(ldd "$0" | grep -o "/[^ )]*")'
 """The program and every library that it is linked with; links are followed."""
+KEPT = 6 * 3600
+"""Seconds: longer than any run of tests."""
 STARTED = """\
 #!/bin/sh
 exec "{loader}" --argv0 "$0" --library-path "{libraries}" "{program}" "$@"
@@ -29,11 +33,20 @@ def borrow(image: str, program: str) -> Path:
     started = folder / "bin" / Path(program).name
     with host.locked("images"):  # a build ends by removing every container of the store
         if not started.exists():
-            shutil.rmtree(folder.parent)
+            shutil.rmtree(folder, ignore_errors=True)
             with tarfile.open(fileobj=io.BytesIO(engines.choose().output(ref, TAKEN, program))) as tar:
                 tar.extractall(folder / "root", filter="data")
             _start(folder / "root", program, started)
+        os.utime(folder)
+        forget(folder.parent)
     return started.parent
+
+
+def forget(borrowed: Path) -> None:
+    """What has not been borrowed for hours goes: what is newer may be another tree's, whose tests run beside."""
+    for folder in borrowed.iterdir():
+        if folder.stat().st_mtime < time.time() - KEPT:
+            shutil.rmtree(folder)
 
 
 def _start(root: Path, program: str, started: Path) -> None:
