@@ -20,11 +20,17 @@ from tools import demo
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 
 
-@pytest.fixture
-def sick(lab: Lab, caller: Caller) -> Iterator[Node]:
-    """The node that will not be well, which is not the caller's; cured afterwards."""
-    yield next(node for node in lab.nodes if node.name != caller.node)
+@pytest.fixture(autouse=True)
+def cured(lab: Lab) -> Iterator[None]:
+    """All nodes are well again afterwards."""
+    yield
     sickness.cure(lab)
+
+
+@pytest.fixture
+def sick(lab: Lab, caller: Caller) -> Node:
+    """The node that will not be well, which is not the caller's."""
+    return next(node for node in lab.nodes if node.name != caller.node)
 
 
 def on(space: Space, node: Node) -> list[str]:
@@ -49,12 +55,13 @@ def recovery(space: Space) -> dict[str, Any]:
 
 
 def test_a_device_out_of_order_costs_its_replica_nothing_until_it_fails_and_gets_it_a_place_elsewhere_first(
-    lab: Lab, space: Space, caller: Caller, sick: Node
+    lab: Lab, space: Space, caller: Caller
 ) -> None:
-    """Each replica takes all GPUs of a node, so that one node is free."""
-    zones, template = {"failback": {"after": "20s"}}, rather_on(sick.name, caller.node)
-    space.apply("ModelDeployment", "chat", fake(replicas=2, gpu={"count": GPUS}, zones=zones, podTemplate=template))
+    """Each replica takes all GPUs of a node, so one node is free, and one has a replica and not the caller."""
+    zones = {"failback": {"after": "20s"}}
+    space.apply("ModelDeployment", "chat", fake(replicas=2, gpu={"count": GPUS}, zones=zones))
     space.wait(MDEP, "chat", "Ready")
+    sick = next(node for node in lab.nodes if node.name != caller.node and on(space, node))
     (replica,) = on(space, sick)
     with caller.load("chat", threads=4, pause=0.1) as load:
         sickness.devices(sick, GPUS - 1)
