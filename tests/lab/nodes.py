@@ -17,6 +17,9 @@ from lab.runtime import Containerd
 from tools.steps import StepFailed
 
 DEVICE_SOCKET = Path("/var/lib/kubelet/device-plugins/kubelet.sock")
+TRIES = 20
+"""Of a kubelet's to begin, half a second each: containerd's socket answers before its part for kubelets is there (the
+longer the more containers it had), and a kubelet ends then. A machine's own supervisor would start it again."""
 
 
 def processes(node: Node) -> procs.Processes:
@@ -74,12 +77,16 @@ def start_kubelet(node: Node) -> None:
     ]
     with one_at_a_time():
         before = made_at(DEVICE_SOCKET)
-        processes(node).spawn("kubelet", command, log=log_of(node, "kubelet"), netns=node.netns)
-        procs.wait_until(
-            lambda: made_at(DEVICE_SOCKET) != before or not processes(node).running("kubelet"),
-            what=f"The start of {node.name}'s kubelet",
-            timeout=120,
-        )
+        for interval in (0.1, *[0.5] * TRIES):
+            processes(node).spawn("kubelet", command, log=log_of(node, "kubelet"), netns=node.netns)
+            procs.wait_until(
+                lambda: made_at(DEVICE_SOCKET) != before or not processes(node).running("kubelet"),
+                what=f"The start of {node.name}'s kubelet",
+                timeout=120,
+                interval=interval,
+            )
+            if processes(node).running("kubelet"):
+                return
 
 
 @contextlib.contextmanager
