@@ -45,7 +45,7 @@ async def test_our_server_infers_though_it_wants_a_key() -> None:
 
 @pytest.mark.parametrize(("fake", "words"), [("failRatio", "was told to fail"), ("hangRatio", "no token within")])
 async def test_our_server_with_a_key_whose_engine_does_not_infer_is_found_out(fake: str, words: str) -> None:
-    async with serving(config(fake={fake: 1.0}), api_keys=("k",), stall_seconds=0.05) as running:
+    async with serving(config(fake={fake: 1.0}), api_keys=("k",), stall_seconds=0.5) as running:
         answer = await asked(Canned(), pod_of(running))
     assert answer.startswith("HTTP 503")
     assert words in answer

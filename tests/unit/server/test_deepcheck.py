@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -28,12 +29,13 @@ async def test_a_token_through_the_engine_needs_no_key_and_is_in_no_figure() -> 
 
 async def test_an_engine_that_hangs_fails_and_is_given_no_second_one() -> None:
     """Nor does the port's being open hide it: what hangs is work that gives no sign of life."""
-    async with serving(config(fake={"hangRatio": 1.0}), stall_seconds=0.05) as running:
+    async with serving(config(fake={"hangRatio": 1.0}), stall_seconds=0.5) as running:
         assert (await running.http.get("/livez")).status_code == 200
         for _ in range(3):
             answer = await running.http.get(PATH)
-            assert (answer.status_code, answer.json()["message"]) == (503, "no token within 0.05 s")
+            assert (answer.status_code, answer.json()["message"]) == (503, "no token within 0.5 s")
             assert running.host.scheduler.running == 1
+        await until(lambda: running.host.scheduler.quiet_seconds(time.monotonic()) > 0.5)
         assert (await running.http.get("/livez")).status_code == 503
 
 
@@ -67,7 +69,7 @@ async def test_where_the_queue_is_full_it_waits_for_a_place_as_the_others_do() -
 
 
 async def test_a_token_that_waits_behind_others_that_go_on_is_as_good_as_one() -> None:
-    async with serving(config({"batchSize": 1}, {"maxQueuedRequests": 0}), stall_seconds=0.4) as running:
+    async with serving(config({"batchSize": 1}, {"maxQueuedRequests": 0}), stall_seconds=2) as running:
         long = GenerateRequest("r", 0.0, Sampling(0, 100_000), text="fake:tokens=5000 fake:delay=0.01")
         async with aclosing(running.host.generate((long,))) as events:
             await anext(events)
