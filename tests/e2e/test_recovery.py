@@ -113,6 +113,7 @@ def test_a_spare_takes_a_lost_replicas_place_at_once_and_the_count_is_made_whole
     assert "seconds" not in over, "the loss was over, and nothing had been made for it"
     assert len(elsewhere) == 3, "two were there, and one stands in for the one that was lost"
     assert len(elsewhere & set(before)) == 2
+    assert len({pod["spec"]["nodeName"] for pod in space.pods("chat")}) == 3, "the surplus went where there were two"
 
 
 def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(

@@ -40,6 +40,9 @@ SERVES = "true"
 STAND_INS = f"{GROUP}/stand-ins"
 """Annotation of a revision's Deployment: how many of its replicas are in the place of lost ones."""
 
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+"""Kubernetes' annotation of a pod: of those that serve, a ReplicaSet takes the one of the lowest first."""
+
 SPENT = f"{GROUP}/spent-seconds"
 """Annotation of a Job that took the place of another: seconds of activeDeadlineSeconds that are over."""
 

@@ -5,6 +5,7 @@ Owns: when a write is needed, what protects it (uids, create-only), and what a r
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,9 +15,10 @@ from pilotboat.plan.types import Manifest, Observed, Plan, Ref, Refusal, Rejecti
 from .compare import matches, same_status, stamped
 from .errors import Conflict, Forbidden, Invalid, NameTaken, NotFound, ParentGone, Refused
 from .gateways import KIND, owns
-from .kinds import BY_PLURAL, WATCHED, Key, Kind, kind_of
+from .kinds import BY_PLURAL, POD, WATCHED, Key, Kind, kind_of
 from .store import Store, controller
 
+log = logging.getLogger(__name__)
 Raw = dict[str, Any]
 Take = Callable[[Kind, Raw], None]
 FRESH = 60.0
@@ -52,6 +54,7 @@ class Applier:
 
     async def carry_out(self, key: Key, plan: Plan, observed: Observed) -> dict[Ref, Rejection]:
         """Apply and delete; what was refused, in the API server's words. Other failures are raised."""
+        await self._price(key.namespace, plan.costs)
         rejected = await self._ensured(key, plan.apply, observed)
         if rejected and plan.after:
             return rejected
@@ -59,6 +62,15 @@ class Applier:
         known = (*observed.children, *(raw for raw in observed.references.values() if raw))
         await self._delete(plan.delete, [raw for raw in known if _controls(observed.parent, raw)])
         return rejected
+
+    async def _price(self, namespace: str, costs: Mapping[str, str | None]) -> None:
+        """Give pods their deletion costs. A refusal costs a choice, and holds up nothing."""
+        for name, cost in costs.items():
+            body = {"metadata": {"annotations": {labels.DELETION_COST: cost}}}
+            try:
+                await self._api.merge(POD, namespace, name, body)
+            except (NotFound, Conflict, Refused) as refusal:
+                log.warning("pod %s/%s: its deletion cost could not be written: %s", namespace, name, refusal)
 
     async def _ensured(self, key: Key, manifests: Sequence[Manifest], observed: Observed) -> dict[Ref, Rejection]:
         rejected = {}

@@ -12,6 +12,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pilotboat.api import labels
+
 from .kinds import NODE, POD, Kind
 
 Raw = dict[str, Any]
@@ -82,10 +84,13 @@ def _pod(raw: Mapping[str, Any]) -> Raw:
     for statuses in ("containerStatuses", "initContainerStatuses"):
         if statuses in kept:
             kept[statuses] = [{f: s[f] for f in CONTAINER_STATUS if f in s} for s in kept[statuses]]
+    meta = _metadata(raw["metadata"], POD_META)
+    if cost := (raw["metadata"].get("annotations") or {}).get(labels.DELETION_COST):
+        meta["annotations"] = {labels.DELETION_COST: cost}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": _metadata(raw["metadata"], POD_META),
+        "metadata": meta,
         "spec": {
             "nodeName": spec.get("nodeName"),
             "containers": [_container(c) for c in spec.get("containers", ())],

@@ -30,6 +30,7 @@ from . import (
     rollout,
     routes,
     seeds,
+    shrink,
     sources,
     spares,
 )
@@ -114,7 +115,8 @@ def _kept(
     sent = {*routes.revisions(observed, revision), *(lane.revision for lane in lanes)}
     gone = [*budget.surplus(parent, observed.children, spec), *routes.surplus(observed, way, sent)]
     room = budget.manifests(parent, spec, view.spare - view.unplaced)
-    return _also(plan, **_ordered(traffic, made, room, canary is not None), delete=tuple(Ref.of(raw) for raw in gone))
+    ordered = _ordered(traffic, made, room, canary is not None)
+    return _also(plan, **ordered, costs=shrink.costs(observed, made), delete=tuple(Ref.of(raw) for raw in gone))
 
 
 def _rolled(
@@ -154,6 +156,7 @@ def _rolled(
     return _also(
         report(view, now),
         **_ordered(traffic, made, last, rests),
+        costs=shrink.costs(observed, made),
         delete=(*(Ref.of(raw) for raw in gone), *probe.surplus(whole.children, ahead.wanted), *stale),
         requeue_after=_again(observed, spec, way, ahead, seen, now),
     )

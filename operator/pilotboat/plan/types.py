@@ -153,7 +153,8 @@ class Observed:
     children: tuple[Mapping[str, Any], ...] = ()
     """Live objects whose controller ownerReference has the parent's uid, sorted by kind and name."""
     pods: tuple[Mapping[str, Any], ...] = ()
-    """Pods of the parent, sorted by name, trimmed to metadata, nodeName, container names and status."""
+    """Pods of the parent, sorted by name, trimmed to metadata (of annotations the deletion cost alone), nodeName,
+    container names and status."""
     references: Mapping[Ref, Mapping[str, Any] | None] = field(default_factory=dict)
     """What `Planner.references` asked for; None: it does not exist."""
     unread: Mapping[Ref, Unread] = field(default_factory=dict)
@@ -197,6 +198,9 @@ class Event:
 class Plan:
     """What to do now. An empty plan does nothing at all."""
 
+    costs: Mapping[str, str | None] = field(default_factory=dict)
+    """Pods by name and the deletion cost to give them before anything is applied; None takes it away. What cannot be
+    written is left."""
     apply: tuple[Manifest, ...] = ()
     """In order; the ownerReference is already in them. One that is a reference is only written over the very version
     that was observed, so what others put into it meanwhile is never lost."""

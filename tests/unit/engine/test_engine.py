@@ -37,6 +37,7 @@ class OneService:
     broken: set[str] = field(default_factory=set)
     requeue: timedelta | None = None
     gone: tuple[Ref, ...] = ()
+    costs: dict[str, str | None] = field(default_factory=dict)
     seen: list[Observed] = field(default_factory=list)
 
     def references(self, parent: Mapping[str, Any]) -> tuple[Ref, ...]:
@@ -74,6 +75,7 @@ class OneService:
             apply=(service,),
             after=(resting,) if meta["name"] == "two" else (),
             delete=self.gone,
+            costs=self.costs,
             status=status,
             events=(event,),
             requeue_after=self.requeue,
@@ -193,6 +195,22 @@ def test_a_refusal_is_told_in_the_same_pass_and_tried_again() -> None:
             assert world.written("apply_status") == statuses
         await wait(400)
         assert world.status("poor") == {"children": 1, "reason": "fine"}
+
+    play(scenario)
+
+
+def test_who_is_to_go_first_is_told_before_there_are_fewer_and_a_refusal_holds_up_nothing() -> None:
+    async def scenario(world: World) -> None:
+        async def forbidden(verb: str, ref: Ref) -> None:
+            if ref.name == "a":
+                raise Forbidden(403, "Forbidden", "pods are not to be changed")
+
+        world.planner.costs = {"a": "-1", "b": "-1"}
+        with trouble(world, forbidden):
+            world.engine.observe(MODEL_DEPLOYMENT, world.server.put(newer(parent("few"))))
+            await wait(0.1)
+        written = [(verb, ref.name) for verb, ref in world.server.writes if ref.name in ("a", "b", "few")]
+        assert written[:3] == [("patch", "b"), ("apply", "few"), ("apply_status", "few")]
 
     play(scenario)
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from pilotboat.api import labels
 from pilotboat.engine.kinds import CONFIG_MAP, FINE_TUNE_JOB, MODEL_DEPLOYMENT, POD, SERVICE, Key
 from pilotboat.engine.store import Store
 from pilotboat.plan.types import Ref
@@ -145,8 +146,10 @@ def test_pods_are_kept_small_and_managed_fields_nowhere(store: Store) -> None:
     made["spec"]["containers"] = [
         {"name": "server", "image": "i", "resources": {"limits": {"memory": "2Gi", "cpu": 1}}}
     ]
+    made["metadata"]["annotations"] = {"a": "b", labels.DELETION_COST: "-1"}
     store.put(POD, made)
     (kept,) = store.pods(CHAT)
+    assert kept["metadata"]["annotations"] == {labels.DELETION_COST: "-1"}
     limited = {"name": "server", "resources": {"limits": {"memory": "2Gi"}}}
     assert kept["spec"] == {"nodeName": "n1", "containers": [limited], "initContainers": []}
     assert "hostIP" not in kept["status"]

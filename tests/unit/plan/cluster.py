@@ -63,7 +63,9 @@ class Cluster:
     def carry_out(self, plan: Plan) -> bool:
         """Whether anything was written."""
         self.now += timedelta(seconds=1)
-        wrote = [self._apply(manifest) for manifest in (*plan.apply, *plan.after)]
+        for name, cost in plan.costs.items():
+            self.pods[name][1].raw["metadata"]["annotations"] = {labels.DELETION_COST: cost} if cost else {}
+        wrote = [bool(plan.costs), *(self._apply(manifest) for manifest in (*plan.apply, *plan.after))]
         for ref in plan.delete:
             wrote.append(self.objects.pop(ref, None) is not None)
             self._collect(ref)
@@ -139,9 +141,11 @@ class Cluster:
             self.pods[name][1].leaving((self.now + GRACE).strftime(TIME))
         self.report(deployment)
 
-    def _kept(self, name: str) -> tuple[bool, bool]:
+    def _kept(self, name: str) -> tuple[Any, ...]:
         """Of two pods the ReplicaSet controller takes the lesser: first those without a node, last those that serve."""
-        return self.pods[name][1].raw["spec"]["nodeName"] is not None, self.serves(name)
+        raw = self.pods[name][1].raw
+        cost = dig(raw, "metadata", "annotations", labels.DELETION_COST)
+        return raw["spec"]["nodeName"] is not None, self.serves(name), int(cost or 0)
 
     def report(self, deployment: Raw) -> None:
         names = self.pods_of(deployment)

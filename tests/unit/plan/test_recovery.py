@@ -15,7 +15,7 @@ from pilotboat.api import labels
 from pilotboat.api.crd import MODEL_DEPLOYMENT
 from pilotboat.api.recovery import RecoveryStatus
 from pilotboat.api.routing import Evidence, Route, Sighting
-from pilotboat.plan import recovery
+from pilotboat.plan import build, recovery
 from pilotboat.plan.types import GatewayState, Node, Observed, Plan
 from tests.unit.plan.cluster import FULL, Cluster
 from tests.unit.plan.world import check_schema, condition, ended, types
@@ -25,6 +25,8 @@ ZONES = {"n1": "a", "n2": "b", "n3": "c"}
 
 class World(Cluster):
     """The miniature with nodes: pods are placed where few are, and not on nodes that are lost."""
+
+    zones: Mapping[str, str] = ZONES
 
     def __init__(self, replicas: int = 3, room: int = 9, **zones: Any) -> None:
         self.lost: set[str] = set()
@@ -62,7 +64,7 @@ class World(Cluster):
                 lost="silent" if name in self.lost else None,
                 fault="0 of 2 nvidia.com/gpu are offered" if name in self.without_device else None,
             )
-            for name, zone in ZONES.items()
+            for name, zone in self.zones.items()
         }
         seen = {
             name: Sighting(up=not self._is_dead(name), since=self.now.timestamp() - self.reached_for)
@@ -98,13 +100,20 @@ class World(Cluster):
     def serves(self, name: str) -> bool:
         return super().serves(name) and not self._is_dead(name)
 
+    def _kept(self, name: str) -> tuple[Any, ...]:
+        """Then those whose node has more of them, then those that became ready last."""
+        held = sum(self.node_of(other) == self.node_of(name) for other in self.pods)
+        ready = build.condition(self.pods[name][1].raw, "Ready")
+        since = datetime.fromisoformat(ready["lastTransitionTime"]).timestamp() if ready else 0.0
+        return *super()._kept(name), -held, -since
+
     def advance(self, name: str) -> None:
         if self.node_of(name) in self.lost | self.dead:
             return
         stage, pod = self.pods[name]
         if stage == "new" and self._counts(pod):
             counts = {
-                n: sum(self.node_of(p) == n for p in self.pods) for n in ZONES if n not in self.lost - self.trusted
+                n: sum(self.node_of(p) == n for p in self.pods) for n in self.zones if n not in self.lost - self.trusted
             }
             where = min(counts, key=lambda n: (counts[n], n not in self.trusted, n), default=None)
             if where is None:
@@ -169,6 +178,7 @@ class World(Cluster):
         self.dead.discard(node)
         for name in self.pods:
             if self.node_of(name) == node:
+                self.since[name] = self.time
                 self.pods[name][1].condition("Ready", "True", since=self.time)
 
     def passes(self, seconds: int, step: int = 5) -> None:
