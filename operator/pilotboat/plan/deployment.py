@@ -115,8 +115,8 @@ def _kept(
     sent = {*routes.revisions(observed, revision), *(lane.revision for lane in lanes)}
     gone = [*budget.surplus(parent, observed.children, spec), *routes.surplus(observed, way, sent)]
     room = budget.manifests(parent, spec, view.spare - view.unplaced)
-    ordered = _ordered(traffic, made, room, canary is not None)
-    return _also(plan, **ordered, costs=shrink.costs(observed, made), delete=tuple(Ref.of(raw) for raw in gone))
+    ordered = _ordered(observed, traffic, made, room, canary is not None)
+    return _also(plan, **ordered, delete=tuple(Ref.of(raw) for raw in gone))
 
 
 def _rolled(
@@ -155,8 +155,7 @@ def _rolled(
     last = [*budget.manifests(parent, spec, view.spare - view.unplaced), *ahead.probes, *sown]
     return _also(
         report(view, now),
-        **_ordered(traffic, made, last, rests),
-        costs=shrink.costs(observed, made),
+        **_ordered(observed, traffic, made, last, rests),
         delete=(*(Ref.of(raw) for raw in gone), *probe.surplus(whole.children, ahead.wanted), *stale),
         requeue_after=_again(observed, spec, way, ahead, seen, now),
     )
@@ -197,12 +196,17 @@ def _unrouted(way: routes.Way) -> Cause | None:
 
 
 def _ordered(
-    traffic: Sequence[Manifest], made: Sequence[Manifest], last: Sequence[Manifest], rests: bool
-) -> dict[str, tuple[Manifest, ...]]:
+    observed: Observed,
+    traffic: Sequence[Manifest],
+    made: Sequence[Manifest],
+    last: Sequence[Manifest],
+    rests: bool,
+) -> dict[str, Any]:
     """The parts of a plan, in order; `rests`: whether replicas rest on how the traffic is split."""
+    first = {"costs": shrink.costs(observed, made)}
     if rests:
-        return {"apply": tuple(traffic), "after": (*made, *last)}
-    return {"apply": (*made, *traffic, *last)}
+        return first | {"apply": tuple(traffic), "after": (*made, *last)}
+    return first | {"apply": (*made, *traffic, *last)}
 
 
 def _refused(observed: Observed, traffic: Sequence[Manifest]) -> bool:
