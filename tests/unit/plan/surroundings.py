@@ -168,7 +168,7 @@ class Surroundings(Cluster):
         then = [manifest for manifest in plan.after if Ref.of(manifest) not in refused]
         stopped = len(stays) < len(plan.apply) and plan.after
         after, delete = ((), ()) if stopped else (tuple(then), plan.delete)
-        return Plan(tuple(stays), after, delete, second.status, second.events, second.requeue_after)
+        return dataclasses.replace(second, costs=plan.costs, apply=tuple(stays), after=after, delete=delete)
 
     def lose(self, ref: Ref) -> None:
         """Someone deletes an object of ours."""
