@@ -135,8 +135,6 @@ class AnalysisState(Status):
     """The canary's requests that were left out for warming up."""
     heard: int = 0
     """The canary's since the weight of this step was reached, of those that are judged: whole minutes."""
-    restarts: int = 0
-    """How often the count towards promotion began anew; each has a risk `beta` of its own."""
     errors: MetricState = Field(default_factory=MetricState)
     first_token: MetricState = Field(default_factory=MetricState)
     per_token: MetricState = Field(default_factory=MetricState)

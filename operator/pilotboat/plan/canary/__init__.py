@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .counts import Bounds, Count, Stratum, Tally
 from .gate import judge
-from .memory import absorb, advance, begin, restart
+from .memory import absorb, advance, begin
 from .settings import Settings
 
 __all__ = [
@@ -21,5 +21,4 @@ __all__ = [
     "advance",
     "begin",
     "judge",
-    "restart",
 ]

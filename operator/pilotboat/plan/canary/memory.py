@@ -71,13 +71,6 @@ def bounds(state: AnalysisState) -> Bounds:
     return Bounds(state.first_token_bound, state.per_token_bound)
 
 
-def restart(state: AnalysisState) -> AnalysisState:
-    """The count towards promotion begun anew, as after an incident that is over; what may abort is kept."""
-    fresh = {"promote": 0, "promote_over": 0, "asked": 0}
-    begun = _each(state, lambda _, known: known.model_copy(update=fresh))
-    return begun.model_copy(update={"restarts": state.restarts + 1})
-
-
 def asked(state: AnalysisState, settings: Settings) -> AnalysisState:
     """The state after a look that could have promoted: of each metric the first such look is remembered."""
     return _each(
@@ -117,7 +110,6 @@ def absorb(state: AnalysisState, strata: Iterable[Stratum], settings: Settings) 
         per_token_bound=state.per_token_bound,
         warmed=warmed,
         heard=state.heard + _heard(canaries, fresh, settings.since),
-        restarts=state.restarts,
         errors=after[Metric.ERRORS],
         first_token=after[Metric.FIRST_TOKEN],
         per_token=after[Metric.PER_TOKEN],

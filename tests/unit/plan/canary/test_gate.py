@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotboat.api.analysis import AnalysisState, Decision, Metric, Verdict, Why
-from pilotboat.plan.canary import Count, Settings, Stratum, Tally, absorb, judge, restart
+from pilotboat.plan.canary import Count, Settings, Stratum, Tally, absorb, judge
 from pilotboat.plan.canary.eprocess import purse
 
 from .worlds import FRESH, SETTINGS, START, minutes, strata, tallies, tally
@@ -79,15 +79,13 @@ def test_rules(case: Case) -> None:
     assert made.message
 
 
-def test_an_incident_that_ended_on_stable_holds_and_a_count_begun_anew_promotes() -> None:
+def test_an_incident_that_ended_on_stable_holds() -> None:
     incident = minutes(tally(30, 6, 3, 3), tally(300, 60, 30, 30), 10)
     calm = minutes(GOOD, STABLE, 20, first=10)
     before = minutes(tally(0), STABLE, 60, first=-60)
     start = absorb(FRESH.model_copy(update={"cursor": START - 3660}), before, SETTINGS)
     held = looked([*incident, *calm], state=start)
     assert (held.verdict, held.why) == (Verdict.HOLD, Why.UNDECIDED)
-    anew = restart(absorb(start, incident, SETTINGS))
-    assert looked(calm, state=anew).verdict is Verdict.PROMOTE
 
 
 def test_evidence_that_stands_still_is_stale() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pilotboat.api.analysis import AnalysisState, Metric, Pool
-from pilotboat.plan.canary import Stratum, Tally, absorb, advance, restart
+from pilotboat.plan.canary import Stratum, Tally, absorb, advance
 from pilotboat.plan.canary.eprocess import FIRST, gained, purse
 from pilotboat.plan.canary.memory import asked, closed
 from pilotboat.plan.canary.running import ENOUGH, LONGEST, cap, stakes_with
@@ -73,10 +73,9 @@ def test_an_end_without_requests_of_both_is_no_comparison() -> None:
     assert (alone.errors.minutes, alone.errors.stakes, alone.errors.pool) == (0, [], Pool())
 
 
-def test_the_first_look_that_could_promote_is_remembered_until_the_count_begins_anew() -> None:
+def test_the_first_look_that_could_promote_is_remembered() -> None:
     few = asked(absorb(FRESH, minutes(tally(20), tally(200), 2), SETTINGS), SETTINGS)
     assert few.errors.asked == 0, "none could promote"
     first = asked(absorb(few, minutes(tally(20), tally(200), 1, first=2), SETTINGS), SETTINGS)
     later = asked(absorb(first, minutes(tally(20), tally(200), 9, first=3), SETTINGS), SETTINGS)
     assert (first.errors.asked, later.errors.asked, later.errors.promote) == (60, 60, 240)
-    assert restart(later).errors.asked == 0
