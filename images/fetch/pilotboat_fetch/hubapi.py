@@ -8,6 +8,7 @@ Must not know: which files are wanted, how they are had.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -35,6 +36,7 @@ from .retry import RETRY_STATUSES, Again, Backoff, retry_after
 from .safety import inside
 
 T = TypeVar("T")
+_SHA256, _GIT_BLOB = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 
 
 class HubApi:
@@ -69,13 +71,15 @@ class HubApi:
         url = hf_hub_url(
             self._spec.repo, inside(entry.path), repo_type=self._type, revision=commit, endpoint=self._where
         )
-        return Wanted(
-            entry.path,
-            size=entry.lfs.size if entry.lfs else entry.size,
-            sha256=entry.lfs.sha256 if entry.lfs else None,
-            git_blob=None if entry.lfs else entry.blob_id,
-            origin=url,
-        )
+        size, sha256 = (entry.lfs.size, entry.lfs.sha256) if entry.lfs else (entry.size, None)
+        blob = None if entry.lfs else entry.blob_id
+        self._require_plain(entry.path, size, _GIT_BLOB.fullmatch(str(blob)) or _SHA256.fullmatch(str(sha256)))
+        return Wanted(entry.path, size=size, sha256=sha256, git_blob=blob, origin=url)
+
+    def _require_plain(self, path: str, size: object, digest: object) -> None:
+        """The cache names files by them, and any hub could name others' files."""
+        if not digest or not isinstance(size, int) or size < 0:
+            raise DownloadFailed(f"{self._where} lists {path} with a size or a digest that is none")
 
     def _tree(self, commit: str) -> dict[str, RepoFile]:
         entries = self._api.list_repo_tree(self._spec.repo, recursive=True, revision=commit, repo_type=self._type)
@@ -98,6 +102,8 @@ class HubApi:
             raise Again(problem, retry_after(error.response.headers)) from error
         except httpx2.HTTPError as error:
             raise Again(HubUnreachable(f"{self._where} did not answer: {error or type(error).__name__}")) from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:  # a proxy's page, say, with status 200
+            raise Again(DownloadFailed(f"what {self._where} answers for {self._name} is no hub's answer")) from error
 
     @property
     def _name(self) -> str:
