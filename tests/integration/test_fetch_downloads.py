@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from pilotboat.api.sources import HuggingFace
+from pilotboat_fetch import hubapi
 from pilotboat_fetch.download import Downloader, bare
 from pilotboat_fetch.errors import ChecksumMismatch, DownloadFailed, FetchError, HubRateLimited, SourceNotFound
 from pilotboat_fetch.files import Wanted
@@ -236,6 +237,26 @@ def test_what_is_no_hubs_answer_is_told_so_and_asked_for_again(page: bytes) -> N
     with Scripted(lambda asked: Answer(body=page)) as hub, pytest.raises(DownloadFailed, match=r"is no hub's answer"):
         of_hub(hub.url, Backoff(attempts=3, sleep=lambda seconds: None, say=said.append)).resolve(None)
     assert len(said) == 2
+
+
+@pytest.mark.parametrize("failed", [Answer(429), Answer(503), Answer(body=b"[]", sent=1)])
+def test_every_question_that_fails_is_told_and_the_library_asks_none_by_itself(failed: Answer) -> None:
+    """Its own waits, six for each of ours, are silent, and hear of no Retry-After."""
+    said: list[str] = []
+    with Scripted(lambda asked: failed) as hub, pytest.raises(FetchError):
+        of_hub(hub.url, Backoff(attempts=3, sleep=lambda seconds: None, say=said.append)).resolve(None)
+    assert (len(hub.seen), len(said)) == (3, 2)
+
+
+def test_a_listing_without_an_end_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hubapi, "MOST_PAGES", 20)
+
+    def page(asked: Asked) -> Answer:
+        assert len(hub.seen) < ENDLESS, "it never ends"
+        return Answer(body=b"[]", headers={"link": f'<{hub.url}/next>; rel="next"'})
+
+    with Scripted(page) as hub, pytest.raises(DownloadFailed, match="goes on and on"):
+        of_hub(hub.url, Backoff(attempts=1)).resolve(None)
 
 
 def of_hub(url: str, backoff: Backoff) -> HubSource:

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # Set before the import, which reads them once: no telemetry, no token of some home folder, no second transfer protocol.
 os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_HUB_DISABLE_XET": "1"}
@@ -26,6 +26,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import hf_raise_for_status
 
 from pilotboat.api.sources import HuggingFace
 
@@ -36,6 +37,8 @@ from .retry import RETRY_STATUSES, Again, Backoff, retry_after
 from .safety import inside
 
 T = TypeVar("T")
+MOST_PAGES = 2000
+"""Of one listing; a hub puts up to a thousand files on each."""
 _SHA256, _GIT_BLOB = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 
 
@@ -138,6 +141,25 @@ class HubApi:
         return f"{status} for {self._name} at {self._where}: {todo}"
 
 
+class _Client(httpx2.Client):
+    """Ends what the library would try again by itself, silently, six times for each of ours or a day later."""
+
+    asked = 0
+
+    def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:
+        """As httpx2 does it; what fails is of a kind that the library does not know as passing."""
+        self.asked += 1
+        if self.asked > MOST_PAGES:
+            raise DownloadFailed(f"the listing of {request.url.host} goes on and on")
+        try:
+            response = super().send(request, **how)
+        except httpx2.TransportError as error:
+            raise httpx2.HTTPError(str(error) or type(error).__name__) from error
+        if response.status_code in RETRY_STATUSES:
+            hf_raise_for_status(response)
+        return response
+
+
 def _client(home: httpx2.URL) -> httpx2.Client:
     """The library's client. Its own waits for ever, and sends the token to whatever address a listing goes on at."""
 
@@ -146,7 +168,7 @@ def _client(home: httpx2.URL) -> httpx2.Client:
         if (there.host, there.port) != (home.host, home.port) or there.scheme not in (home.scheme, "https"):
             request.headers.pop("authorization", None)
 
-    return httpx2.Client(
+    return _Client(
         follow_redirects=True,
         timeout=httpx2.Timeout(30.0, connect=10.0),
         event_hooks={"request": [keep_token_at_home]},
