@@ -106,8 +106,9 @@ async def test_a_spec_that_a_new_operator_cannot_read_withdraws_nothing(monkeypa
         await store.turned.wait()
         assert not told
         assert not cluster.let_go.is_set()
-        going = {**kept, "metadata": {**kept["metadata"], "deletionTimestamp": "2026-05-01T12:00:00Z"}}
-        store.put(MODEL_DEPLOYMENT, going | {"metadata": {**going["metadata"], "resourceVersion": "999"}})
+        newer = {"resourceVersion": parent("chat")["metadata"]["resourceVersion"]}
+        going = kept["metadata"] | newer | {"deletionTimestamp": "2026-05-01T12:00:00Z"}
+        store.put(MODEL_DEPLOYMENT, {**kept, "metadata": going})
         await cluster.let_go.wait()
     keeping.cancel()
     with suppress(asyncio.CancelledError):
