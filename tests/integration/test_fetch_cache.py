@@ -9,8 +9,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -346,11 +349,11 @@ def test_what_a_killed_pod_began_is_begun_anew_and_nobody_waits_for_it(node: Nod
 # --- room
 
 
-def gguf(node: Node, pod: str, data: bytes, most: int) -> int:
+def gguf(node: Node, pod: str, data: bytes, most: float) -> int:
     """A pod with a model of one file, of a server that says how long it is, in a cache of so many MiB."""
     with Scripted(lambda asked: Answer(body=data)) as server:
         spec = {"urls": [f"{server.url}/m.gguf"], "sha256": sha(data)}
-        return node.fetch(pod, http=spec, cache={"size": most * MIB})
+        return node.fetch(pod, http=spec, cache={"size": int(most * MIB)})
 
 
 ONE, TWO, THREE = (bytes([number]) * MIB for number in (1, 2, 3))
@@ -399,6 +402,58 @@ def test_what_does_not_fit_is_told_before_a_byte_is_fetched_and_nothing_is_given
     assert downloads(hub) == []
     assert node.blob(ONE).exists()
     assert node.nothing_is_left_over()
+
+
+def test_a_file_on_its_way_is_counted_whole_though_only_its_server_knew_its_size(node: Node, tmp_path: Path) -> None:
+    """Else two of them take more than the cache may have."""
+    (tmp_path / "web" / "a" / "b").mkdir(parents=True)
+    (tmp_path / "web" / "a" / "b" / "m.gguf").write_bytes(ONE)
+    with Hub(tmp_path / "web") as web:
+        web.faults.append(Fault("m.gguf", cut=1000, hang=True))
+        spec = {"urls": [f"{web.url}/a/b/resolve/main/m.gguf"], "sha256": sha(ONE)}
+        with node.start(node.config("first", http=spec, cache={"size": 2 * MIB})) as first:
+            assert web.hanging.wait(60)
+            assert gguf(node, "second", TWO, 1.5) == 1
+            assert node.said["reason"] == "DiskFull"
+            web.release.set()
+            assert first.wait(60) == 0
+    assert node.nothing_is_left_over()
+
+
+class Endless(BaseHTTPRequestHandler):
+    """Says no length, and goes on for far longer than any cache here is large."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            for _ in range(200):
+                self.wfile.write(ONE)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_an_answer_without_a_length_does_not_grow_beyond_the_cache(node: Node) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    spec = {"urls": [f"http://127.0.0.1:{server.server_address[1]}/m.gguf"], "sha256": "0" * 64}
+    assert node.fetch("pod", http=spec, cache={"size": 40 * MIB}) == 1
+    server.shutdown()
+    server.server_close()
+    assert node.said["reason"] == "DiskFull"
+    assert node.nothing_is_left_over()
+
+
+def test_what_others_left_in_the_cache_holds_nobody_up(node: Node, hub: Hub) -> None:
+    """NFS keeps a file that was removed while it was open under a name of its own."""
+    assert node.fetch("first", hub, huggingFace={"repo": REPO}) == 0
+    strange = node.cache / "partial" / ".nfs00000000012c5b8a00000003"
+    strange.touch()
+    (node.cache / "index" / ("a" * 64)).write_text('{"version": 1, "files": [{"path": "x", "size": Infinity}]}')
+    (node.cache / "index" / ("b" * 64)).write_text("[" * 100_000)
+    assert node.fetch("second", hub, huggingFace={"repo": "google/other"}) == 0
+    assert strange.exists()
 
 
 # --- a cache that cannot be used

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from pilotboat.api.sources import HuggingFace
+from pilotboat_fetch import hubapi
 from pilotboat_fetch.download import Downloader, bare
 from pilotboat_fetch.errors import ChecksumMismatch, DownloadFailed, FetchError, HubRateLimited, SourceNotFound
 from pilotboat_fetch.files import Wanted
@@ -123,6 +124,17 @@ def test_each_time_farther_than_ever_is_progress(fetching: Fetching) -> None:
     assert fetching.get(lengthening(*(length for far in range(1, 8) for length in (far * 10_000, 10, 10)))) == BODY
 
 
+# --- answers that are too long
+
+
+def test_more_than_the_file_has_is_not_written(fetching: Fetching) -> None:
+    """It is asked for anew, as what is cut; a volume is not filled with it."""
+    first = iter([Answer(body=BODY + b"x" * 10_000_000)])
+    assert fetching.get(lambda asked: next(first, whole(asked))) == BODY
+    with pytest.raises(DownloadFailed, match=f"sends more than the {len(BODY)} bytes"):
+        fetching.get(lambda asked: Answer(body=BODY + b"x"))
+
+
 # --- ranges
 
 
@@ -136,13 +148,13 @@ def test_all_bytes_without_the_end_of_the_answer_are_the_file(fetching: Fetching
 
 def test_a_range_that_cannot_be_had_is_asked_for_once(fetching: Fetching) -> None:
     """The file has become shorter since the first answer."""
-    first = iter([Answer(body=b"x" * 2 * len(BODY), headers={"etag": '"a"'}, sent=len(BODY) + 10)])
+    first = iter([Answer(body=b"x" * 2 * len(BODY), headers={"etag": '"a"'}, sent=len(BODY) - 10)])
 
     def answer(asked: Asked) -> Answer:
         return next(first, Answer(416) if "range" in asked.headers else Answer(body=BODY))
 
     assert fetching.get(answer) == BODY
-    assert fetching.ranges() == [None, f"bytes={len(BODY) + 10}-", None]
+    assert fetching.ranges() == [None, f"bytes={len(BODY) - 10}-", None]
 
 
 def test_ranges_without_end_that_cannot_be_had_come_to_an_end(fetching: Fetching) -> None:
@@ -189,6 +201,67 @@ def test_a_wish_beyond_what_one_attempt_waits_for_is_granted_with_patience(fetch
     answers = iter([Answer(429, headers={"retry-after": "600"})])
     assert fetching.get(lambda asked: next(answers, whole(asked)), patience=3600) == BODY
     assert fetching.asked() == [2]
+
+
+@pytest.mark.parametrize("status", [500, 503, 522, 524])
+def test_a_server_that_is_away_for_a_moment_is_asked_again(fetching: Fetching, status: int) -> None:
+    answers = iter([Answer(status)])
+    assert fetching.get(lambda asked: next(answers, whole(asked))) == BODY
+
+
+# --- what a hub lists
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"oid": "../../elsewhere"},
+        {"size": -1},
+        {"size": None},
+        {"lfs": {"oid": "../victim/y", "size": 2, "pointerSize": 1}},
+        {"lfs": {"oid": "a" * 64, "size": "2", "pointerSize": 1}},
+    ],
+)
+def test_a_size_or_a_digest_that_is_none_leads_nowhere(wrong: dict[str, object]) -> None:
+    """The cache names files by them: a hub could name another's, or one that is locked already."""
+    entry = {"type": "file", "oid": "a" * 40, "size": 2, "path": "config.json", **wrong}
+    page = Answer(body=json.dumps([entry]).encode(), headers={"content-type": "application/json"})
+    with Scripted(lambda asked: page) as hub, pytest.raises(DownloadFailed, match=r"config.json with a size or a dig"):
+        of_hub(hub.url, Backoff()).resolve(None)
+
+
+@pytest.mark.parametrize("page", [b"<html>log in</html>", b'{"error": "no"}', b"[1]", b'[{"type": "file"}]'])
+def test_what_is_no_hubs_answer_is_told_so_and_asked_for_again(page: bytes) -> None:
+    """A proxy's own page, say, which comes with status 200."""
+    said: list[str] = []
+    with Scripted(lambda asked: Answer(body=page)) as hub, pytest.raises(DownloadFailed, match=r"is no hub's answer"):
+        of_hub(hub.url, Backoff(attempts=3, sleep=lambda seconds: None, say=said.append)).resolve(None)
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize("failed", [Answer(429), Answer(503), Answer(body=b"[]", sent=1)])
+def test_every_question_that_fails_is_told_and_the_library_asks_none_by_itself(failed: Answer) -> None:
+    """Its own waits, six for each of ours, are silent, and hear of no Retry-After."""
+    said: list[str] = []
+    with Scripted(lambda asked: failed) as hub, pytest.raises(FetchError):
+        of_hub(hub.url, Backoff(attempts=3, sleep=lambda seconds: None, say=said.append)).resolve(None)
+    assert (len(hub.seen), len(said)) == (3, 2)
+
+
+def test_a_listing_without_an_end_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hubapi, "MOST_PAGES", 20)
+
+    def page(asked: Asked) -> Answer:
+        assert len(hub.seen) < ENDLESS, "it never ends"
+        return Answer(body=b"[]", headers={"link": f'<{hub.url}/next>; rel="next"'})
+
+    with Scripted(page) as hub, pytest.raises(DownloadFailed, match="goes on and on"):
+        of_hub(hub.url, Backoff(attempts=1)).resolve(None)
+
+
+def of_hub(url: str, backoff: Backoff) -> HubSource:
+    spec = HuggingFace(repo="demo/tiny", revision=COMMIT)
+    return HubSource(spec, "model", url, None, Downloader(httpx.Client(), backoff, Progress("model")), backoff)
 
 
 # --- where a token goes
@@ -295,3 +368,17 @@ def test_authorities_that_this_image_does_not_have_end_nothing(tmp_path: Path) -
     with Scripted(whole) as server:
         config = written(tmp_path, f"{server.url}/m.gguf")
         assert process(config, tmp_path, SSL_CERT_FILE=str(tmp_path / "nothing.pem")).wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://me:s3c#ret@proxy:3128", "http://me:s3c/ret@proxy:3128", "socks5://me:s3c@p:1"]
+)
+def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], proxy: str
+) -> None:
+    config = written(tmp_path, "http://hub.example/m.gguf")
+    assert process(config, tmp_path, HTTP_PROXY=proxy).wait(60) == 64
+    told = json.loads((tmp_path / "log").read_text())
+    assert told["reason"] == "InvalidSpec"
+    assert "HTTPS_PROXY" in told["message"]
+    assert "s3c" not in str(told) + "".join(capfd.readouterr())

@@ -214,6 +214,20 @@ def test_a_gated_repository_needs_the_right_token(container: Container, hub: Hub
     assert TOKEN not in everything
 
 
+def test_the_line_break_at_the_end_of_a_tokens_file_does_no_harm(container: Container, hub: Hub) -> None:
+    assert container.run(token=f"{TOKEN}\n", huggingFace={"repo": "meta/gated"}, hub=hub.url) == 0
+
+
+@pytest.mark.parametrize("wrong", ["\n", " ", "\u00e9", "\u2013"])
+def test_a_token_that_is_none_is_told_and_not_shown(container: Container, hub: Hub, wrong: str) -> None:
+    spec = {"repo": "meta/gated"}
+    assert container.run(token=f"{TOKEN}{wrong}{TOKEN}", huggingFace=spec, hub=hub.url) == 64
+    assert container.reason[0] == "HubAuthFailed"
+    assert "HF_TOKEN has blanks" in container.reason[1]
+    assert TOKEN not in str(container.said) + container.output
+    assert hub.seen == []
+
+
 def test_each_item_has_a_token_of_its_own_and_takes_no_other(
     container: Container, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 from pilotboat.engine.errors import DnsOutpaced, DnsRefused, DnsUnreachable
 from pilotboat.engine.nameserver import Answer, NameServer, tsig
 from pilotboat.plan.dns import EVERY, Act
-from pilotboat.plan.dns_records import Names, state_of
+from pilotboat.plan.dns_records import Beat, Names, state_of
 from tests.integration.nameserver import Primary, primary, relay
 from tests.integration.writers import EAST, WEST, Writer, east, lost, west
 
@@ -108,6 +108,19 @@ async def test_a_region_that_leaves_hands_over_and_the_last_takes_all_away(serve
             await asyncio.sleep(EVERY)
     look = await server.client(host).look()
     assert (look.beats, look.state, look.addresses) == ((), None, ())
+
+
+async def test_beats_as_another_version_wrote_them_are_replaced_and_taken_away(server: Primary) -> None:
+    """Else they stay for ever, of a region that is no more."""
+    host = "chat.example.org"
+    client, region = server.client(host), Writer.of(server, host, east()).region
+    beat = Beat("east", region.me.owner, 1, True, 0, 1, 1, (EAST,)).text()
+    await client.beat([], f"{beat} more=1")
+    await region.turn(healthy=False)
+    assert len((await client.look()).beats) == 1
+    await client.beat([], f"{beat} more=2")
+    assert await region.leave()
+    assert (await client.look()).beats == ()
 
 
 async def test_records_of_both_families_are_answered(server: Primary) -> None:

@@ -3,7 +3,7 @@
     blobs/SHA256      a file, whole and flushed before it got this name; nobody writes to it
     git/BLOB          the SHA-256 of a small file, of which a hub knows git's blob id only
     index/KEY         the manifest of a source at a commit: who names that commit asks nobody
-    partial/          what is on its way: KEY.SIZE.RANDOM
+    partial/          what is on its way: KEY.SIZE.RANDOM, and KEY.SIZE.room where only its server knew the size
     locks/            who fetches a file, who makes room; empty as long as nobody does
     free/SHA256       since when nobody uses a file (its mtime): see `eviction`
 
@@ -16,6 +16,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ GROUP = 65532
 """Of all our images: the volume's files belong to it (fsGroup)."""
 FOLDER_MODE = 0o2775
 FILE_MODE = 0o444
+_ARRIVING = re.compile(r"(?P<key>[0-9a-z]+)\.(?P<size>\d+)\.[0-9a-z]+")
 FOLDERS = ("blobs", "git", "index", "partial", "locks", "free")
 
 
@@ -84,6 +86,20 @@ class Cache:
             yield path
         finally:
             path.unlink(missing_ok=True)
+            self._release(key(file))
+
+    def reserve(self, part: Path, whole: int) -> None:
+        """Let other pods count a file whole whose size nobody knew beforehand."""
+        name, size, _ = part.name.split(".")
+        if whole > int(size):
+            self._release(name)
+            (self.partial / f"{name}.{whole}.room").touch()
+
+    def arriving(self) -> Iterator[tuple[Path, str, int]]:
+        """What is on its way, with its key and size. NFS may have files there, of what was removed while open."""
+        for path in self.partial.iterdir():
+            if known := _ARRIVING.fullmatch(path.name):
+                yield path, known["key"], int(known["size"])
 
     def coming(self, file: Wanted) -> bool:
         """Whether another pod has room for the file, and fetches it."""
@@ -122,8 +138,8 @@ class Cache:
 
     def leftovers(self) -> Iterator[tuple[Path, Path]]:
         """Files on their way, or left by somebody who died, each with its lock."""
-        for path in self.partial.iterdir():
-            yield path, self.locks / path.name.split(".")[0]
+        for path, name, _ in self.arriving():
+            yield path, self.locks / name
 
     def _entry(self, source: dict[str, Any], revision: str) -> Path:
         # With the types: of a version of fetch that takes others, a source consists of other files.
@@ -135,6 +151,10 @@ class Cache:
         with locks.alone(self.room):  # or a sweep might take it for something that a dead writer left
             temporary.write_text(text, "utf-8")
             _publish(temporary, path)
+
+    def _release(self, name: str) -> None:
+        for path in self.partial.glob(f"{name}.*.room"):
+            path.unlink(missing_ok=True)
 
     def _let_go(self, sha256: str) -> None:
         if sha256 in self._held:

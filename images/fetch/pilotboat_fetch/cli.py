@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import traceback
@@ -25,7 +26,7 @@ from . import report
 from .cache import Cache
 from .cached import CachedSource, opened
 from .download import TIMEOUT, Downloader
-from .errors import FetchError, Interrupted, InvalidConfig
+from .errors import FetchError, HubAuthFailed, Interrupted, InvalidConfig
 from .eviction import make_room
 from .files import Source
 from .holding import hold_until_stopped
@@ -63,14 +64,13 @@ def main(argv: Sequence[str] | None = None, backoff: Backoff | None = None) -> i
 def fetch_all(config: FetchConfig, environ: Mapping[str, str], backoff: Backoff) -> FetchResult:
     """Every item, in order, with the token its variable holds; the first failure ends it and names the item."""
     done: dict[str, FetchedItem] = {}
-    # Proxies and authorities come from the environment; .netrc must not add credentials that nobody asked for.
-    with opened(config) as cache, httpx.Client(follow_redirects=True, timeout=TIMEOUT, auth=_no_auth) as client:
+    with opened(config) as cache, _client() as client:
         for item in config.items:
-            progress, token = Progress(item.name), environ.get(item.token_env) or None
+            progress = Progress(item.name)
             retries = replace(backoff, patience=config.patience or 0.0, say=progress.say)
             try:
                 downloader = Downloader(client, retries, progress, _room(cache))
-                source = _source(item, config, token, downloader, retries, progress)
+                source = _source(item, config, _token(item, environ), downloader, retries, progress)
                 if cache and not item.local:
                     source = CachedSource(source, cache, progress)
                 done[item.name] = fetch_item(item, source, progress)
@@ -78,6 +78,25 @@ def fetch_all(config: FetchConfig, environ: Mapping[str, str], backoff: Backoff)
                 error.args = (f"{item.name}: {error}",)
                 raise
     return FetchResult(items=done)
+
+
+def _client() -> httpx.Client:
+    """Proxies and authorities come from the environment; .netrc must not add credentials that nobody asked for."""
+    try:
+        return httpx.Client(follow_redirects=True, timeout=TIMEOUT, auth=_no_auth)
+    except (httpx.InvalidURL, ValueError, ImportError):  # whose words may have a part of a password
+        raise InvalidConfig(
+            "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY is no http(s) address of a proxy; in a password write / as %2F, "
+            "? as %3F, # as %23 and @ as %40"
+        ) from None
+
+
+def _token(item: FetchItem, environ: Mapping[str, str]) -> str | None:
+    """The item's token, without the line break that a file has at its end."""
+    token = environ.get(item.token_env, "").strip()
+    if not re.fullmatch(r"[!-~]*", token):  # else whoever sends it would say what is wrong with it, and show it
+        raise HubAuthFailed(f"the token in {item.token_env} has blanks, line breaks or letters that no token has")
+    return token or None
 
 
 def _room(cache: Cache | None) -> Callable[[Path, int], None] | None:

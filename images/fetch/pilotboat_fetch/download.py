@@ -126,8 +126,7 @@ class Downloader:
             with self._client.stream("GET", url, headers=asked) as response:
                 self._check_status(response, file, part)
                 self._continue_or_restart(response, file, part)
-                self._check_room(response, part)
-                self._write(response, part)
+                self._write(response, file, part, self._check_room(response, part))
         except httpx.InvalidURL as error:
             raise SourceNotFound(f"{bare(url)} is no address: {error}") from error
         except httpx.TimeoutException as error:
@@ -169,15 +168,24 @@ class Downloader:
         self._progress.kept(-part.hasher.length)
         part.restart(file.size)
 
-    def _check_room(self, response: httpx.Response, part: _Part) -> None:
+    def _check_room(self, response: httpx.Response, part: _Part) -> int:
+        """Up to what length of the file there is room."""
         coming = int(response.headers.get("content-length", "0") or 0)
         self._room(part.path, coming)
         if self._progress.total is None and coming:
             self._progress.total = self._progress.done + coming
+        return part.hasher.length + coming
 
-    def _write(self, response: httpx.Response, part: _Part) -> None:
+    def _write(self, response: httpx.Response, file: Wanted, part: _Part, room: int) -> None:
         with writing(part.path), part.path.open("ab") as out:
             for block in response.iter_raw():
+                reached = part.hasher.length + len(block)
+                if file.size is not None and reached > file.size:
+                    self._restart(part, file)
+                    raise Again(DownloadFailed(f"{bare(part.url)} sends more than the {file.size} bytes of the file"))
+                if reached > room:  # of an answer that does not say how long it is, perhaps without an end
+                    self._room(part.path, SPARE)
+                    room = reached + SPARE
                 out.write(block)
                 part.hasher.update(block)
                 self._progress.add(len(block))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,7 @@ def make_room(cache: Cache, size: int, path: Path | None = None) -> None:
                 raise DiskFull(_full(cache, size, room, free))
         if path:
             path.touch()
+            cache.reserve(path, _stat(path)[0] + size)
 
 
 def _evict(cache: Cache, free: list[Free], short: int) -> int:
@@ -114,15 +116,15 @@ def _free(cache: Cache) -> list[Free]:
 
 
 def _room(cache: Cache, besides: Path | None) -> Room:
-    coming = arrived = 0
-    for path in cache.partial.iterdir():  # before the blobs, which they become: better counted twice than not at all
-        size = _stat(path)[0]
-        arrived += size
-        if path != besides:
-            coming += max(0, int(path.name.split(".")[1]) - size)
+    whole, here = dict[str, int](), Counter[str]()
+    for path, key, size in cache.arriving():  # before the blobs, which they become: better counted twice than never
+        whole[key] = max(size, whole.get(key, 0))
+        here[key] += _stat(path)[0]
+    ours = besides.name.split(".")[0] if besides else ""
+    coming = sum(max(0, size - here[key]) for key, size in whole.items() if key != ours)
     blobs = sum(_stat(blob)[0] for blob in cache.blobs.iterdir())
     disk = shutil.disk_usage(cache.root)
-    return Room(disk.total, disk.free, blobs, coming, arrived)
+    return Room(disk.total, disk.free, blobs, coming, here.total())
 
 
 def _stat(path: Path) -> tuple[int, float]:

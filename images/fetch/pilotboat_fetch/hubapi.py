@@ -8,9 +8,10 @@ Must not know: which files are wanted, how they are had.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # Set before the import, which reads them once: no telemetry, no token of some home folder, no second transfer protocol.
 os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_HUB_DISABLE_XET": "1"}
@@ -25,6 +26,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import hf_raise_for_status
 
 from pilotboat.api.sources import HuggingFace
 
@@ -35,6 +37,9 @@ from .retry import RETRY_STATUSES, Again, Backoff, retry_after
 from .safety import inside
 
 T = TypeVar("T")
+MOST_PAGES = 2000
+"""Of one listing; a hub puts up to a thousand files on each."""
+_SHA256, _GIT_BLOB = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 
 
 class HubApi:
@@ -69,13 +74,15 @@ class HubApi:
         url = hf_hub_url(
             self._spec.repo, inside(entry.path), repo_type=self._type, revision=commit, endpoint=self._where
         )
-        return Wanted(
-            entry.path,
-            size=entry.lfs.size if entry.lfs else entry.size,
-            sha256=entry.lfs.sha256 if entry.lfs else None,
-            git_blob=None if entry.lfs else entry.blob_id,
-            origin=url,
-        )
+        size, sha256 = (entry.lfs.size, entry.lfs.sha256) if entry.lfs else (entry.size, None)
+        blob = None if entry.lfs else entry.blob_id
+        self._require_plain(entry.path, size, _GIT_BLOB.fullmatch(str(blob)) or _SHA256.fullmatch(str(sha256)))
+        return Wanted(entry.path, size=size, sha256=sha256, git_blob=blob, origin=url)
+
+    def _require_plain(self, path: str, size: object, digest: object) -> None:
+        """The cache names files by them, and any hub could name others' files."""
+        if not digest or not isinstance(size, int) or size < 0:
+            raise DownloadFailed(f"{self._where} lists {path} with a size or a digest that is none")
 
     def _tree(self, commit: str) -> dict[str, RepoFile]:
         entries = self._api.list_repo_tree(self._spec.repo, recursive=True, revision=commit, repo_type=self._type)
@@ -98,6 +105,8 @@ class HubApi:
             raise Again(problem, retry_after(error.response.headers)) from error
         except httpx2.HTTPError as error:
             raise Again(HubUnreachable(f"{self._where} did not answer: {error or type(error).__name__}")) from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:  # a proxy's page, say, with status 200
+            raise Again(DownloadFailed(f"what {self._where} answers for {self._name} is no hub's answer")) from error
 
     @property
     def _name(self) -> str:
@@ -132,6 +141,25 @@ class HubApi:
         return f"{status} for {self._name} at {self._where}: {todo}"
 
 
+class _Client(httpx2.Client):
+    """Ends what the library would try again by itself, silently, six times for each of ours or a day later."""
+
+    asked = 0
+
+    def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:
+        """As httpx2 does it; what fails is of a kind that the library does not know as passing."""
+        self.asked += 1
+        if self.asked > MOST_PAGES:
+            raise DownloadFailed(f"the listing of {request.url.host} goes on and on")
+        try:
+            response = super().send(request, **how)
+        except httpx2.TransportError as error:
+            raise httpx2.HTTPError(str(error) or type(error).__name__) from error
+        if response.status_code in RETRY_STATUSES:
+            hf_raise_for_status(response)
+        return response
+
+
 def _client(home: httpx2.URL) -> httpx2.Client:
     """The library's client. Its own waits for ever, and sends the token to whatever address a listing goes on at."""
 
@@ -140,7 +168,7 @@ def _client(home: httpx2.URL) -> httpx2.Client:
         if (there.host, there.port) != (home.host, home.port) or there.scheme not in (home.scheme, "https"):
             request.headers.pop("authorization", None)
 
-    return httpx2.Client(
+    return _Client(
         follow_redirects=True,
         timeout=httpx2.Timeout(30.0, connect=10.0),
         event_hooks={"request": [keep_token_at_home]},

@@ -16,7 +16,7 @@ from .errors import DownloadFailed, SourceNotFound, UnsafeFile
 from .files import Listing, Source, Wanted, sync, writing
 from .hashing import BLOCK, Hasher, hash_file
 from .progress import Progress
-from .safety import choose
+from .safety import choose, inside
 
 
 class LocalSource(Source):
@@ -56,14 +56,19 @@ class LocalSource(Source):
 
     def _walk(self) -> list[str]:
         """Relative names; without hidden ones, under which kubelet keeps a ConfigMap's versions."""
+
+        def unread(error: OSError) -> None:
+            raise error  # half of a model is none
+
         found = []
-        for folder, folders, files in os.walk(self._path):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for folder, folders, files in os.walk(self._path, onerror=unread):
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "lost+found")
             found += [Path(folder, name).relative_to(self._path).as_posix() for name in files if name[0] != "."]
         return found
 
     def _wanted(self, name: str, path: Path, root: Path) -> Wanted:
-        real = path.resolve()
+        inside(name)
+        real = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a link to itself
         if not real.is_relative_to(root.resolve()):
             raise UnsafeFile(f"{path} is a link that leaves the volume")
         if not real.is_file():

@@ -49,6 +49,6 @@ class Manifest:
         try:
             body = json.loads(text)
             files = tuple(Entry(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in body["files"])
-            return cls(body["source"], body["revision"], files) if body["version"] == 1 else None
-        except (ValueError, KeyError, TypeError):
+            return cls(dict(body["source"]), body["revision"], files) if body["version"] == 1 else None
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):  # Infinity; ten thousand brackets
             return None

@@ -16,7 +16,8 @@ from typing import TypeVar
 from .errors import FetchError
 
 T = TypeVar("T")
-RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 525)})
+"""The last are Cloudflare's, where the server behind it is away."""
 
 
 class Again(Exception):

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from pilotboat.plan import dns
 from pilotboat.plan.dns import Act, Decision, Me, Memory
-from pilotboat.plan.dns_records import Reading, State, beats_of, reading
+from pilotboat.plan.dns_records import Reading, State, beat_of, beats_of, of_region, reading
 
 from .nameserver import Answer
 
@@ -84,10 +84,12 @@ class Region:
         own = beats_of(seen.beats, self.me.region)
         count = max((beat.count for beat in own), default=0) + 1
         beat = dns.beat(self.me, memory, healthy, count, self._wall())
-        await self.zone.beat([known.text() for known in own], beat.text())
+        await self.zone.beat(list(of_region(seen.beats, self.me.region)), beat.text())
 
     def _own(self, seen: Reading) -> list[str]:
-        return [beat.text() for beat in beats_of(seen.beats, self.me.region) if beat.owner == self.me.owner]
+        """As they are there: an operator of another version may have written them in other words."""
+        texts = of_region(seen.beats, self.me.region)
+        return [text for text in texts if (beat := beat_of(text)) and beat.owner == self.me.owner]
 
     def _moved(self, state: State, why: str | None) -> None:
         """What the name server has taken is so, before it is read again."""

@@ -19,7 +19,6 @@ from datetime import datetime
 from typing import Any
 
 from prometheus_client import Counter, Gauge
-from pydantic import ValidationError
 
 from pilotboat.api import conditions, labels
 from pilotboat.api.base import seconds
@@ -45,6 +44,7 @@ log = logging.getLogger(__name__)
 LEAVES_WITHIN = 30.0
 """Seconds after which records that cannot be taken away stay: nobody waits longer for an object to be deleted."""
 
+RFC2136 = ("spec", "zones", "dns", "rfc2136")
 _REASONS: dict[type[DnsFailure], Reason] = {
     DnsRefused: Reason.DNS_UPDATE_REFUSED,
     DnsUnreachable: Reason.DNS_SERVER_UNREACHABLE,
@@ -144,8 +144,7 @@ class Regions:
 
     def of(self, key: Key) -> RegionState | None:
         """What is known of its part."""
-        post = self._posts.get(key)
-        return post.state if post else None
+        return post.state if (post := self._posts.get(key)) else None
 
     async def run(self) -> None:
         """Keep all posts, for ever."""
@@ -177,6 +176,8 @@ class Regions:
         """What is to be told after it; None: nothing new."""
         wanted = _wanted(parent, post)
         post.known = wanted or post.known
+        if wanted is None and _says(parent, *RFC2136):  # it cannot be read, and never was: that withdraws nothing
+            return None
         joined, home = post.joined or _recorded(parent), Home.of(wanted)
         left = joined is None or joined.same(home) or joined.same(post.gone)
         if joined and not left and not await self._left(key, post, parent, joined):
@@ -259,10 +260,13 @@ class Regions:
 
 def _takes_part(parent: Mapping[str, Any]) -> bool:
     """Where it is being deleted: as long as our finalizer holds it."""
-    if labels.DNS_FINALIZER in (parent["metadata"].get("finalizers") or ()):
-        return True
-    asked = dig(parent, "spec", "zones", "dns", "rfc2136") or dig(parent, "status", "dns", "records")
-    return bool(asked) and "deletionTimestamp" not in parent["metadata"]
+    held = labels.DNS_FINALIZER in (parent["metadata"].get("finalizers") or ())
+    return held or _says(parent, *RFC2136) or _says(parent, "status", "dns", "records")
+
+
+def _says(parent: Mapping[str, Any], *path: str) -> bool:
+    """Whether that is there, of what is not being deleted."""
+    return dig(parent, *path) is not None and "deletionTimestamp" not in parent["metadata"]
 
 
 def _healthy(parent: Mapping[str, Any]) -> bool:
@@ -272,14 +276,10 @@ def _healthy(parent: Mapping[str, Any]) -> bool:
 
 def _wanted(parent: Mapping[str, Any], post: _Post) -> Dns | None:
     """What the spec asks for now; where it cannot be read, what it asked for before."""
-    asked = dig(parent, "spec", "zones", "dns")
-    if asked is None or "deletionTimestamp" in parent["metadata"]:
+    if not _says(parent, "spec", "zones", "dns"):
         return None
-    try:
-        wanted = Dns.model_validate(asked)
-    except ValidationError:  # told by SpecValid
-        return post.known
-    return wanted if wanted.rfc2136 else None
+    wanted = read(Dns, dig(parent, "spec", "zones", "dns")) or post.known  # SpecValid tells of one that cannot be read
+    return wanted if wanted and wanted.rfc2136 else None
 
 
 def _recorded(parent: Mapping[str, Any]) -> Home | None:

@@ -140,7 +140,8 @@ def decide(me: Me, memory: Memory, seen: Reading, healthy: bool) -> Decision:
         return _first(me, memory, seen, healthy)
     if state.region == me.region:
         kept = set(seen.addresses) == set(me.targets) and seen.ttl == me.ttl
-        return Decision() if kept else Decision(Act.WRITE, state)
+        # Not before it is known that nobody else has our name: they may be those of another cluster, which serves.
+        return Decision() if kept or not may_beat(me, memory, seen) else Decision(Act.WRITE, state)
     if not healthy or memory.watched < SETTLE:
         return Decision()
     return _failover(me, memory, state) or _failback(me, memory, state) or Decision()

@@ -72,6 +72,50 @@ async def test_a_bug_holds_up_no_deletion_for_longer_than_a_name_server(
     assert cluster.busy < 0
 
 
+class Counted(Store):
+    """Tells when it was asked for a ModelDeployment often enough that one turn is over."""
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop().time)
+        self.left, self.turned = 3, asyncio.Event()
+
+    def parent(self, key: Key) -> Raw | None:
+        self.left -= 1
+        if not self.left:
+            self.turned.set()
+        return super().parent(key)
+
+
+async def test_a_spec_that_a_new_operator_cannot_read_withdraws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one of before an upgrade. When it is deleted the records go all the same."""
+    monkeypatch.setattr(regions, "LEAVES_WITHIN", 0.0)
+    known = {"hostname": "chat.example.org", "region": "east"}
+    kept = parent("chat", spec={"zones": {"dns": {**known, "ttl": 10**6, "rfc2136": RECORDS}}})
+    kept |= {"status": {"dns": {**known, "records": RECORDS}}}
+    kept["metadata"]["finalizers"] = [labels.DNS_FINALIZER]
+    store, cluster, told = Counted(), Cluster(), list[Event]()
+    store.put(MODEL_DEPLOYMENT, kept)
+    watch = Regions(
+        *(store, cluster, lambda keys: None, lambda parent, events: told.extend(events)),
+        *(Metrics().regions, lambda: datetime.now(UTC)),
+        every=0.001,
+    )
+    keeping = asyncio.create_task(watch.run())
+    watch.see(Key(MODEL_DEPLOYMENT.plural, "ns", "chat"), kept)
+    async with asyncio.timeout(PATIENCE):
+        await store.turned.wait()
+        assert not told
+        assert not cluster.let_go.is_set()
+        newer = {"resourceVersion": parent("chat")["metadata"]["resourceVersion"]}
+        going = kept["metadata"] | newer | {"deletionTimestamp": "2026-05-01T12:00:00Z"}
+        store.put(MODEL_DEPLOYMENT, {**kept, "metadata": going})
+        await cluster.let_go.wait()
+    keeping.cancel()
+    with suppress(asyncio.CancelledError):
+        await keeping
+    assert [event.reason for event in told] == [Reason.DNS_RECORDS_LEFT]
+
+
 async def test_with_a_modeldeployment_goes_how_often_its_answer_moved() -> None:
     """Else every one that ever was would stand in the page for good."""
     store, cluster, metrics = Store(asyncio.get_running_loop().time), Cluster(), Metrics()

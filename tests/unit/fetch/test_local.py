@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,10 +31,13 @@ class Fetched:
         monkeypatch.setenv(report.LOG_VARIABLE, str(self.log))
 
     def run(self, path: Path, root: Path | None = None, **item: object) -> int:
+        return main(["--config", str(self.config(path, root, **item))])
+
+    def config(self, path: Path, root: Path | None = None, **item: object) -> Path:
         local = {"path": str(path)} | ({"root": str(root)} if root else {})
         body = {"items": [{"name": "data", "destination": str(self.target), "local": local, **item}]}
         (self.root / "fetch.json").write_text(json.dumps(body))
-        return main(["--config", str(self.root / "fetch.json")])
+        return self.root / "fetch.json"
 
     @property
     def said(self) -> dict[str, object]:
@@ -142,6 +148,36 @@ def test_a_link_out_of_the_volume_is_refused(fetch: Fetched, tmp_path: Path, pat
     assert fetch.run(volume / path, root=volume, repoType="dataset", copyFiles=copy) == 64
     assert fetch.said["reason"] == "UnsafeFile"
     assert not (fetch.target / "config.json").exists()
+
+
+@pytest.mark.parametrize(("name", "code"), [("more", 1), ("lost+found", 0)])
+def test_a_folder_that_cannot_be_read_is_not_left_out(fetch: Fetched, tmp_path: Path, name: str, code: int) -> None:
+    """Half a model would be served. A volume's own lost+found is root's, and nobody's model."""
+    (tmp_path / "source" / name).mkdir(parents=True)
+    (tmp_path / "source" / "model.safetensors").write_text("x")
+    config = fetch.config(tmp_path / "source")
+    (tmp_path / "source" / name).chmod(0)
+    mortal = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+    run = subprocess.run([*mortal, sys.executable, "-m", "pilotboat_fetch", "--config", str(config)], check=False)
+    assert run.returncode == code
+    if code:
+        assert fetch.said["reason"] == "DownloadFailed"
+        assert fetch.said["message"] == f"data: cannot read {tmp_path / 'source' / name}: Permission denied"
+
+
+@pytest.mark.parametrize("name", ["a\nb.json", "a\\b.json", "\udcff.json"])
+def test_a_name_that_cannot_be_shown_is_refused(fetch: Fetched, tmp_path: Path, name: str) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / name).write_text("{}")
+    assert fetch.run(tmp_path / "source", repoType="dataset") == 64
+    assert fetch.said["reason"] == "UnsafeFile"
+
+
+def test_a_link_to_itself_is_no_file(fetch: Fetched, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "train.jsonl").symlink_to("train.jsonl")
+    assert fetch.run(tmp_path / "source", repoType="dataset") == 64
+    assert fetch.said["reason"] == "SourceNotFound"
 
 
 def test_without_a_root_a_folder_is_its_own(fetch: Fetched, tmp_path: Path) -> None:

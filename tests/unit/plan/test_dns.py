@@ -420,6 +420,21 @@ def test_two_clusters_of_one_name_the_second_stands_back() -> None:
     assert world.zone.addresses == ("192.0.2.9",), "the name is free when nobody uses it"
 
 
+@pytest.mark.parametrize("healthy", [True, False])
+def test_a_second_cluster_of_one_name_never_has_the_answer_meanwhile(healthy: bool) -> None:
+    """What it cannot know at its first look, whether the first lives, it waits for."""
+    world = World(site("east"))
+    world.run(60)
+    world.sites["second"] = Site(Me("east", "uid-another", ("192.0.2.9",)), healthy=healthy)
+    seen: list[tuple[str, ...]] = []
+    for _ in range(20):
+        for each in world.sites.values():
+            each.turn(world.zone, world.now)
+            seen.append(world.zone.addresses)
+        world.now += EVERY
+    assert set(seen) == {("192.0.2.1",)}
+
+
 def test_who_leaves_hands_the_answer_to_whom_is_heard_of() -> None:
     world = two()
     east = world.sites["east"]
