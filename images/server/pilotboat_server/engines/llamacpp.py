@@ -125,6 +125,7 @@ class LlamaCppEngine:
         params.api_keys = [self._listener.key]
         params.n_threads_http = 1
         params.ui = params.endpoint_slots = False
+        params.prefill_assistant = False  # a last message of the assistant's is over: OpenAI answers it with another
         template = self._settings.path.with_name("chat_template.jinja")
         if template.is_file():
             params.chat_template = template.read_text(encoding="utf-8")
