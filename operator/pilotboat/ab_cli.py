@@ -96,9 +96,4 @@ def _row(told: OutcomeEffect) -> tuple[str, ...]:
     effect, interval = f"{100 * gap.estimate:+.1f}", f"{100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
     if not all(side.known for side in sides):
         effect = interval = "-"
-    return (_printable(told.outcome), *shares, effect, interval, "settled" if gap.settled else "not yet")
-
-
-def _printable(text: str) -> str:
-    """Anybody with a key may post an outcome: no terminal is to obey it."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return (cluster_cli.printable(told.outcome), *shares, effect, interval, "settled" if gap.settled else "not yet")

@@ -18,8 +18,10 @@ from typing import Any
 
 from kubernetes.aio import client, config
 from kubernetes.aio.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION
+from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
+from .api.base import ObjectName
 from .engine.api import IN_CLUSTER, load_configuration, uses_pod_account
 from .engine.errors import ApiError, EngineError
 
@@ -33,15 +35,35 @@ class Refused(Exception):
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The arguments that name a cluster."""
-    parser.add_argument("--kubeconfig", help="left out: the pod's account, or kubectl's default")
-    parser.add_argument("--context", help="of the kubeconfig; left out: its current one")
+    parser.add_argument("--kubeconfig", type=given, help="left out: the pod's account, or kubectl's default")
+    parser.add_argument("--context", type=given, help="of the kubeconfig; left out: its current one")
 
 
 def add_deployment(parser: argparse.ArgumentParser) -> None:
     """Those that name a ModelDeployment."""
-    parser.add_argument("name", help="name of the ModelDeployment")
-    parser.add_argument("-n", "--namespace", help="left out: the context's, or the pod's own")
+    parser.add_argument("name", type=_name, help="name of the ModelDeployment")
+    parser.add_argument("-n", "--namespace", type=_name, help="left out: the context's, or the pod's own")
     add(parser)
+
+
+def given(text: str) -> str:
+    """An argument with something in it: a variable that is not set must not choose another cluster or revision."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty: leave it out, or say which")
+    return text
+
+
+def _name(text: str) -> str:
+    """Of an object. What is none would be another path: that of all ModelDeployments, or of none."""
+    try:
+        return TypeAdapter(ObjectName).validate_python(given(text))
+    except ValidationError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name: small letters, digits, - and .") from None
+
+
+def printable(text: str) -> str:
+    """Not all that is told was written by us: no terminal is to obey it."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def run(asked: Coroutine[Any, Any, int], failed: int = 1, *known: type[Exception]) -> int:
@@ -67,11 +89,15 @@ def complain(error: BaseException, code: int) -> int:
 async def credentials(arguments: argparse.Namespace) -> client.Configuration:
     """Of the cluster named. Raises Refused."""
     try:
-        return await load_configuration(arguments.kubeconfig, arguments.context)
+        loaded = await load_configuration(arguments.kubeconfig, arguments.context)
+        token = await loaded.get_api_key_with_prefix("BearerToken") or ""
     except UNREADABLE as error:
         raise Refused(
             f"--kubeconfig, --context: no cluster can be reached with these: {_why(error, arguments)}"
         ) from None
+    if not token.isprintable():
+        raise Refused("--kubeconfig: its token holds what no header can, such as the end of a line")
+    return loaded
 
 
 def namespace(arguments: argparse.Namespace) -> str:

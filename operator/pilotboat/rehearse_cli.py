@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -102,9 +103,12 @@ async def _until_stopped(stage: Stage) -> BaseException | None:
     if task.cancelled():
         return Refused("stopped; every fault is undone")
     error = task.exception()
-    if isinstance(error, BaseExceptionGroup) or (error and not isinstance(error, EngineError | RehearsalError)):
+    if error is None or isinstance(error, EngineError | RehearsalError):
+        return error
+    if not isinstance(error, Exception):
         raise error
-    return error
+    traceback.print_exception(error)  # a bug of ours: no promise was broken, and what was measured is still told
+    return Refused(f"stopped by a {type(error).__name__} that nobody expected")
 
 
 @contextlib.contextmanager

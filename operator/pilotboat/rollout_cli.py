@@ -30,7 +30,8 @@ def add(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser("rollout", help=words, description=words)
     parser.add_argument("verb", choices=VERBS)
     cluster_cli.add_deployment(parser)
-    parser.add_argument("--to", metavar="REVISION", help="with undo: an earlier revision; left out, the one before")
+    words = "with undo: an earlier revision; left out, the one before"
+    parser.add_argument("--to", metavar="REVISION", type=cluster_cli.given, help=words)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -47,7 +48,7 @@ async def _run(arguments: argparse.Namespace) -> int:
         if found is None:
             raise Refused(f"there is no ModelDeployment {arguments.name} in namespace {namespace}")
         if arguments.verb == "status":
-            print("\n".join(told(found)))
+            print("\n".join(map(cluster_cli.printable, told(found))))
             return 0
         body = {"spec": {"rollout": patch(found, arguments.verb, arguments.to)}}
         await api.merge(MODEL_DEPLOYMENT, namespace, arguments.name, body)

@@ -9,6 +9,7 @@ PILOTBOAT_IMAGES_SERVER. Lists are separated by commas. A variable that is empty
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import socket
 from collections.abc import Mapping
@@ -194,6 +195,6 @@ def _parse(variable: str, text: str, wanted: Any) -> Any:
         number = wanted(text)
     except ValueError:
         raise BadSetting(f"{variable}={text!r} is not a number") from None
-    if number <= 0:
-        raise BadSetting(f"{variable}={text!r} must be above 0")
+    if not 0 < number < math.inf:  # nor NaN, which is above and below nothing
+        raise BadSetting(f"{variable}={text!r} must be above 0, and end")
     return number

@@ -120,6 +120,14 @@ def test_a_pause_without_steps_is_refused_by_the_api_server(shop: Shop, capsys: 
     assert "paused is for rollouts with steps" in capsys.readouterr().err
 
 
+def test_no_terminal_obeys_what_a_status_says(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.status(rollout=CANARY | {"message": "the query says \x1b[2J"})
+    assert shop.run("rollout", "status", "chat") == 0
+    said = capsys.readouterr().out
+    assert "the query says \\x1b[2J\n" in said
+    assert "\x1b" not in said
+
+
 def test_who_may_only_look_is_told_so(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shop.status(rollout=CANARY | {"outcomes": POSTS | TIMES})
     limited = reader(shop, tmp_path)

@@ -112,22 +112,24 @@ async def post(pod: Gateway, body: object) -> int:
 
 
 @pytest.mark.parametrize(
-    ("method", "body", "headers", "status"),
+    ("method", "body", "headers", "status", "param"),
     [
-        ("POST", b"[]", {}, 400),
-        ("POST", rb'{"request_id": "a", "outcome": "\u001b[2J"}', {}, 400),
-        ("POST", b"xxxx", {"content-encoding": "gzip"}, 415),
-        ("POST", b"x" * 100_000, {}, 413),
-        ("GET", b"", {}, 405),
+        ("POST", b"[]", {}, 400, None),
+        ("POST", rb'{"request_id": "a", "outcome": "\u001b[2J"}', {}, 400, "outcome"),
+        ("POST", b"xxxx", {"content-encoding": "gzip"}, 415, None),
+        ("POST", b"x" * 100_000, {}, 413, None),
+        ("GET", b"", {}, 405, None),
     ],
 )
 async def test_feedback_that_cannot_be_taken_is_refused_as_openai_would(
-    pod: Gateway, method: str, body: bytes, headers: dict[str, str], status: int
+    pod: Gateway, method: str, body: bytes, headers: dict[str, str], status: int, param: str | None
 ) -> None:
     url = f"http://127.0.0.1:{pod.port}/v1/feedback"
     async with pod.http.request(method, url, data=body, headers=headers) as response:
         assert response.status == status
-        assert (await response.json())["error"]["type"] == "invalid_request_error"
+        error = (await response.json())["error"]
+    assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert status != 400 or error["message"].startswith(f"{param or 'The body'}: ")
     assert "Traceback" not in pod.log()
 
 

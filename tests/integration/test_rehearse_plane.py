@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from aiohttp import web
 
@@ -98,20 +99,24 @@ async def test_the_only_replica_is_left_alone(cluster: Cluster, plane: Path, tmp
     assert len(await cluster.list(POD)) == 1
 
 
-async def test_a_fault_from_beginning_to_end(cluster: Cluster, plane: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("promise", "status"), [({}, 2), ({"readySeconds": 1}, 1)], ids=["not due yet", "overdue"])
+async def test_a_fault_from_beginning_to_end(
+    cluster: Cluster, plane: Path, tmp_path: Path, promise: dict[str, int], status: int
+) -> None:
     await made(cluster)
+    fault = {"name": "a pod goes", "kind": "deletePod", "for": 2, "graceSeconds": 0, "promise": promise}
     record, model = tmp_path / "figures.json", tmp_path / "model"
     model.mkdir()
     engine = {"type": "Fake", "fake": {"tokens": 4, "delay": 0.01}}
     config = {"model": {"path": str(model), "name": NAME}, "engine": engine, "service": {"workers": 1}}
     async with server_process(tmp_path, config) as server:
         load = {"url": server.url, "before": 2, "after": 0, "requestsPerSecond": 5, "streams": 1}
-        code, output = await rehearse(cluster, plane, tmp_path, f"--json={record}", load=load)
+        code, output = await rehearse(cluster, plane, tmp_path, f"--json={record}", load=load, faults=[fault])
     rows = json.loads(record.read_text())
     assert len(rows) == 1, output
     (row,) = rows
     # Nobody replaces a pod that no controller has made: so it is not whole again, and that is what is said.
-    assert code == 2, output
+    assert (code, "BROKEN" in output) == (status, status == 1), output
     assert "not measured: it was not whole again within 2 s" in output
     assert row["ours"]["hit"].startswith(f"{NAME}-0")
     assert (row["ours"]["seen"]["lost"], row["ours"]["seen"]["own"], row["ours"]["restored"]["ready"]) == (0, 0, None)

@@ -76,6 +76,16 @@ async def test_a_chat_streams_what_it_answers_whole(server: ServerProcess) -> No
     assert whole.usage.completion_tokens <= 12
 
 
+@together
+async def test_a_last_message_of_the_assistants_is_answered_and_not_continued(server: ServerProcess) -> None:
+    said = {"role": "assistant", "content": "Blue."}
+    once, twice, thrice = [
+        (await chat(server, messages=[*QUESTION, *[said] * count], max_tokens=1)).usage.prompt_tokens
+        for count in range(3)
+    ]
+    assert twice - once == thrice - twice  # each a whole turn, and the turn that is to be written after it
+
+
 async def stream(server: ServerProcess, **body: Any) -> AsyncIterator[Any]:
     answer: AsyncIterator[Any] = await server.client().chat.completions.create(
         model="gemma", messages=QUESTION, stream=True, stream_options={"include_usage": True}, **body

@@ -218,6 +218,19 @@ async def test_what_no_restart_can_mend_ends_with_64_and_its_reason(
     assert words in report.message
 
 
+@pytest.mark.parametrize("field", ["port", "agentPort"])
+async def test_a_port_that_is_taken_is_told_in_one_line_and_may_be_tried_again(tmp_path: Path, field: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        config = FAKE | {"service": {field: taken.getsockname()[1]}}
+        async with server_process(tmp_path, config, ready=False) as server:
+            assert await server.exit_code() == 1
+            told = (await server.seen("failed"))[0]
+    assert told["message"].startswith(f"service.host, service.{field}: 127.0.0.1 port "), told
+    assert not [line for line in server.lines if not line.startswith("{")]
+
+
 async def test_a_length_nobody_asked_for_fits_the_model_and_one_asked_for_is_refused(tmp_path: Path) -> None:
     config: dict[str, Any] = {"model": {"path": str(tiny.make(tmp_path / "tiny")), "name": "m"}}
     async with server_process(tmp_path, config) as server, server.client() as client:

@@ -7,7 +7,7 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from pilotboat_server.engines.base import EngineSettings
 from pilotboat_server.engines.sampling import UNLIKELIEST, Drawn, Recital, Sampler
 from pilotboat_server.engines.text import Tokenizer
 from pilotboat_server.engines.transformers import TransformersEngine
-from pilotboat_server.errors import NOT_FINITE, ApiError, EngineFailed, InvalidModel, Unavailable
+from pilotboat_server.errors import NOT_FINITE, ApiError, BadRequest, EngineFailed, InvalidModel, Unavailable
 from pilotboat_server.host import EngineHost
 from pilotboat_server.params import COLDEST
 from pilotboat_server.types import Delta, Done, Event, Failed, GenerateRequest, Sampling
@@ -114,7 +114,7 @@ async def test_a_model_that_computes_no_numbers_never_becomes_ready(folder: Path
     with pytest.raises(InvalidModel, match="no numbers"):
         await host.start()
     assert not (await host.health()).passes("readyz")
-    host.close()
+    await host.close()
 
 
 async def test_an_engine_that_breaks_ends_what_ran_and_sends_elsewhere_what_waited(folder: Path) -> None:
@@ -148,11 +148,11 @@ async def drained(events: AsyncIterator[tuple[int, Event]]) -> None:
         pass
 
 
-def saved(folder: Path, inner: Any) -> Tokenizer:
+def saved(folder: Path, inner: Any, max_length: int = 2**31) -> Tokenizer:
     from transformers import PreTrainedTokenizerFast
 
     PreTrainedTokenizerFast(tokenizer_object=inner).save_pretrained(folder)
-    return Tokenizer(folder, 2**31)
+    return Tokenizer(folder, 2**31, max_length)
 
 
 def of_bytes() -> Any:
@@ -178,8 +178,19 @@ def of_blanks() -> Any:
 
 
 @pytest.fixture(scope="module", params=[of_bytes, of_blanks])
-def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return saved(tmp_path_factory.mktemp("tokenizer"), request.param())
+def inner(request: pytest.FixtureRequest) -> Any:
+    return request.param()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(inner: Any, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return saved(tmp_path_factory.mktemp("tokenizer"), inner)
+
+
+@pytest.fixture(scope="module")
+def short(inner: Any, tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """Of prompts of fewer than 20 tokens."""
+    return saved(tmp_path_factory.mktemp("short"), inner, 20)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁"), min_size=1))
@@ -190,6 +201,27 @@ def test_the_bytes_of_an_answers_tokens_are_the_answers(tokenizer: Tokenizer, te
     said = [entry.chosen for token in tokens for entry in tokenizer.logprobs(Drawn(token, -1.0))]
     assert b"".join(bytes(token.bytes) for token in said) == text.encode()
     assert all(token.token == bytes(token.bytes).decode("utf-8", "replace") for token in said)
+
+
+@given(st.text(st.sampled_from([" hello", "h", "€", " ", "hello"]).flatmap(st.sampled_from), min_size=1))
+@example(" hello" * 19)
+@example("hello world the pilot boat" * 3)
+def test_a_text_is_refused_unread_only_where_it_has_too_many_tokens(
+    tokenizer: Tokenizer, short: Tokenizer, text: str
+) -> None:
+    prompt = GenerateRequest("r", 0.0, GREEDY, text=text)
+    if len(ids := tokenizer.encode(prompt)) < 20:
+        assert short.encode(prompt) == ids
+
+
+@pytest.mark.parametrize("read", [Tokenizer.encode, Tokenizer.encode_reference])
+def test_what_can_never_fit_is_refused_unread(
+    short: Tokenizer, read: Callable[[Tokenizer, GenerateRequest], list[int]]
+) -> None:
+    request = GenerateRequest("r", 0.0, GREEDY, text="a" * 500_000, reference="a" * 500_000)
+    with pytest.raises(BadRequest, match=r"at least [0-9]{5,} tokens") as caught:
+        read(short, request)
+    assert (caught.value.param, caught.value.code) == ("prompt", "context_length_exceeded")
 
 
 def test_where_the_names_say_nothing_the_text_has_to_do(tmp_path: Path) -> None:

@@ -108,6 +108,38 @@ def test_a_context_that_is_not_there(
     assert "three" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["rollout", "status", name] for name in ("", "..", "a/b", "Chat")),
+        *(["rollout", "pause", "chat", option, ""] for option in ("-n", "--context", "--kubeconfig", "--to")),
+        ["ab", ""],
+        ["rollout", "abort", "chat", "-n", ".."],
+        ["rehearse", "r.yaml", "--context", " "],
+    ],
+    ids=" ".join,
+)
+def test_what_a_variable_that_is_not_set_leaves_is_no_other_cluster_nor_all_there_is(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "error: argument" in last
+    assert "is empty" in last or "is no name" in last
+
+
+def test_a_token_that_no_header_can_hold_is_told_and_not_shown(
+    command: tuple[list[str], int], kubeconfig: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, failed = command
+    kubeconfig.write_text(kubeconfig.read_text().replace("token: t", 'token: "very-secret\\n"'))
+    assert cli.main([*arguments, "--kubeconfig", str(kubeconfig)]) == failed
+    said = capsys.readouterr().err
+    assert said == "pilotboat: --kubeconfig: its token holds what no header can, such as the end of a line\n"
+
+
 async def page(_: StreamReader, writer: StreamWriter) -> None:
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n<p>Login</p>")
     await writer.drain()

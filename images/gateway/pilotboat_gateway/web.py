@@ -107,7 +107,8 @@ def _feedback(take: Callable[[str, str, str], bool]) -> Callable[[web.Request], 
             posted = Feedback.model_validate_json(await request.read())
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
-            return _refusal(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+            field = ".".join(map(str, first["loc"])) or None
+            return _refusal(400, f"{field or 'The body'}: {first['msg']}", field)
         except web.HTTPRequestEntityTooLarge:
             return _refusal(413, f"Feedback has {MOST} bytes at most.")
         if not take(request.headers.get(DEPLOYMENT, ""), posted.request_id, posted.outcome):
@@ -121,6 +122,6 @@ async def _livez(_: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
 
-def _refusal(status: int, message: str, **headers: str) -> web.Response:
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+def _refusal(status: int, message: str, param: str | None = None, **headers: str) -> web.Response:
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": None}
     return web.json_response({"error": error}, status=status, headers=headers)

@@ -15,6 +15,7 @@ import contextlib
 import math
 from collections.abc import AsyncIterator, Callable
 
+from .errors import CannotListen
 from .phases import Phase
 
 Weight = Callable[[], int | None]
@@ -36,7 +37,7 @@ def weight(phase: Phase, used: int, room: int) -> int | None:
 
 @contextlib.asynccontextmanager
 async def listening(host: str, port: int, current: Weight) -> AsyncIterator[None]:
-    """Answer on that port; port 0: do not."""
+    """Answer on that port; port 0: do not. Raises CannotListen."""
     if not port:
         yield
         return
@@ -47,5 +48,9 @@ async def listening(host: str, port: int, current: Weight) -> AsyncIterator[None
             writer.write(f"{percent}%\n".encode())
         writer.close()
 
-    async with await asyncio.start_server(answer, host, port):
+    try:
+        server = await asyncio.start_server(answer, host, port)
+    except OSError as error:
+        raise CannotListen(f"service.host, service.agentPort: {host} port {port}: {error.strerror}") from error
+    async with server:
         yield

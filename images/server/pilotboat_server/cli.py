@@ -19,7 +19,7 @@ from pilotboat.api.runtime import EXIT_BAD_INPUT, TerminationReport
 
 from . import config, log
 from .config import Environment
-from .errors import StartupError
+from .errors import CannotListen, StartupError
 from .process import Server
 from .worker import loop_factory
 
@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             quiet = runner.run(Server(config.load(path), environment, began).run())
     except StartupError as error:
         return _end(environment, EXIT_BAD_INPUT, error.reason, str(error))
+    except CannotListen as error:
+        return _end(environment, 1, Reason.CONTAINER_FAILED, str(error))
     except Exception as error:  # the last stop: whatever it is, the termination message has to say it
         traceback.print_exc()
         return _end(environment, 1, Reason.CONTAINER_FAILED, f"{type(error).__name__}: {error}")

@@ -5,6 +5,7 @@ Owns reading and validating them. Must not know: what acts on them.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -56,9 +57,12 @@ def termination_log(environ: Mapping[str, str] = os.environ) -> Path:
 def _seconds(environ: Mapping[str, str], name: str, default: float) -> float:
     text = environ.get(f"PILOTBOAT_{name}_SECONDS", "")
     try:
-        return float(text) if text else default
+        number = float(text) if text else default
     except ValueError:
-        raise InvalidConfig(f"PILOTBOAT_{name}_SECONDS is {text!r}, not a number of seconds") from None
+        number = math.nan
+    if not 0 <= number < math.inf:  # NaN neither: no time would ever be above it
+        raise InvalidConfig(f"PILOTBOAT_{name}_SECONDS is {text!r}, not a number of seconds")
+    return number
 
 
 def load(path: Path) -> ServerConfig:
@@ -67,6 +71,8 @@ def load(path: Path) -> ServerConfig:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidConfig(f"config file {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidConfig(f"config file {path} is not UTF-8 text: {error}") from error
     try:
         config = ServerConfig.model_validate(_parse(path, text))
     except ValidationError as error:
@@ -78,7 +84,7 @@ def _parse(path: Path, text: str) -> Any:
     """JSON is YAML too, so one parser reads both."""
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, and nothing but brackets
         raise InvalidConfig(f"config file {path} is neither JSON nor YAML: {error}") from error
 
 

@@ -10,6 +10,7 @@ ServerError
 │   ├── EngineFailed       500
 │   ├── Unavailable        503, with Retry-After: loading or draining
 │   └── DeadlineExceeded   504
+├── CannotListen           ends the process; another start may succeed
 └── StartupError           ends the process with exit code 64 and a TerminationReport of its reason
     ├── InvalidConfig
     ├── InvalidModel
@@ -120,6 +121,10 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     error.status: error
     for error in (BadRequest, Unauthorized, NotFound, TooLarge, QueueFull, EngineFailed, Unavailable, DeadlineExceeded)
 }
+
+
+class CannotListen(ServerError):
+    """An address that is taken, or is none of this machine's; the message names the fields."""
 
 
 class StartupError(ServerError):

@@ -12,18 +12,24 @@ from collections.abc import Iterator
 import uvicorn
 from fastapi import FastAPI
 
+from .errors import CannotListen
+
 BACKLOG = 2048
 KEEP_ALIVE = 75
 """Seconds an idle connection stays open: longer than clients and gateways keep theirs, so that they close first."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any free one."""
+    """A listening socket; port 0 takes any free one. Raises CannotListen."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(BACKLOG)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise CannotListen(f"service.host, service.port: {host} port {port}: {error.strerror}") from error
     listener.setblocking(False)
     return listener
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,8 +41,11 @@ class TooMuch(ValueError):
 
 def check(form: dict[str, Any]) -> None:
     """A `response_format` as llama.cpp reads it, which takes a schema beside `json_object` too. Raises TooMuch."""
-    if _depth(form) > MAX_DEPTH:
-        raise TooMuch(f"is nested more than {MAX_DEPTH} deep.")
+    for depth, level in enumerate(_levels(form)):
+        if depth > MAX_DEPTH:
+            raise TooMuch(f"is nested more than {MAX_DEPTH} deep.")
+        if not all(map(_readable, level)):
+            raise TooMuch("has a number that is none, or is beyond all that a double can hold.")
     inner = form.get("json_schema")
     for schema in (form.get("schema"), inner.get("schema") if isinstance(inner, dict) else None):
         if schema is not None:
@@ -50,12 +54,17 @@ def check(form: dict[str, Any]) -> None:
             _Reader(schema).read(schema)
 
 
-def _depth(value: Any) -> int:
-    """Nesting of a JSON value, by levels: recursion is what is to be protected."""
-    depth, level = 0, [value]
-    while level := [inner for outer in level for inner in _inside(outer)]:
-        depth += 1
-    return depth
+def _levels(value: Any) -> Iterator[list[Any]]:
+    """A JSON value, what is in it, what is in that: recursion is what is to be protected."""
+    level = [value]
+    while level:
+        yield level
+        level = [inner for outer in level for inner in _inside(outer)]
+
+
+def _readable(value: Any) -> bool:
+    """Whether C++ can read it: Python reads NaN, and whole numbers of any size."""
+    return not isinstance(value, int | float) or abs(value) <= sys.float_info.max
 
 
 def _inside(value: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .errors import Refused
+from .errors import NotWhole, Refused
 from .file import CutNode, CutZone, Fault, Limit
 from .world import Pod, World
 
@@ -75,9 +75,11 @@ def check(fault: Fault, hit: Target, world: World, limit: Limit) -> None:
 
 
 def whole(world: World) -> None:
-    """Raise Refused where the deployment is not fit for any fault."""
-    if world.busy or world.fit:
-        raise Refused(world.busy or f"{world.told} is not whole: {world.fit}")
+    """Raise Refused where the deployment is not fit for any fault, NotWhole where it may become so."""
+    if world.busy:
+        raise Refused(world.busy)
+    if world.fit:
+        raise NotWhole(f"{world.told} is not whole: {world.fit}")
 
 
 def _zone(fault: CutZone, world: World) -> Target:

@@ -3,6 +3,7 @@
 RehearsalError
 ├── BadFile      the file is not one of a rehearsal; the message names the field
 ├── Refused      it would go beyond its limit, or the deployment is not fit for it; nothing was disturbed
+│   └── NotWhole    replicas or conditions are missing, which may come yet
 ├── Unmeasured   it was begun, and what happened says nothing about the promise
 └── HealFailed   a fault still stands: nothing more may be done
 
@@ -22,6 +23,10 @@ class BadFile(RehearsalError):
 
 class Refused(RehearsalError):
     """Nothing was done."""
+
+
+class NotWhole(Refused):
+    """Some of it is missing, and nobody said that it will stay so."""
 
 
 class Unmeasured(RehearsalError):

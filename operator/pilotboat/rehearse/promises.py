@@ -58,16 +58,19 @@ def back(fault: Fault) -> Back:
             return Back.TOLD
 
 
-def lines(promised: Promise, seen: Seen, restored: Restored, load_seconds: float) -> Iterator[Line]:
-    """Promises and figures of one fault, in the table's order."""
+def lines(
+    promised: Promise, seen: Seen, restored: Restored, load_seconds: float, watched: float | None = None
+) -> Iterator[Line]:
+    """Promises and figures of one fault, in the table's order. `watched`: after how many seconds nobody waited any
+    longer for the deployment to be whole; what was not seen by then is broken only where it was due before."""
     yield _count("lost before first token", promised.lost, seen.lost, seen.requests)
     yield _count("streams and answers cut", promised.cut, seen.cut, seen.requests)
     yield _seconds("traffic moved", promised.traffic_seconds, seen.moved)
     if promised.replacement_seconds is not None or restored.replaced is not None:
         since = "after detection" if restored.detected is not None else "after the fault"
         replaced = restored.detected if restored.detected is not None else restored.replaced
-        yield _seconds(f"replacement created {since}", promised.replacement_seconds, replaced)
-    yield _seconds("all replicas ready", _ready_within(promised, load_seconds), restored.ready)
+        yield _seconds(f"replacement created {since}", promised.replacement_seconds, replaced, watched)
+    yield _seconds("all replicas ready", _ready_within(promised, load_seconds), restored.ready, watched)
     waits = [f"{_ms(wait.p50)}/{_ms(wait.p95)}" for wait in (seen.before, seen.during, seen.after)]
     yield Line("first token P50/P95 ms", "", f"before {waits[0]}, during {waits[1]}, after {waits[2]}")
 
@@ -99,9 +102,10 @@ def _count(what: str, most: int | None, measured: int, of: int) -> Line:
     return Line(what, "" if most is None else f"<= {most}" if most else "0", f"{measured} of {of}", kept)
 
 
-def _seconds(what: str, most: float | None, measured: float | None) -> Line:
+def _seconds(what: str, most: float | None, measured: float | None, watched: float | None = None) -> Line:
     told = "not seen" if measured is None else f"{measured:.1f} s"
-    kept = None if most is None else _kept(most, measured)
+    undecided = most is None or (measured is None and watched is not None and watched < most)
+    kept = None if most is None or undecided else _kept(most, measured)
     return Line(what, "" if most is None else f"<= {most:.1f} s", told, kept)
 
 

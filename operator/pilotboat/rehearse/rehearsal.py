@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from . import aim, faults, inside, load, measure, promises, watch
 from .aim import Target
 from .cluster import Subject
-from .errors import Refused, RehearsalError, Unmeasured
+from .errors import NotWhole, Refused, RehearsalError, Unmeasured
 from .file import Cut, Fault, OnPod, Rehearsal, Via
 from .forward import forwarded
 from .table import Row, Side
@@ -86,7 +86,7 @@ class Stage:
             return Side(hit.told, trouble=str(error))
 
     async def _measured(self, fault: Fault, subject: Subject, world: World, hit: Target, requests: load.Load) -> Side:
-        clock, wish, trouble = asyncio.get_running_loop().time, self.asked.load, None
+        clock, wish = asyncio.get_running_loop().time, self.asked.load
         load_seconds = await _load_seconds(subject, hit.pods[0])
         looking = watch.Watch(subject)
         async with looking.running(), requests.running():
@@ -98,10 +98,7 @@ class Stage:
                 at = clock()
                 await asyncio.sleep(fault.seconds)
                 healed = clock()
-            try:
-                await subject.until_whole(self.asked.wait)
-            except Refused as error:
-                trouble = f"it was not whole again within {self.asked.wait:g} s: {error}"
+            unfinished, trouble = await self._whole_again(subject)
             whole = clock()
             await asyncio.sleep(wish.after)
             end = clock()
@@ -109,9 +106,19 @@ class Stage:
         seen = measure.seen(requests.records, times, wish.slow_after, requests.skipped, requests.late)
         restored = watch.restored(world, hit, looking.seen, at, end, promises.back(fault))
         promised = promises.promise(fault)
-        lines = tuple(promises.lines(promised, seen, restored, load_seconds))
+        lines = promises.lines(promised, seen, restored, load_seconds, end - at if unfinished else None)
         trouble = trouble or seen.doubt or promises.doubt(promised, restored, load_seconds)
-        return Side(hit.told, lines, seen, restored, load_seconds, trouble)
+        return Side(hit.told, tuple(lines), seen, restored, load_seconds, trouble, unfinished)
+
+    async def _whole_again(self, subject: Subject) -> tuple[str | None, str | None]:
+        """Why it is not whole in time, which is the fault's doing; why nobody can say whether it would have been."""
+        try:
+            await subject.until_whole(self.asked.wait)
+        except NotWhole as error:
+            return f"it was not whole again within {self.asked.wait:g} s: {error}", None
+        except Refused as error:
+            return None, f"whether it was whole again cannot be said: {error}"
+        return None, None
 
     async def _still(self, fault: Fault, subject: Subject, hit: Target) -> None:
         """Look again: much may have happened under load. Raises Refused, or Unmeasured where it would hit others."""

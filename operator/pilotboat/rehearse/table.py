@@ -30,6 +30,8 @@ class Side:
     load_seconds: float = 0.0
     trouble: str | None = None
     """Why there are no figures, or none that say anything."""
+    unfinished: str | None = None
+    """Why the figures are not the last word: what is broken is, what is kept so far may be broken yet."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def status(rows: Sequence[Row], asked: int) -> int:
     """The exit status: 0 every promise kept, 1 one broken, 2 something was not measured."""
     if any(row.broken for row in rows):
         return BROKEN
-    return 0 if len(rows) == asked and all(row.ours.trouble is None for row in rows) else 2
+    return 0 if len(rows) == asked and not any(row.ours.trouble or row.ours.unfinished for row in rows) else 2
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
@@ -69,13 +71,19 @@ def _lines(row: Row) -> Iterator[tuple[str, ...]]:
     fault, hit = row.name, row.ours.hit
     for line in row.ours.lines:
         other = others.get(line.what.split(" after ")[0])
-        verdict = "" if line.kept is None or row.ours.trouble else "kept" if line.kept else "BROKEN"
+        verdict = _verdict(line, row.ours)
         yield fault, hit, line.what, line.promised, line.measured, other.measured if other else "", verdict
         fault = hit = ""
     for told, side in (("not measured", row.ours), ("control not measured", row.control)):
-        if side and side.trouble:
-            yield fault, hit, f"{told}: {side.trouble}", "", "", "", ""
+        for why in filter(None, (side.trouble, side.unfinished) if side else ()):
+            yield fault, hit, f"{told}: {why}", "", "", "", ""
             fault = hit = ""
+
+
+def _verdict(line: Line, side: Side) -> str:
+    if line.kept is None or side.trouble or (line.kept and side.unfinished):
+        return ""
+    return "kept" if line.kept else "BROKEN"
 
 
 def record(rows: Sequence[Row]) -> list[dict[str, Any]]:

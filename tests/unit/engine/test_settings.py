@@ -37,6 +37,13 @@ def test_a_bad_number_is_refused_by_name(text: str) -> None:
         Settings.load({"PILOTBOAT_WORK_WORKERS": text})
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize("name", ["LEASE_DURATION", "LEASE_RENEW", "LEASE_RETRY"])
+def test_a_time_that_is_none_is_refused_by_name(name: str, text: str) -> None:
+    with pytest.raises(BadSetting, match=f"PILOTBOAT_{name}='{text}' must be above 0"):
+        Settings.load({f"PILOTBOAT_{name}": text})
+
+
 def test_a_url_of_ones_own() -> None:
     assert Settings.load({"PILOTBOAT_PROGRESS_URL": "https://x/"}).progress_url == "https://x"
 

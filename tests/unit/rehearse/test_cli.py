@@ -106,6 +106,18 @@ def test_a_disk_that_is_full_at_the_end_costs_the_file_and_not_the_table(
     assert "--json: /dev/full: No space left on device" in said.err
 
 
+async def test_a_bug_of_ours_is_no_broken_promise_and_costs_no_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    class Buggy:
+        async def run(self) -> None:
+            raise KeyError("a bug")
+
+    stopped = await rehearse_cli._until_stopped(cast(Any, Buggy()))
+    assert rehearse_cli._complain(cast(BaseException, stopped)) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert said.endswith("pilotboat: stopped by a KeyError that nobody expected\n")
+
+
 def test_a_key_file_of_no_possible_name() -> None:
     with pytest.raises(BadFile, match=r"load\.apiKey\.file: "):
         rehearse_cli._key(ApiKey(file="a\0b"))

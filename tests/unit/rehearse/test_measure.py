@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pilotboat.rehearse import aim, measure, promises, table
+from pilotboat.rehearse.file import Promise
 from pilotboat.rehearse.load import Fate, Record
 from pilotboat.rehearse.measure import Times
 from pilotboat.rehearse.promises import Line
@@ -172,6 +173,19 @@ def test_how_long_nobody_looked() -> None:
     assert restored(BEFORE, HIT, [Sighting(9.0, here)], 10.0, 14.0, Back.TOLD).blind is None
 
 
+@pytest.mark.parametrize(
+    ("watched", "kept"), [(3.0, (None, None)), (8.0, (None, False)), (16.0, (False, False)), (None, (False, False))]
+)
+def test_what_is_not_due_before_the_waiting_ended_is_not_broken(
+    watched: float | None, kept: tuple[bool | None, bool | None]
+) -> None:
+    """A replacement is promised within 15 s here, ready replicas within 7 s."""
+    promised = Promise(lost=0, replacement_seconds=15, ready_seconds=5)
+    found = list(promises.lines(promised, figures(lost(20)), Restored(), 2.0, watched))
+    assert (found[3].kept, found[4].kept) == kept
+    assert found[0].kept is False
+
+
 def test_a_file_may_promise_more_or_nothing() -> None:
     more = told("fullDisk", figures(request(9.95, fate=Fate.CUT)), Restored(ready=0.0), bytes=1, promise={"cut": 0})
     assert more["streams and answers cut"].kept is False
@@ -179,8 +193,11 @@ def test_a_file_may_promise_more_or_nothing() -> None:
     assert nothing["lost before first token"].kept is None
 
 
-def row(kept: bool | None, trouble: str | None = None, control: Side | None = None) -> Row:
-    return Row("a fault", "deletePod", Side("a (n1)", (Line("lost", "0", "1 of 9", kept),), trouble=trouble), control)
+def row(
+    kept: bool | None, trouble: str | None = None, control: Side | None = None, unfinished: str | None = None
+) -> Row:
+    lines = (Line("lost", "0", "1 of 9", kept),)
+    return Row("a fault", "deletePod", Side("a (n1)", lines, trouble=trouble, unfinished=unfinished), control)
 
 
 def test_the_table() -> None:
@@ -199,6 +216,13 @@ def test_what_was_not_measured_has_no_verdict() -> None:
     assert lines[2].strip() == "not measured: too busy"
 
 
+def test_what_never_came_back_has_broken_what_it_has_broken_and_kept_nothing_yet() -> None:
+    lines = list(table.table([row(False, unfinished="a pod is gone"), row(True, unfinished="a pod is gone")]))
+    assert lines[1].endswith("1 of 9    BROKEN")
+    assert lines[2].strip() == "not measured: a pod is gone"
+    assert lines[3].endswith("1 of 9")
+
+
 @pytest.mark.parametrize(
     ("rows", "asked", "status"),
     [
@@ -207,6 +231,9 @@ def test_what_was_not_measured_has_no_verdict() -> None:
         ([row(False)], 2, 1),
         ([row(True)], 2, 2),
         ([row(True), row(False, "too busy")], 2, 2),
+        ([row(True, unfinished="a pod is gone")], 1, 2),
+        ([row(False, unfinished="a pod is gone")], 1, 1),
+        ([row(False, "too busy", unfinished="a pod is gone")], 1, 2),
         ([], 1, 2),
         # The control is there to compare with; nothing is promised of it.
         ([row(True, control=Side("z", (Line("lost", "0", "4", False),), trouble="x"))], 1, 0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -363,6 +364,9 @@ def test_a_schema_that_llama_cpp_would_write_out_for_ever_is_refused(schema: dic
         ({"properties": {"!" * 300: {}}}, "characters"),
         ({"$ref": "#/" + "!" * 300, "!" * 300: {}}, "characters"),
         ({"const": "ab" * 50_000}, "characters"),
+        ({"type": "integer", "minimum": 10**400}, "double"),
+        ({"type": "number", "maximum": math.inf}, "double"),
+        ({"type": "array", "items": {"enum": [-math.inf, math.nan]}}, "double"),
         ({"type": "string", "minLength": 10, "maxLength": 1}, "leave nothing"),
         ({"type": "array", "items": {}, "minItems": 10, "maxItems": 1}, "leave nothing"),
         (pattern("(a{0,200}){0,200}"), "pattern"),

@@ -263,8 +263,20 @@ def test_a_wrong_config_names_its_fields(tmp_path: Path, text: str, words: list[
 def test_the_environment_is_read() -> None:
     read = config.Environment.read({"PILOTBOAT_API_KEYS": " a \n\nb\n", "PILOTBOAT_DRAIN_SECONDS": "5"})
     assert (read.api_keys, read.drain_seconds, read.stall_seconds) == (("a", "b"), 5.0, 300.0)
+
+
+@pytest.mark.parametrize("text", ["soon", "nan", "inf", "-1"])
+def test_a_time_that_is_none_is_refused_by_its_name(text: str) -> None:
     with pytest.raises(InvalidConfig, match="PILOTBOAT_STALL_SECONDS"):
-        config.Environment.read({"PILOTBOAT_STALL_SECONDS": "soon"})
+        config.Environment.read({"PILOTBOAT_STALL_SECONDS": text})
+
+
+@pytest.mark.parametrize("content", [b"model: {path: \xff}", b"inference: {maxLength: 2024-02-30}", b"[" * 5000])
+def test_a_config_that_no_parser_can_read_is_told_in_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InvalidConfig, match=f"config file {path} is n"):
+        config.load(path)
 
 
 @pytest.mark.parametrize("keys", ["", " ", "\n  \n"])

@@ -94,8 +94,8 @@ def prompt_field(request: GenerateRequest) -> str:
     return "messages" if request.messages is not None else "prompt"
 
 
-def too_long(request: GenerateRequest, prompt_tokens: int, max_length: int) -> BadRequest:
-    """The prompt leaves no room for an answer."""
+def too_long(request: GenerateRequest, prompt_tokens: int | str, max_length: int) -> BadRequest:
+    """The prompt leaves no room for an answer; `prompt_tokens`: how many it has, or what is known of that."""
     return BadRequest(
         f"The prompt has {prompt_tokens} tokens; with at least one token of answer it must fit the model's "
         f"maximum length of {max_length} tokens.",

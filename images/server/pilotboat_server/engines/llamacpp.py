@@ -57,8 +57,7 @@ class LlamaCppEngine:
         self.slots = settings.inference.batch_size
         self.capabilities = Capabilities("llamacpp", PARAMETERS, FORMATS)
         self._server: Any = None
-        self._listener: Listener
-        """Known once the model is loaded."""
+        self._listener: Listener  # known once the model is loaded
         self._cleanup = ExitStack()
         self._threads = ThreadPoolExecutor(self.slots, thread_name_prefix="llamacpp")
 
@@ -124,7 +123,8 @@ class LlamaCppEngine:
         params.hostnames = [str(self._listener.path)]
         params.api_keys = [self._listener.key]
         params.n_threads_http = 1
-        params.ui = params.endpoint_slots = False
+        # A last message of the assistant's is over: OpenAI answers it with another.
+        params.ui = params.endpoint_slots = params.prefill_assistant = False
         template = self._settings.path.with_name("chat_template.jinja")
         if template.is_file():
             params.chat_template = template.read_text(encoding="utf-8")

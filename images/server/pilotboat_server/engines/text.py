@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import BadRequest, InvalidModel
 from ..types import GenerateRequest, TokenLogprob, TopToken
 from . import pieces
-from .base import no_reference, prompt_field
+from .base import no_reference, prompt_field, too_long
 from .sampling import Drawn
 
 CHATML = (
@@ -23,9 +23,9 @@ INCOMPLETE = "�"
 
 
 class Tokenizer:
-    """A transformers tokenizer, as this server uses it."""
+    """A transformers tokenizer, as this server uses it; prompts of `max_length` tokens or more are not for it."""
 
-    def __init__(self, path: Path, vocabulary: int) -> None:
+    def __init__(self, path: Path, vocabulary: int, max_length: int) -> None:
         from transformers import AutoTokenizer
 
         try:
@@ -36,6 +36,9 @@ class Tokenizer:
         self._read = pieces.reader(decoder.__getstate__()) if decoder is not None else None
         self._template = self._inner.chat_template or CHATML
         self._vocabulary = vocabulary
+        self._max_length = max_length
+        self._longest = max(map(len, self._inner.get_vocab()), default=0) if self._read else None
+        """Characters that one token can spell, where the names of tokens say so."""
 
     @property
     def end_token(self) -> int | None:
@@ -46,23 +49,30 @@ class Tokenizer:
     def encode(self, request: GenerateRequest) -> list[int]:
         """The prompt's tokens. Raises BadRequest."""
         if request.messages is not None:
-            ids = self._inner(self._render(request), add_special_tokens=False).input_ids
+            ids = self._ids(request, self._render(request), add_special_tokens=False)
         elif request.text is not None:
-            ids = self._inner(request.text).input_ids
+            ids = self._ids(request, request.text)
         else:
             ids = list(request.tokens or ())
         if not ids or max(ids) >= self._vocabulary:
             raise BadRequest("The prompt has no tokens, or one that the model does not know.", prompt_field(request))
-        return list(ids)
+        return ids
 
     def encode_reference(self, request: GenerateRequest) -> list[int]:
         """The given answer's tokens, where there is one; what looks like a special token is text. Raises BadRequest."""
         if request.reference is None:
             return []
-        ids = self._inner(request.reference, add_special_tokens=False, split_special_tokens=True).input_ids
+        ids = self._ids(request, request.reference, add_special_tokens=False, split_special_tokens=True)
         if not ids:  # a tokenizer may strip blanks
             raise no_reference(request)
-        return list(ids)
+        return ids
+
+    def _ids(self, request: GenerateRequest, text: str, **options: bool) -> list[int]:
+        """A text of megabytes takes seconds, in which nobody's answer goes on: not where it can never fit."""
+        least = -(-len(text) // self._longest) if self._longest else 0
+        if least >= self._max_length:
+            raise too_long(request, f"at least {least}", self._max_length)
+        return list(self._inner(text, **options).input_ids)
 
     def _render(self, request: GenerateRequest) -> str:
         from jinja2 import TemplateError

@@ -94,7 +94,7 @@ class TransformersEngine:
 
         model, device = load_model(self._settings)
         self._vocabulary = model.get_input_embeddings().weight.shape[0]
-        self._tokenizer = Tokenizer(self._settings.path, self._vocabulary)
+        self._tokenizer = Tokenizer(self._settings.path, self._vocabulary, self._settings.inference.max_length)
         ends = model.generation_config.eos_token_id
         known = ends if isinstance(ends, list) else [ends]
         self._end_tokens = frozenset(token for token in [*known, self._tokenizer.end_token] if token is not None)
