@@ -19,8 +19,8 @@ from tests.e2e.conftest import MDEP, Space, fake
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.long]
 MINUTES = int(os.environ.get("FLAPPING_MINUTES", "20"))
-HALF = 30.0
-"""Seconds for which the link is cut, and then there."""
+CUT, BACK = 50.0, 25.0
+"""Seconds for which the link is cut, so that the zone is lost each time, and then there."""
 THREADS = 3
 
 
@@ -40,9 +40,9 @@ class Flapping:
     def once(self) -> None:
         faults.partition(self.lab, self.zone)
         self.cuts += 1
-        self._look(HALF)
+        self._look(CUT)
         faults.heal(self.lab, self.zone)
-        self._look(HALF)
+        self._look(BACK)
         print(f"cut {self.cuts} times; shares so far {self.shares}, {self.most} pods at most", flush=True)
 
     def _look(self, seconds: float) -> None:
