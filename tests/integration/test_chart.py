@@ -248,6 +248,7 @@ async def test_shared_host_names_need_rights_that_only_dns_enabled_grants(
         await cluster.apply(shared(server, "east", "127.1.0.1"))
         async with operator(limited, cluster.namespace):
             await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "DnsReady", "False", "DnsNotPermitted"))
+            assert "finalizers" not in (await cluster.get(MODEL_DEPLOYMENT, "chat"))["metadata"]
         async with operator(await as_account(plane, with_dns), cluster.namespace) as running:
             await kubelet(cluster, "server", True, count=1)
             await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "DnsReady", "True"))

@@ -49,10 +49,12 @@ class Rights:
     def __init__(self, api: Cluster) -> None:
         self._api = api
 
-    async def finalizer(self, parent: Mapping[str, Any], wanted: bool) -> None:
-        """Ours alone, set or taken away."""
+    async def finalizer(self, parent: Mapping[str, Any], where: Rfc2136 | None) -> None:
+        """Ours alone: set for records there, or taken away. Without the key none come to be: nothing is held."""
+        if where and labels.DNS_FINALIZER not in (parent["metadata"].get("finalizers") or ()):
+            await self.key(parent, where, None, fresh=True)
         try:
-            await finalizer.keep(self._api, parent, labels.DNS_FINALIZER, labels.DNS_MANAGER, wanted)
+            await finalizer.keep(self._api, parent, labels.DNS_FINALIZER, labels.DNS_MANAGER, where is not None)
         except Forbidden as failure:
             raise DnsNotPermitted(f"finalizer {labels.DNS_FINALIZER} cannot be set: {failure.message}") from None
 
