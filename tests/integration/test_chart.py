@@ -27,6 +27,7 @@ from pilotboat.engine.node_watch import NAMESPACE
 from pilotboat.plan.types import Answer, Questions
 from standins.prometheus import Prometheus, vector
 from tests.integration import gateway_api
+from tests.integration import test_foreign_route as foreign
 from tests.integration.cluster import Cluster
 from tests.integration.nameserver import primary
 from tests.integration.running import operator
@@ -109,6 +110,21 @@ async def test_the_operator_may_use_a_gateway_that_is_named(
             await cluster.until(HTTP_ROUTE, lambda found: "hostnames" not in found[0]["spec"])
             await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"traffic": "Direct", "routing": None}})
             await cluster.until(HTTP_ROUTE, lambda found: not found)
+            assert running.value("api_requests_total", code="403") == 0
+
+
+async def test_the_operator_may_hold_a_deployment_until_a_route_of_others_is_given_back(
+    plane: Path, cluster: Cluster, limited: client.Configuration
+) -> None:
+    with gateway_api.installed(plane):
+        before = await foreign.a_route(cluster)
+        async with operator(limited, cluster.namespace) as running:
+            parent = await cluster.apply(foreign.behind())
+            await foreign.taken_up(cluster)
+            assert foreign.rules(await cluster.list(HTTP_ROUTE)) != before["spec"]["rules"]
+            await cluster.delete(parent)
+            await cluster.until(MODEL_DEPLOYMENT, lambda found: not found)
+            assert foreign.rules(await cluster.list(HTTP_ROUTE)) == before["spec"]["rules"]
             assert running.value("api_requests_total", code="403") == 0
 
 
@@ -232,6 +248,7 @@ async def test_shared_host_names_need_rights_that_only_dns_enabled_grants(
         await cluster.apply(shared(server, "east", "127.1.0.1"))
         async with operator(limited, cluster.namespace):
             await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "DnsReady", "False", "DnsNotPermitted"))
+            assert "finalizers" not in (await cluster.get(MODEL_DEPLOYMENT, "chat"))["metadata"]
         async with operator(await as_account(plane, with_dns), cluster.namespace) as running:
             await kubelet(cluster, "server", True, count=1)
             await cluster.until(MODEL_DEPLOYMENT, lambda found: says(found, "DnsReady", "True"))

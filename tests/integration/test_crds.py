@@ -150,6 +150,7 @@ PLACED: Raw = {
 COPIED = {"mirror": {"percent": 30}}
 REFERENCES = [{"prompt": f"1 + {number}", "answer": str(number + 1)} for number in range(6)]
 JUDGED = {"steps": [{"weight": 5}], "analysis": {"quality": {"perplexity": {"references": REFERENCES}}}}
+BY_ROUTE = {"httpRoute": {"name": "shop"}}
 COPIES_NEED = ("spec.routing.mirror", "routing.mirror needs traffic: Gateway")
 
 ACCEPTED: dict[str, tuple[Kind, Raw]] = {
@@ -186,6 +187,7 @@ ACCEPTED: dict[str, tuple[Kind, Raw]] = {
         model(rollout={"steps": [{"weight": 50, "hold": "1h", "approval": True}], "analysis": {"warmup": 5}}),
     ),
     "a gate by perplexity": (MODEL_DEPLOYMENT, model(rollout=JUDGED)),
+    "a route of others": (MODEL_DEPLOYMENT, model(traffic="HTTPRoute", routing=BY_ROUTE)),
     "copies for a canary": (MODEL_DEPLOYMENT, model(rollout={"steps": [{"weight": 5}]}, routing=COPIED)),
     "what a command left behind": (
         MODEL_DEPLOYMENT,
@@ -239,6 +241,22 @@ REFUSED: dict[str, tuple[Kind, Any, tuple[str, ...]]] = {
         MODEL_DEPLOYMENT,
         model(traffic="HTTPRoute", routing=COPIED | {"gateway": {"name": "edge"}}, rollout={"steps": [{"weight": 5}]}),
         COPIES_NEED,
+    ),
+    "a route for our gateway": (MODEL_DEPLOYMENT, model(routing=BY_ROUTE), ("goes together with routing.gateway or",)),
+    "two ways by route": (
+        MODEL_DEPLOYMENT,
+        model(traffic="HTTPRoute", routing=BY_ROUTE | {"gateway": {"name": "edge"}}),
+        ("spec.routing", "give one of routing.gateway"),
+    ),
+    "hosts of a route of others": (
+        MODEL_DEPLOYMENT,
+        model(traffic="HTTPRoute", routing=BY_ROUTE | {"hostnames": ["a.example"]}),
+        ("spec.routing", "routing.hostnames need routing.gateway"),
+    ),
+    "callers that stay, by a route of others": (
+        MODEL_DEPLOYMENT,
+        model(traffic="HTTPRoute", routing=BY_ROUTE | {"sticky": {"header": "x-user"}}),
+        ("spec.routing", "routing.sticky needs traffic: Gateway"),
     ),
     "copies of nothing": (
         MODEL_DEPLOYMENT,

@@ -58,11 +58,16 @@ REACH = f"{GROUP}/reach"
 DNS_FINALIZER = f"{GROUP}/dns"
 """On a ModelDeployment that has records in a name server: they go first, or half a minute has passed."""
 
+ROUTE_FINALIZER = f"{GROUP}/http-route"
+"""On a ModelDeployment with weights in an HTTPRoute of others: they go first, or half a minute has passed."""
+
 FIELD_MANAGER = "pilotboat"
 STATUS_MANAGER = "pilotboat-status"
 PROGRESS_MANAGER = "pilotboat-progress"
 DNS_MANAGER = "pilotboat-dns"
-"""Owns the finalizer above and nothing else."""
+"""Owns DNS_FINALIZER and nothing else."""
+ROUTE_MANAGER = "pilotboat-route"
+"""Owns ROUTE_FINALIZER and nothing else."""
 
 
 def child_labels(component: str, instance: str) -> dict[str, str]:

@@ -75,8 +75,10 @@ _STEPS_RULE = cel(
     ".rollout.steps",
 )
 _NAMED_RULE = cel(
-    "(has(self.traffic) && self.traffic == 'HTTPRoute') == (has(self.routing) && has(self.routing.gateway))",
-    "traffic: HTTPRoute and routing.gateway go together: the one says how requests are split, the other by whom",
+    "(has(self.traffic) && self.traffic == 'HTTPRoute')"
+    " == (has(self.routing) && (has(self.routing.gateway) || has(self.routing.httpRoute)))",
+    "traffic: HTTPRoute goes together with routing.gateway or routing.httpRoute: the one says how requests are split,"
+    " the other by whom",
 )
 _MIRROR_RULE = cel(
     "!has(self.routing) || !has(self.routing.mirror) || ((!has(self.traffic) || self.traffic == 'Gateway')"
@@ -110,7 +112,7 @@ class ModelDeploymentSpec(Model, json_schema_extra=validations(_STEPS_RULE, _NAM
     def _split(self) -> Self:
         if self.rollout.steps and self.traffic is Traffic.DIRECT:
             raise ValueError(_STEPS_RULE["message"])
-        if (self.traffic is Traffic.HTTP_ROUTE) != (self.routing.gateway is not None):
+        if (self.traffic is Traffic.HTTP_ROUTE) != self.routing.by_route:
             raise ValueError(_NAMED_RULE["message"])
         if self.routing.mirror and not (self.traffic is Traffic.GATEWAY and self.rollout.steps):
             raise ValueError(_MIRROR_RULE["message"])
@@ -163,7 +165,9 @@ class ModelDeploymentStatus(Status):
     feedback_refused: Annotated[
         Refused | None, Field(description="The last time within a day that outcomes were refused: a flood of them.")
     ] = None
-    http_route: Annotated[str | None, Field(description="The HTTPRoute that has weights of ours.")] = None
+    http_route: Annotated[
+        str | None, Field(description="The HTTPRoute that has weights of ours, or is to have them.")
+    ] = None
     dns: DnsStatus | None = None
     last_action: str | None = None
     actions: Annotated[

@@ -98,6 +98,27 @@ RUNBOOKS: dict[Reason, Runbook] = WELL | {
         "The Gateway's controller refuses the HTTPRoute, or a part of it; its words follow. Weights stay as they are.",
         "Read the message: the listener's allowedRoutes, the hostnames, the sectionName.",
     ),
+    Reason.ROUTE_NOT_FOUND: Runbook(
+        "The HTTPRoute named in spec.routing.httpRoute does not exist. No canary starts; the Service serves.",
+        "Create the HTTPRoute, or correct the name; it is looked for again.",
+    ),
+    Reason.ROUTE_WITHOUT_BACKEND: Runbook(
+        "No rule of the HTTPRoute named in spec.routing.httpRoute sends anything to this ModelDeployment.",
+        "Put a backendRef to the ModelDeployment's Service, by its name and port, into the rules that are meant.",
+    ),
+    Reason.ROUTE_TOO_COARSE: Runbook(
+        "A rule gives the Service a weight beside others that is too small for a step. No step is taken.",
+        "Multiply the weights of all backendRefs of that rule by the number in the message; shares stay as they are.",
+    ),
+    Reason.ROUTE_OVERWRITTEN: Runbook(
+        "In mid-rollout somebody wrote the HTTPRoute back to the plain Service, so the canary had no requests. The "
+        "weights are written again, and no step ends meanwhile.",
+        "Have the tool that applies the HTTPRoute leave spec.rules out of its comparison. Once is harmless.",
+    ),
+    Reason.BACKENDS_LEFT: Runbook(
+        "A deleted ModelDeployment is named in an HTTPRoute still, for half a minute it could not be written.",
+        "Take its backendRefs out of the HTTPRoute, or name another Service there.",
+    ),
     Reason.CAPACITY_PENDING: Runbook(
         "No node has room for who is to stand in for lost replicas, or too few serve elsewhere to empty a zone.",
         "Add nodes or GPUs in the zones that are left, or free some; spec.zones.spare keeps replicas warm for this.",

@@ -16,8 +16,8 @@ from .base import Model, ObjectName, OneOf, cel, validations
 class Traffic(StrEnum):
     """How requests are split over revisions.
 
-    Gateway: by the namespace's gateway. HTTPRoute: by the Gateway named in routing.gateway. Direct: by nobody, the
-    Service points at the replicas themselves.
+    Gateway: by the namespace's gateway. HTTPRoute: by the Gateway named in routing.gateway, or by those that the
+    HTTPRoute named in routing.httpRoute is for. Direct: by nobody, the Service points at the replicas themselves.
     """
 
     GATEWAY = "Gateway"
@@ -73,8 +73,14 @@ class NamedGateway(Model):
     section_name: Annotated[ObjectName | None, Field(description="One listener of it; all when left out.")] = None
 
 
+class NamedRoute(Model):
+    """An HTTPRoute that somebody else has made, in the ModelDeployment's namespace."""
+
+    name: ObjectName
+
+
 _STICKY_RULE = cel(
-    "!has(self.sticky) || !has(self.gateway)",
+    "!has(self.sticky) || !(has(self.gateway) || has(self.httpRoute))",
     "routing.sticky needs traffic: Gateway: an HTTPRoute has no field that keeps a caller with a revision",
 )
 _HOSTNAMES_RULE = cel(
@@ -83,7 +89,13 @@ _HOSTNAMES_RULE = cel(
 )
 
 
-class Routing(Model, json_schema_extra=validations(_STICKY_RULE, _HOSTNAMES_RULE)):
+_ROUTE_RULE = cel(
+    "!has(self.gateway) || !has(self.httpRoute)",
+    "give one of routing.gateway, for which an HTTPRoute is made, and routing.httpRoute, which names one that exists",
+)
+
+
+class Routing(Model, json_schema_extra=validations(_STICKY_RULE, _HOSTNAMES_RULE, _ROUTE_RULE)):
     """How the gateway treats requests."""
 
     testers: TesterHeader | None = Field(None, description="What marks requests that are to go to the canary.")
@@ -95,14 +107,26 @@ class Routing(Model, json_schema_extra=validations(_STICKY_RULE, _HOSTNAMES_RULE
         None, description="Copy requests that stable answers to the canary's idle slots; its answers are thrown away."
     )
     gateway: NamedGateway | None = Field(None, description="For traffic HTTPRoute: the Gateway that splits requests.")
+    http_route: NamedRoute | None = Field(
+        None,
+        description="For traffic HTTPRoute: an HTTPRoute that exists. The rules that name this ModelDeployment's "
+        "Service get the weights, and nothing else of it is changed.",
+    )
     hostnames: Annotated[
         list[Hostname],
         Field(max_length=16, description="For traffic HTTPRoute: the hosts whose requests these are; all when empty."),
     ] = Field(default_factory=list)
 
+    @property
+    def by_route(self) -> bool:
+        """Whether an HTTPRoute is to split the traffic."""
+        return self.gateway is not None or self.http_route is not None
+
     @model_validator(mode="after")
     def _known(self) -> Self:
-        if self.sticky and self.gateway:
+        if self.gateway and self.http_route:
+            raise ValueError(_ROUTE_RULE["message"])
+        if self.sticky and self.by_route:
             raise ValueError(_STICKY_RULE["message"])
         if self.hostnames and not self.gateway:
             raise ValueError(_HOSTNAMES_RULE["message"])

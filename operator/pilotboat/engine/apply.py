@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from pilotboat.api import labels
 from pilotboat.plan.types import Manifest, Observed, Plan, Ref, Refusal, Rejection
 
+from . import others
 from .compare import matches, same_status, stamped
 from .errors import Conflict, Forbidden, Invalid, NameTaken, NotFound, ParentGone, Refused
 from .gateways import KIND, owns
@@ -48,6 +49,7 @@ class Applier:
 
     def __init__(self, api: Writes, store: Store, take: Take, clock: Callable[[], float]) -> None:
         self._api = api
+        self._others = others.Others(api, take)
         self._store = store
         self._take = take
         self._clock = clock
@@ -61,6 +63,8 @@ class Applier:
         rejected |= await self._ensured(key, plan.after, observed)
         known = (*observed.children, *(raw for raw in observed.references.values() if raw))
         await self._delete(plan.delete, [raw for raw in known if _controls(observed.parent, raw)])
+        if plan.free and not rejected:
+            await self._others.let_go(observed.parent)
         return rejected
 
     async def _price(self, namespace: str, costs: Mapping[str, str | None]) -> None:
@@ -76,7 +80,10 @@ class Applier:
         rejected = {}
         for manifest in manifests:
             try:
-                await self._ensure(key, stamped(manifest), observed)
+                if others.belongs(manifest):
+                    await self._others.write(manifest, observed)
+                else:
+                    await self._ensure(key, stamped(manifest), observed)
             except (NameTaken, Refused) as refusal:
                 rejected[Ref.of(manifest)] = _rejection(refusal)
         return rejected

@@ -59,7 +59,7 @@ class Reconciler:
     async def reconcile(self, key: Key) -> timedelta | None:
         """When to look again, if nothing happens before. Raises TryAgain or an EngineError."""
         parent = self._store.parent(key)
-        if parent is None or "deletionTimestamp" in parent["metadata"]:
+        if parent is None or _gone(parent):
             self._lookup.forget(key)
             return None
         try:
@@ -91,3 +91,9 @@ class Reconciler:
             self._wake(self._store.gateways.tell(key.namespace, plan.status or {}))
         elif plan.status is None or await self._applier.write_status(parent, plan.status):
             self._emit(parent, plan)
+
+
+def _gone(parent: Raw) -> bool:
+    """Whether it is deleted, and nothing of it is in objects of others."""
+    meta = parent["metadata"]
+    return "deletionTimestamp" in meta and labels.ROUTE_FINALIZER not in (meta.get("finalizers") or ())

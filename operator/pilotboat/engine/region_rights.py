@@ -17,6 +17,7 @@ from pilotboat.api import labels
 from pilotboat.api.dns import Rfc2136
 from pilotboat.plan.types import Manifest
 
+from . import finalizer
 from .errors import ApiError, DnsNotPermitted, DnsRefused, Forbidden, NotFound
 from .kinds import SECRET, Kind
 from .nameserver import tsig
@@ -48,15 +49,12 @@ class Rights:
     def __init__(self, api: Cluster) -> None:
         self._api = api
 
-    async def finalizer(self, parent: Mapping[str, Any], wanted: list[str]) -> None:
-        """Ours alone, set or taken away; nothing is asked where it is so already."""
-        meta = parent["metadata"]
-        if (labels.DNS_FINALIZER in (meta.get("finalizers") or ())) is bool(wanted):
-            return
-        body = {"apiVersion": parent["apiVersion"], "kind": parent["kind"]}
-        body |= {"metadata": {field: meta[field] for field in ("name", "namespace", "uid")} | {"finalizers": wanted}}
+    async def finalizer(self, parent: Mapping[str, Any], where: Rfc2136 | None) -> None:
+        """Ours alone: set for records there, or taken away. Without the key none come to be: nothing is held."""
+        if where and labels.DNS_FINALIZER not in (parent["metadata"].get("finalizers") or ()):
+            await self.key(parent, where, None, fresh=True)
         try:
-            await self._api.apply(body, labels.DNS_MANAGER)
+            await finalizer.keep(self._api, parent, labels.DNS_FINALIZER, labels.DNS_MANAGER, where is not None)
         except Forbidden as failure:
             raise DnsNotPermitted(f"finalizer {labels.DNS_FINALIZER} cannot be set: {failure.message}") from None
 

@@ -183,9 +183,9 @@ class Regions:
         if joined and not left and not await self._left(key, post, parent, joined):
             return None
         if wanted is None or home is None:
-            await self._rights.finalizer(parent, [])
+            await self._rights.finalizer(parent, None)
             return RegionState(None)
-        await self._rights.finalizer(parent, [labels.DNS_FINALIZER])
+        await self._rights.finalizer(parent, home.where)
         if not home.same(_recorded(parent)):
             return RegionState(DnsStatus(hostname=home.hostname, region=home.region, records=home.where))
         post.gone = None

@@ -21,6 +21,7 @@ from . import (
     budget,
     build,
     flood,
+    foreign_route,
     history,
     http_route,
     kept,
@@ -54,6 +55,8 @@ class ModelDeploymentPlanner:
 
     def references(self, parent: Raw) -> tuple[Ref, ...]:
         """The PVC or the FineTuneJob that is the model's source, its cache's claim, the HTTPRoute and its Gateway."""
+        if "deletionTimestamp" in parent["metadata"]:
+            return http_route.references(parent)
         try:
             spec = ModelDeploymentSpec.model_validate(parent.get("spec"))
         except ValidationError:  # told in status by plan()
@@ -70,6 +73,11 @@ class ModelDeploymentPlanner:
 
     def plan(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
         """The next step towards the spec; a spec that cannot be read or served changes nothing that runs."""
+        if "deletionTimestamp" in observed.parent["metadata"]:
+            return foreign_route.farewell(observed, now)
+        return _also(self._ahead(observed, settings, now), free=foreign_route.free(observed))
+
+    def _ahead(self, observed: Observed, settings: PlanSettings, now: datetime) -> Plan:
         whole = reached(observed)
         observed = build.without(whole, probe.PROBE, seeds.SEED)
         parent, way = observed.parent, routes.way(observed, now)
@@ -185,7 +193,7 @@ def _again(
     observed: Observed, spec: ModelDeploymentSpec, way: routes.Way, ahead: Course, seen: Recovery, now: datetime
 ) -> timedelta | None:
     """When something changes by time alone, or without a word to us."""
-    asked = routes.HEARD_BY if http_route.wanted(observed.parent) and observed_by(observed.parent) else None
+    asked = routes.HEARD_BY if http_route.changes_unheard(observed, observed_by(observed.parent)) else None
     own = (spares.look_again(observed, spec, ahead.lent, now), flood.look_again(observed, now))
     return min((wait for wait in (way.again, ahead.look_again, asked, seen.look_again, *own) if wait), default=None)
 

@@ -32,7 +32,7 @@ from ..api.probing import (
 from ..api.reasons import Reason
 from ..api.rollout import GateRecord, RolloutPhase, RolloutStatus
 from ..api.routing import SERVER_PORT
-from . import build, http_route, http_rules, judgement, probe, proof, synthetic
+from . import build, http_behind, http_route, judgement, probe, proof, synthetic
 from .canary import gates
 from .outcome import Cause
 from .probe import Kind, Probe, State
@@ -189,7 +189,7 @@ def _kept(
 
 def _probe(observed: Observed, spec: ModelDeploymentSpec, state: RolloutStatus, kind: Kind) -> Probe:
     name, analysis = observed.parent["metadata"]["name"], spec.rollout.analysis
-    behind = http_rules.SUFFIX if http_route.wanted(observed.parent) else ""
+    behind = http_behind.SUFFIX if http_route.wanted(observed.parent) else ""
     endpoints = [
         Endpoint(revision=revision, url=f"http://{name}-{revision}{behind}:{SERVER_PORT}")
         for revision in (state.canary, state.stable)

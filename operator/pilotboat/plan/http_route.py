@@ -1,8 +1,8 @@
-"""The HTTPRoute of a ModelDeployment that a Gateway of the Gateway API serves.
+"""The HTTPRoute of a ModelDeployment that a Gateway of the Gateway API serves: one of ours, or one of others.
 
-Owns: what is looked up for it, whether it takes requests and why not, the Services behind it. Must not know: who gets
-what share (shares.py, progression.py), what becomes of rules (http_rules.py), parents and hostnames (http_reach.py)
-that are not ours.
+Owns: what is looked up for it, which of the two it is; of ours, whether it takes requests, and what is written. Must
+not know: who gets what share (shares.py, progression.py), what becomes of rules (http_rules.py), parents and hostnames
+(http_reach.py) that are not ours, what is done in a route of others (foreign_route.py).
 
 It is looked up with each pass, not watched: the kind may not exist in the cluster, and a watch of it would fail there.
 """
@@ -16,16 +16,15 @@ from ..api import labels
 from ..api.base import seconds
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.reasons import Reason
-from ..api.routing import SERVER_PORT, Lane, Testers
+from ..api.routing import Lane, Testers
 from ..api.traffic import Traffic
-from . import build, http_reach
+from . import build, foreign_route, http_behind, http_heard, http_reach
 from .build import Raw, dig
+from .http_heard import API_VERSION, KIND
 from .http_reach import GROUP, Reach
-from .http_rules import Mark, Ours, backend, merged, without
+from .http_rules import Mark, Ours, merged, without
 from .outcome import Cause
-from .types import Manifest, Observed, Ref, Unread
-
-API_VERSION = f"{GROUP}/v1"
+from .types import Manifest, Observed, Ref
 
 
 def wanted(parent: Raw) -> bool:
@@ -34,23 +33,25 @@ def wanted(parent: Raw) -> bool:
 
 
 def references(parent: Raw) -> tuple[Ref, ...]:
-    """The HTTPRoute, as long as something of ours may be in it, and the Gateway that the spec names."""
-    if not wanted(parent):
-        return (_ref(parent),) if dig(parent, "status", "httpRoute") else ()
-    gateway = _gateway(parent)
-    return (_ref(parent), gateway) if gateway else (_ref(parent),)
+    """The HTTPRoute, those in which something of ours may be, and the Gateway that the spec names."""
+    known = dig(parent, "status", "httpRoute")
+    asked = [_route(parent), _gateway(parent)] if wanted(parent) else []
+    left = http_heard.ref(parent, known) if isinstance(known, str) else None
+    return tuple(dict.fromkeys(filter(None, [*asked, left])))
 
 
 def trouble(observed: Observed) -> Cause | None:
     """Why the Gateway does not split the traffic; None where it does."""
+    if foreign := foreign_route.given(observed.parent):
+        return foreign_route.trouble(observed, foreign)
     gateway = _gateway(observed.parent)
-    told = _unread(observed) or _taken(observed)
+    told = http_heard.unread(observed, _ref(observed.parent)) or _taken(observed)
     if told or gateway is None:
         return told
     if gateway in observed.references and observed.references[gateway] is None:
         where = f"Gateway {gateway.name} in namespace {gateway.namespace}"
         return Cause(Reason.GATEWAY_NOT_FOUND, f"{where} does not exist; requests go to the Service only")
-    return _refused(observed, _live(observed))
+    return http_heard.refused(each for each in http_heard.parents(_live(observed)) if _about(observed, each))
 
 
 def manifests(
@@ -58,21 +59,30 @@ def manifests(
 ) -> list[Manifest]:
     """A Service for each revision, and the HTTPRoute where it can be written."""
     parent, gateway = observed.parent, spec.routing.gateway
-    if gateway is None or _unread(observed) or _taken(observed):
+    if spec.routing.http_route and (foreign := foreign_route.given(parent)):
+        return foreign_route.manifests(observed, spec, foreign, lanes, testers)
+    if gateway is None or http_heard.unread(observed, _ref(parent)) or _taken(observed):
         return []
     ours = _ours(observed, lanes, spec.service.request_timeout, testers)
     live = _live(observed)
     asked = Reach([{"group": GROUP, "kind": "Gateway", **gateway.wire()}], spec.routing.hostnames or None)
     reach, mine = http_reach.merged(live, asked, ours.namespace)
     body = {**reach.body, "rules": merged(dig(live, "spec", "rules") or (), ours)}
-    return [*(_service(parent, lane) for lane in lanes), _manifest(parent, body, mine.note | _marked(ours.mark))]
+    behind = [http_behind.service(parent, http_behind.backend(lane), lane.revision) for lane in lanes]
+    return [*behind, _manifest(parent, body, mine.note | _marked(ours.mark))]
 
 
 def left(observed: Observed) -> tuple[list[Manifest], list[Raw]]:
-    """What is written and what is deleted where no HTTPRoute is asked for any more: what others put into it stays, as
-    long as a rule of theirs is there. Without one a route answers for its hosts that it has nothing for them."""
-    live = _live(observed)
-    if wanted(observed.parent) or live is None or _taken(observed):
+    """What is written and what is deleted where an HTTPRoute is not asked for any more. One of others gets back what
+    was theirs. Of ours what others put into it stays, as long as a rule of theirs is there: without one a route answers
+    for its hosts that it has nothing for them."""
+    made, gone = _ours_left(observed)
+    return [*foreign_route.owed(observed), *made], gone
+
+
+def _ours_left(observed: Observed) -> tuple[list[Manifest], list[Raw]]:
+    live, asked = _live(observed), wanted(observed.parent) and foreign_route.given(observed.parent) is None
+    if asked or live is None or _taken(observed):
         return [], []
     ours = _ours(observed, (), "", None)
     kept = without(dig(live, "spec", "rules") or (), ours)
@@ -83,20 +93,35 @@ def left(observed: Observed) -> tuple[list[Manifest], list[Raw]]:
 
 
 def named(observed: Observed) -> str | None:
-    """Name of the HTTPRoute in which something of ours is, or is to be."""
-    made, gone = left(observed)
-    return _ref(observed.parent).name if wanted(observed.parent) or made or gone else None
+    """Name of the HTTPRoute in which something of ours is, or is to be: the one of before as long as it is there."""
+    made, gone = _ours_left(observed)
+    if foreign_route.keeps(observed):
+        return str(dig(observed.parent, "status", "httpRoute"))
+    if made or gone:
+        return _ref(observed.parent).name
+    return _route(observed.parent).name if wanted(observed.parent) else None
 
 
-def services(parent: Raw, revisions: Collection[str]) -> set[str]:
-    """Names of the Services behind the route."""
-    name = parent["metadata"]["name"]
-    return {backend(Lane(revision=each, service=f"{name}-{each}", share=0)) for each in revisions}
+def services(observed: Observed, revisions: Collection[str]) -> set[str]:
+    """Names of the Services behind the route, and of those that are still named in one."""
+    parent = observed.parent
+    behind = http_behind.names(parent["metadata"]["name"], revisions) if wanted(parent) else set()
+    return behind | foreign_route.services(observed)
+
+
+def changes_unheard(observed: Observed, judged: bool) -> bool:
+    """Whether it has to be looked at again and again: while a canary is judged, or something is being given back."""
+    return (judged and wanted(observed.parent)) or foreign_route.keeps(observed)
 
 
 def _ref(parent: Raw) -> Ref:
-    meta = parent["metadata"]
-    return Ref(API_VERSION, "HTTPRoute", meta["namespace"], meta["name"])
+    """The HTTPRoute of ours."""
+    return http_heard.ref(parent, parent["metadata"]["name"])
+
+
+def _route(parent: Raw) -> Ref:
+    """The HTTPRoute that the spec asks for."""
+    return foreign_route.given(parent) or _ref(parent)
 
 
 def _gateway(parent: Raw) -> Ref | None:
@@ -117,60 +142,26 @@ def _ours(observed: Observed, lanes: Sequence[Lane], timeout: str, testers: Test
     return Ours(meta["name"], meta["namespace"], lanes, _duration(timeout) if timeout else "", testers, before)
 
 
-def _unread(observed: Observed) -> Cause | None:
-    why = observed.unread.get(_ref(observed.parent))
-    if why is None:
-        return None
-    said = {
-        Unread.NO_SUCH_KIND: f"the API server does not know HTTPRoute of {API_VERSION}: its CRDs are not installed",
-        Unread.FORBIDDEN: f"the operator may not read HTTPRoutes of {API_VERSION}",
-    }
-    return Cause(Reason.GATEWAY_API_MISSING, f"{said[why]}; requests go to the Service only")
-
-
 def _taken(observed: Observed) -> Cause | None:
     """Who has the HTTPRoute of our name, where it is not ours: it is left alone."""
     live = _live(observed)
-    owners = dig(live, "metadata", "ownerReferences") or ()
-    if live is None or any(o.get("controller") and o["uid"] == observed.parent["metadata"]["uid"] for o in owners):
+    if live is None or http_heard.ours(observed.parent, live):
         return None
-    by = next((f"belongs to {o['kind']} {o['name']}" for o in owners if o.get("controller")), "was made by others")
+    owner = http_heard.owner(live)
+    by = f"belongs to {owner['kind']} {owner['name']}" if owner else "was made by others"
     return Cause(Reason.NAME_TAKEN, f"HTTPRoute {live['metadata']['name']} exists and {by}: it is left alone")
 
 
-def _refused(observed: Observed, live: Raw | None) -> Cause | None:
-    """What the Gateway's controller says of the HTTPRoute, by the newest that it has said."""
-    said = [each for each in dig(live, "status", "parents") or () if _about(observed, each.get("parentRef") or {})]
-    if not said:
-        told = "the Gateway's controller has said nothing of the HTTPRoute yet; requests go to the Service only"
-        return Cause(Reason.GATEWAY_STARTING, told)
-    for one in said:
-        for told in one.get("conditions") or ():
-            if told.get("type") in ("Accepted", "ResolvedRefs") and told.get("status") == "False":
-                why = f"{told['type']} is False, {told.get('reason')}: {told.get('message', '')}"
-                return Cause(Reason.ROUTE_NOT_ACCEPTED, f"{one.get('controllerName')} says of the HTTPRoute: {why}")
-    return None
-
-
-def _about(observed: Observed, ref: Raw) -> bool:
-    """Whether that is our Gateway, of all parents that the route may have."""
+def _about(observed: Observed, said: Raw) -> bool:
+    """Whether that is our Gateway's word, of all parents that the route may have."""
     namespace = observed.parent["metadata"]["namespace"]
     ours = dig(observed.parent, "spec", "routing", "gateway") or {}
-    return http_reach.parent_key(ref, namespace) == http_reach.parent_key(ours, namespace)
-
-
-def _service(parent: Raw, lane: Lane) -> Manifest:
-    """With an address of its own: some Gateways cannot send to a headless Service (ADR 8)."""
-    name = parent["metadata"]["name"]
-    port = {"name": "http", "port": SERVER_PORT, "targetPort": "http", "protocol": "TCP"}
-    selector = {labels.INSTANCE: name, labels.COMPONENT: "server", labels.REVISION: lane.revision}
-    body = {"spec": {"selector": selector, "ports": [port]}}
-    return build.child(parent, "server", "v1", "Service", backend(lane), body, **{labels.REVISION: lane.revision})
+    return http_reach.parent_key(said.get("parentRef") or {}, namespace) == http_reach.parent_key(ours, namespace)
 
 
 def _manifest(parent: Raw, spec: dict[str, Any], notes: dict[str, str]) -> Manifest:
     name = parent["metadata"]["name"]
-    return build.child(parent, "gateway", API_VERSION, "HTTPRoute", name, {"spec": spec}, notes)
+    return build.child(parent, "gateway", API_VERSION, KIND, name, {"spec": spec}, notes)
 
 
 def _marked(mark: Mark | None) -> dict[str, str]:

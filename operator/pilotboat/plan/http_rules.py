@@ -10,17 +10,15 @@ rule. So a foreign backend of weight 1000 has half of a rule's traffic, whatever
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..api.routing import SERVER_PORT, WHOLE, Lane, Testers
+from . import http_behind
+from .http_behind import backend
 
 Json = dict[str, Any]
-SUFFIX = "-backend"
-"""Of the names of these Services."""
-
 _EVERYTHING = {"type": "PathPrefix", "value": "/"}
 
 
@@ -46,19 +44,12 @@ class Ours:
 
     def owns(self, ref: Mapping[str, Any]) -> bool:
         """Whether a backendRef names a Service of one of our revisions."""
-        service = (ref.get("group") or "", ref.get("kind") or "Service") == ("", "Service")
-        near = ref.get("namespace") in (None, self.namespace)
-        return service and near and re.fullmatch(_pattern(self.name), str(ref.get("name"))) is not None
+        return http_behind.is_service(ref, self.namespace) and http_behind.is_of(ref, self.name)
 
     @property
     def mark(self) -> Mark | None:
         """What testers are known by from now on."""
         return Mark(self.testers.header, self.testers.value) if self.testers else None
-
-
-def backend(lane: Lane) -> str:
-    """Name of the Service behind a route for one revision."""
-    return f"{lane.service}{SUFFIX}"
 
 
 def merged(live: Sequence[Json], ours: Ours) -> list[Json]:
@@ -90,10 +81,6 @@ def without(live: Sequence[Json], ours: Ours) -> list[Json]:
         elif foreign := _foreign(rule, ours):
             kept.append({**rule, "backendRefs": foreign})
     return kept
-
-
-def _pattern(name: str) -> str:
-    return rf"{re.escape(name)}-[0-9a-f]{{8}}{SUFFIX}"
 
 
 def _refs(rule: Json) -> list[Json]:

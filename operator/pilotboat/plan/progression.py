@@ -224,7 +224,7 @@ def _phased(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) ->
     """The phase, and the next step where this one is done."""
     if steps.done(state, spec):
         return _told(state, RolloutPhase.PROMOTING, "all traffic moves to the new revision")
-    if state.since is None:
+    if state.since is None or facts.unrouted:
         return _waiting(state, spec, facts)
     if spec.paused:
         return _told(state, RolloutPhase.PAUSED, f"paused at {state.weight} %")

@@ -204,13 +204,12 @@ def manifests(
 
 def surplus(observed: Observed, way: Way, kept: Collection[str]) -> list[Raw]:
     """Services of revisions that are gone, and every route that is not wanted any more."""
-    parent, children = observed.parent, observed.children
-    name = parent["metadata"]["name"]
+    children, name = observed.children, observed.parent["metadata"]["name"]
     _, routes = http_route.left(observed)
     if way.leaving and not way.left:
         return routes
     wanted = {name} | ({f"{name}-{each}" for each in kept} if way.port is not None else set())
-    wanted |= http_route.services(parent, kept) if http_route.wanted(parent) else set()
+    wanted |= http_route.services(observed, kept)
     services = [raw for raw in build.of_kind(children, "Service") if raw["metadata"]["name"] not in wanted]
     route = build.named(children, "ConfigMap", _route_name(name)) if way.port is None else None
     return [*routes, *services, *([route] if route else [])]

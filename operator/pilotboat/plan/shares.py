@@ -12,13 +12,18 @@ from ..api.routing import WHOLE
 
 
 def by_ready(ready: Sequence[int]) -> list[int]:
-    """Shares per mille that add up to WHOLE, by largest remainder; all to the first where nothing is ready."""
-    total = sum(ready)
+    """Shares per mille that add up to WHOLE; all to the first where nothing is ready."""
+    return apportioned(ready, WHOLE)
+
+
+def apportioned(parts: Sequence[int], whole: int) -> list[int]:
+    """Shares of the whole in proportion to the parts, by largest remainder; all to the first where all are 0."""
+    total = sum(parts)
     if not total:
-        return [WHOLE if place == 0 else 0 for place in range(len(ready))]
-    shares = [count * WHOLE // total for count in ready]
-    largest = sorted(range(len(ready)), key=lambda place: (-(ready[place] * WHOLE % total), place))
-    for place in largest[: WHOLE - sum(shares)]:
+        return [whole if place == 0 else 0 for place in range(len(parts))]
+    shares = [count * whole // total for count in parts]
+    largest = sorted(range(len(parts)), key=lambda place: (-(parts[place] * whole % total), place))
+    for place in largest[: whole - sum(shares)]:
         shares[place] += 1
     return shares
 

@@ -202,8 +202,9 @@ class Plan:
     """Pods by name and the deletion cost to give them before anything is applied; None takes it away. What cannot be
     written is left."""
     apply: tuple[Manifest, ...] = ()
-    """In order; the ownerReference is already in them. One that is a reference is only written over the very version
-    that was observed, so what others put into it meanwhile is never lost."""
+    """In order; the ownerReference is already in them. One without is a part of an object of others: it is never made,
+    and the parent is held by a finalizer before it is written (until `free`). One that is a reference is only written
+    over the very version that was observed, so what others put into it meanwhile is never lost."""
     after: tuple[Manifest, ...] = ()
     """What rests on `apply`, such as replicas on the weights of the traffic: applied in order after that, and only
     where nothing of it was refused. Else nothing is deleted either."""
@@ -215,6 +216,8 @@ class Plan:
     events: tuple[Event, ...] = ()
     """Emitted after the status was written, and only when writing it changed something."""
     requeue_after: timedelta | None = None
+    free: bool = False
+    """Whether nothing of ours is left in objects of others once this plan is carried out: the parent may go."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pilotboat.api import routing
 from pilotboat.api.routing import SERVER_PORT, WHOLE, Lane
-from pilotboat.plan.http_rules import Mark, Ours, backend, merged, without
+from pilotboat.plan.http_behind import backend
+from pilotboat.plan.http_rules import Mark, Ours, merged, without
 
 Json = dict[str, Any]
 OLD, NEW, GONE = "0a0a0a0a", "1b1b1b1b", "2c2c2c2c"
