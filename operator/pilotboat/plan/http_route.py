@@ -1,8 +1,8 @@
 """The HTTPRoute of a ModelDeployment that a Gateway of the Gateway API serves: one of ours, or one of others.
 
-Owns: what is looked up for it, which of the two it is; of ours, whether it takes requests, and what is written. Must
-not know: who gets what share (shares.py, progression.py), what becomes of rules (http_rules.py), parents and hostnames
-(http_reach.py) that are not ours, what is done in a route of others (foreign_route.py).
+Owns: what is looked up for it, which of the two it is; of ours, whether it takes requests, and what is written.
+Must not know: who gets what share (shares.py, progression.py), what becomes of rules (http_rules.py), parents and
+hostnames (http_reach.py) that are not ours, what is done in a route of others (foreign_route.py).
 
 It is looked up with each pass, not watched: the kind may not exist in the cluster, and a watch of it would fail there.
 """
