@@ -27,10 +27,10 @@ from pilotboat.engine.node_watch import NAMESPACE
 from pilotboat.plan.types import Answer, Questions
 from standins.prometheus import Prometheus, vector
 from tests.integration import gateway_api
-from tests.integration import test_foreign_route as foreign
 from tests.integration.cluster import Cluster
 from tests.integration.nameserver import primary
 from tests.integration.running import operator
+from tests.integration.test_foreign_route import lent_and_given_back
 from tests.integration.test_gateway import gateway, kubelet, named, says, through_gateway
 from tests.integration.test_http_route import by_route, rules
 from tests.integration.test_reconcile import reported
@@ -117,14 +117,8 @@ async def test_the_operator_may_hold_a_deployment_until_a_route_of_others_is_giv
     plane: Path, cluster: Cluster, limited: client.Configuration
 ) -> None:
     with gateway_api.installed(plane):
-        before = await foreign.a_route(cluster)
         async with operator(limited, cluster.namespace) as running:
-            parent = await cluster.apply(foreign.behind())
-            await foreign.taken_up(cluster)
-            assert foreign.rules(await cluster.list(HTTP_ROUTE)) != before["spec"]["rules"]
-            await cluster.delete(parent)
-            await cluster.until(MODEL_DEPLOYMENT, lambda found: not found)
-            assert foreign.rules(await cluster.list(HTTP_ROUTE)) == before["spec"]["rules"]
+            await lent_and_given_back(cluster)
             assert running.value("api_requests_total", code="403") == 0
 
 

@@ -66,6 +66,17 @@ async def a_route(cluster: Cluster) -> Raw:
     return await cluster.apply(status, "a-controller", subresource="status")
 
 
+async def lent_and_given_back(cluster: Cluster) -> None:
+    """Weights are put into it, and given back before the deployment goes."""
+    before = await a_route(cluster)
+    parent = await cluster.apply(behind())
+    await taken_up(cluster)
+    assert rules(await cluster.list(HTTP_ROUTE)) != before["spec"]["rules"]
+    await cluster.delete(parent)
+    await cluster.until(MODEL_DEPLOYMENT, lambda found: not found)
+    assert rules(await cluster.list(HTTP_ROUTE)) == before["spec"]["rules"]
+
+
 def rules(found: list[Raw]) -> list[Raw]:
     return list((named(found, "edge") or {"spec": {"rules": []}})["spec"]["rules"])
 

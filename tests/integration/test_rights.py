@@ -42,12 +42,12 @@ from pilotboat.engine.leader import Elector
 from pilotboat.plan import external_dns, routes
 from pilotboat.plan.types import Event
 from tests.integration import gateway_api
-from tests.integration import test_foreign_route as foreign
 from tests.integration.cluster import Cluster, namespace_of
 from tests.integration.nameserver import primary
 from tests.integration.running import Running, operator
 from tests.integration.test_budgets import running_pod
 from tests.integration.test_chart import ROOT, as_account, installed, rights
+from tests.integration.test_foreign_route import lent_and_given_back
 from tests.integration.test_gateway import gateway, kubelet, named, says, through_gateway
 from tests.integration.test_http_route import by_route, rules
 from tests.integration.test_lost_node import bound, job, trains
@@ -149,7 +149,7 @@ async def test_what_the_chart_grants_is_what_the_operator_uses(audited: Path, ac
         canary, cache, route, theirs, record, named_by, training = places
         async with operator(limited, *(place.namespace for place in places)) as running:
             await asyncio.gather(
-                *(a_canary(canary), a_cache(cache), a_route(route), a_foreign_route(theirs), a_record(record)),
+                *(a_canary(canary), a_cache(cache), a_route(route), lent_and_given_back(theirs), a_record(record)),
                 *(a_name(named_by, tmp_path), a_training(training, api), what_is_its_own(api)),
             )
             await says_again(running, canary)
@@ -199,17 +199,6 @@ async def a_route(cluster: Cluster) -> None:
     await cluster.until(HTTP_ROUTE, lambda found: found[0]["spec"]["hostnames"] == ["talk.example"])
     await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"traffic": "Direct", "routing": None}})
     await cluster.until(HTTP_ROUTE, lambda found: not found)
-
-
-async def a_foreign_route(cluster: Cluster) -> None:
-    """Of others: weights are put into it, and given back before the deployment goes."""
-    before = await foreign.a_route(cluster)
-    parent = await cluster.apply(foreign.behind())
-    await foreign.taken_up(cluster)
-    assert foreign.rules(await cluster.list(HTTP_ROUTE)) != before["spec"]["rules"]
-    await cluster.delete(parent)
-    await cluster.until(MODEL_DEPLOYMENT, lambda found: not found)
-    assert foreign.rules(await cluster.list(HTTP_ROUTE)) == before["spec"]["rules"]
 
 
 async def a_record(cluster: Cluster) -> None:

@@ -44,6 +44,15 @@ class Cluster:
         return dict(manifest)
 
 
+def watching(store: Store, cluster: Cluster, told: list[Event], metrics: Metrics | None = None) -> Regions:
+    """Looks without pause, and tells there."""
+    return Regions(
+        *(store, cluster, lambda keys: None, lambda parent, events: told.extend(events)),
+        *((metrics or Metrics()).regions, lambda: datetime.now(UTC)),
+        every=0.001,
+    )
+
+
 @pytest.mark.parametrize("busy", [0, 3])
 async def test_a_bug_holds_up_no_deletion_for_longer_than_a_name_server(
     monkeypatch: pytest.MonkeyPatch, busy: int
@@ -55,11 +64,7 @@ async def test_a_bug_holds_up_no_deletion_for_longer_than_a_name_server(
     going["metadata"] |= {"deletionTimestamp": "2026-05-01T12:00:00Z", "finalizers": [labels.DNS_FINALIZER]}
     store, cluster, told = Store(asyncio.get_running_loop().time), Cluster(busy), list[Event]()
     store.put(MODEL_DEPLOYMENT, going)
-    watch = Regions(
-        *(store, cluster, lambda keys: None, lambda parent, events: told.extend(events)),
-        *(Metrics().regions, lambda: datetime.now(UTC)),
-        every=0.001,
-    )
+    watch = watching(store, cluster, told)
     keeping = asyncio.create_task(watch.run())
     watch.see(Key(MODEL_DEPLOYMENT.plural, "ns", "chat"), going)
     async with asyncio.timeout(PATIENCE):
@@ -95,11 +100,7 @@ async def test_a_spec_that_a_new_operator_cannot_read_withdraws_nothing(monkeypa
     kept["metadata"]["finalizers"] = [labels.DNS_FINALIZER]
     store, cluster, told = Counted(), Cluster(), list[Event]()
     store.put(MODEL_DEPLOYMENT, kept)
-    watch = Regions(
-        *(store, cluster, lambda keys: None, lambda parent, events: told.extend(events)),
-        *(Metrics().regions, lambda: datetime.now(UTC)),
-        every=0.001,
-    )
+    watch = watching(store, cluster, told)
     keeping = asyncio.create_task(watch.run())
     watch.see(Key(MODEL_DEPLOYMENT.plural, "ns", "chat"), kept)
     async with asyncio.timeout(PATIENCE):
@@ -120,11 +121,7 @@ async def test_with_a_modeldeployment_goes_how_often_its_answer_moved() -> None:
     """Else every one that ever was would stand in the page for good."""
     store, cluster, metrics = Store(asyncio.get_running_loop().time), Cluster(), Metrics()
     store.put(MODEL_DEPLOYMENT, going := parent("chat") | {"status": {"dns": {"records": RECORDS}}})
-    watch = Regions(
-        *(store, cluster, lambda keys: None, lambda parent, events: None),
-        *(metrics.regions, lambda: datetime.now(UTC)),
-        every=0.001,
-    )
+    watch = watching(store, cluster, [], metrics)
     metrics.regions.moves.labels("ns", "chat").inc()
     keeping = asyncio.create_task(watch.run())
     watch.see(Key(MODEL_DEPLOYMENT.plural, "ns", "chat"), going)
