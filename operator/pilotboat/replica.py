@@ -108,7 +108,8 @@ class Replica:
         configuration = await load_configuration(self._settings.kubeconfig)
         # A pool of its own: a storm of work must not delay the renewal.
         async with Api(configuration, limit=None, timeout=lease.renew / 2) as own:
-            elector = Elector(own, self._settings.namespace, lease.name, self._settings.identity, timing)
+            name, node = self._settings.identity, self._settings.node
+            elector = Elector(own, self._settings.namespace, lease.name, name, timing, node=node)
             await elector.acquire()
             watchdog = Watchdog(elector, timing)
             watchdog.start()
@@ -132,7 +133,7 @@ class Replica:
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(_keep(elector), name="lease")
-            group.create_task(self._engine.run(), name="engine")
+            group.create_task(self._engine.run(elector.predecessor), name="engine")
             group.create_task(wiring.watch(self._engine, api, namespaces, work.watch_silence), name="watches")
 
     async def _identity(self, api: Api, known: tls.Identity | None = None) -> tls.Identity:

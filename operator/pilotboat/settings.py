@@ -116,6 +116,8 @@ class Settings:
     """Path of a kubeconfig; the pod's service account, or kubectl's default, when left out."""
     identity: str = ""
     """Name of this replica in the Lease; the host's name when left out."""
+    node: str = ""
+    """Node that this replica runs on: who leads after it asks whether it was lost with the node."""
     hub_endpoint: str | None = None
     """Hub or mirror that models come from, where a source names none; the Hugging Face hub when left out."""
     log_level: str = "INFO"

@@ -77,7 +77,7 @@ async def load(url: str, streams: int, requests: int, lasting: float = 0) -> Loa
 
 
 async def cost(made: Gateway, pod: str, streams: int, requests: int, rounds: int) -> list[Figure]:
-    """Latency of answers that take their time, then how fast they come where they take none."""
+    """Latency of answers that take their time, as a model's do, and how fast they come; then where they take none."""
     lasting = max(SHORTEST, streams / RATE)
     paced = round(SECONDS * streams / lasting)
     direct, through = await both(made, pod, streams, paced, rounds, lasting)
@@ -88,13 +88,19 @@ async def cost(made: Gateway, pod: str, streams: int, requests: int, rounds: int
             for label, share, budget in (("p50", 0.5, ADDED_MS), ("p99", 0.99, 5 * ADDED_MS))
             for added in (_latency(through, share) - _latency(direct, share),)
         ),
-        Figure(
-            f"gateway-seconds-a-thousand-{streams}-streams",
-            _seconds(full_through, requests),
-            "s",
-            "pod",
-            _seconds(full_direct, requests),
-            1 / THROUGHPUT,
+        *(
+            Figure(
+                f"gateway-seconds-a-thousand-{of}{streams}-streams",
+                _seconds(slow, count),
+                "s",
+                "pod",
+                _seconds(fast, count),
+                1 / THROUGHPUT,
+            )
+            for of, fast, slow, count in (
+                ("", full_direct, full_through, requests),
+                ("lasting-answers-", direct, through, paced),
+            )
         ),
     ]
 

@@ -15,10 +15,12 @@ import pytest
 
 from lab import faults
 from lab.kube import Client
-from lab.layout import Lab, Node
+from lab.layout import SERVICE_ADDRESS, Lab, Node
 from lab.procs import wait_until
+from pilotboat.api import labels
 from tests.e2e.caller import CUT_OFF, Caller, Counted
-from tests.e2e.conftest import MDEP, Space, spread
+from tests.e2e.conftest import MDEP, OPERATORS, Space, spread
+from tools import demo
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
 CALLS: dict[str, Any] = {"threads": 4, "pause": 0.1, "fresh": True}
@@ -96,15 +98,33 @@ def told(load: Counted, least: int, streams: int = 0) -> None:
     assert load.whole >= least
 
 
+def lease(space: Space) -> dict[str, Any]:
+    """Which replica of the operator leads, and its last word on it."""
+    found = json.loads(space.cluster.run("get", "lease", "pilotboat", f"-n{demo.SYSTEM}", "-ojson"))
+    return dict(found["spec"])
+
+
 def leads(space: Space) -> str:
     """When the operator last said that it leads."""
-    lease = json.loads(space.cluster.run("get", "lease", "pilotboat", "-npilotboat-system", "-ojson"))
-    return str(lease["spec"]["renewTime"])
+    return str(lease(space)["renewTime"])
 
 
 def led(space: Space, since: str) -> None:
     """Until some replica of the operator leads, by a later word than that."""
     wait_until(lambda: leads(space) > since, what="A leader's word", timeout=90)
+
+
+def operators(space: Space) -> dict[str, dict[str, Any]]:
+    """Both replicas of the operator, by name."""
+    found = json.loads(space.cluster.run("get", "pods", f"-n{demo.SYSTEM}", OPERATORS, "-ojson"))["items"]
+    return {pod["metadata"]["name"]: pod for pod in found}
+
+
+def cut_off(lab: Lab, pod: dict[str, Any], *addresses: str) -> Node:
+    """Nothing that the pod sends there arrives; its node."""
+    (node,) = faults.named(lab, pod["spec"]["nodeName"])
+    faults.cut_off(node, pod["status"]["podIP"], *addresses)
+    return node
 
 
 @pytest.mark.usefixtures("patient")
@@ -193,4 +213,54 @@ def test_a_link_that_carries_one_way_only_is_as_good_as_cut(
         space.reason(MDEP, chat, "ZonesHealthy", "ZonesUp")
         space.has(chat, 3)
     assert on(space, node) == before
+    told(load, 200)
+
+
+def test_a_leader_that_is_cut_off_is_followed_by_another_and_nothing_is_done_twice(
+    lab: Lab, space: Space, chat: str, caller: Caller
+) -> None:
+    """It lives, and sees replicas and gateways; what it cannot reach is the API server, nor hear that another leads."""
+    before, leader = made(space), str(lease(space)["holderIdentity"])
+    first = operators(space)[leader]
+    with caller.load(chat, **CALLS) as load:
+        with undone(lab, space):
+            cut_off(lab, first, SERVICE_ADDRESS)
+            space.cluster.run("scale", MDEP, chat, "--replicas=4")
+            wait_until(lambda: lease(space)["holderIdentity"] not in ("", leader), what="Another leads", timeout=120)
+            follower = lease(space)["holderIdentity"]
+            space.cluster.run("wait", f"{MDEP}/{chat}", "--for=jsonpath={.status.readyReplicas}=4", "--timeout=300s")
+            space.wait(MDEP, chat, "Ready")
+            ended = "The end, by its own hand, of who led"
+            wait_until(lambda: begun(operators(space)[leader]) > begun(first), what=ended, timeout=120)
+        space.cluster.run("wait", f"-n{demo.SYSTEM}", f"pod/{leader}", "--for=condition=Ready", "--timeout=300s")
+        led(space, leads(space))
+    assert lease(space)["holderIdentity"] == follower, "who comes back stands by"
+    after = made(space)
+    assert before.items() <= after.items()
+    assert [name.split()[0] for name in after.keys() - before.keys()] == ["Pod"], "one replica more, and once"
+    told(load, 200)
+
+
+@pytest.mark.long
+def test_operators_that_reach_no_gateway_take_nothing_from_anybody(
+    lab: Lab, space: Space, chat: str, caller: Caller
+) -> None:
+    """It is rather they who are cut off: no gateway leaves its Service, nobody stands in, and an update goes on."""
+    gateways = [pod["status"]["podIP"] for pod in space.pods(labels.GATEWAY)]
+    before, revision = made(space), space.status(MDEP, chat)["currentRevision"]
+    with caller.load(chat, **CALLS) as load:
+        with undone(lab, space):
+            cut = [cut_off(lab, pod, *gateways) for pod in operators(space).values()]
+            lasts(20)
+            assert sum(map(faults.vanished, cut)) > len(gateways), "somebody leads, and asked in vain"
+            assert made(space) == before
+            serving = [pod["metadata"]["labels"][labels.SERVING] for pod in space.pods(labels.GATEWAY)]
+            assert set(serving) == {labels.SERVES}
+            assert "standIns" not in space.status(MDEP, chat).get("recovery", {})
+            space.apply("ModelDeployment", chat, spread(inference={"maxLength": 1024}))
+            observed = "--for=jsonpath={.status.observedGeneration}=2"
+            space.cluster.run("wait", f"{MDEP}/{chat}", observed, "--timeout=300s")
+            space.wait(MDEP, chat, "Ready")
+        space.reason(MDEP, chat, "ZonesHealthy", "ZonesUp")
+    assert space.status(MDEP, chat)["currentRevision"] != revision
     told(load, 200)

@@ -51,6 +51,19 @@ def lose(node: Node, percent: float, *ways: Way) -> None:
         _inside(node, "iptables", "-w", "-t", table, "-I", chain, flag, "eth0", *chance, *_comment(), "-j", "DROP")
 
 
+def cut_off(node: Node, pod: str, *addresses: str) -> None:
+    """A pod of the node, by its address, reaches these no more: what it sends there vanishes, and nobody tells it."""
+    for address in addresses:
+        rule = ["PREROUTING", "-s", pod, "-d", address, *_comment(), "-j", "DROP"]
+        _inside(node, "iptables", "-w", "-t", "raw", "-I", *rule)
+
+
+def vanished(node: Node) -> int:
+    """Packets that `cut_off` and `cut_one_way` have kept from passing this node on their way in."""
+    told = _inside(node, "iptables", "-w", "-t", "raw", "-nvxL", "PREROUTING").splitlines()
+    return sum(int(rule.split()[0]) for rule in told if MARK in rule)
+
+
 def slow(node: Node, rate: str) -> None:
     """The link carries no more than a rate such as 1mbit each way, and drops what waits longer than 400 ms."""
     limit = ["root", "tbf", "rate", rate, "burst", "32kbit", "latency", "400ms"]
@@ -59,7 +72,7 @@ def slow(node: Node, rate: str) -> None:
 
 
 def mend(node: Node) -> None:
-    """Undoes everything that was done to a node's link."""
+    """Undoes everything that was done to a node's link, and to those of its pods."""
     restore(node)
     for netns, device in ((node.netns, "eth0"), (node.lab.netns, node.name)):
         _run("tc", "-n", netns, "qdisc", "del", "dev", device, "root", check=False)

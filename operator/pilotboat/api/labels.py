@@ -52,6 +52,9 @@ FAILED = f"{GROUP}/earlier-failures"
 TESTERS = f"{GROUP}/testers"
 """Annotation of an HTTPRoute: `header=value` by which its rule for testers is known again."""
 
+LEADERS_NODE = f"{GROUP}/node"
+"""Annotation of the operator's Lease: the node that its holder runs on."""
+
 REACH = f"{GROUP}/reach"
 """Annotation of an HTTPRoute: its parentRefs and hostnames that we put there, as JSON; all others are others'."""
 

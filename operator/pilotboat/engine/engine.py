@@ -26,6 +26,7 @@ from .floods import Floods
 from .gateway_watch import GatewayWatch
 from .health import Health
 from .kinds import PARENTS, Key, Kind
+from .leader import Predecessor
 from .lookup import Lookup
 from .metrics import Metrics
 from .newcomers import Newcomers
@@ -122,12 +123,13 @@ class Engine:
         for key in keys:
             self.queue.add(key)
 
-    async def run(self) -> None:
+    async def run(self, predecessor: Predecessor | None = None) -> None:
         """See everything once, then work until cancelled."""
         await self.resync.first()
         self.listed.set()
         log.info("watching %d custom resources with %d workers", sum(1 for _ in self.store.parents()), self._workers)
         self.node_watch.take_over(self._lost_before())
+        await self.node_watch.ask_after(predecessor)
         self.health.working = True
         async with asyncio.TaskGroup() as group:
             group.create_task(self.resync.run(), name="resync")

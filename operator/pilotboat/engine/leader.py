@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from pilotboat.api import labels
+
 from .errors import Conflict, EngineError, NotFound
 from .kinds import LEASE, Kind
 
@@ -48,6 +50,18 @@ class Timing:
         return self.renew + END_WITHIN - 2 * LOOK
 
 
+@dataclass(frozen=True)
+class Predecessor:
+    """Who led before us and fell silent: he did not give the Lease up."""
+
+    node: str
+    """Where he ran; empty where he did not say."""
+    renewed: str
+    """His last word, by the clock of that node."""
+    silence: float
+    """Seconds since we first saw it."""
+
+
 class Leases(Protocol):
     """What of the Api is needed here."""
 
@@ -67,6 +81,8 @@ class Elector:
         identity: str,
         timing: Timing | None = None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        node: str = "",
     ) -> None:
         self._api = api
         self._namespace = namespace
@@ -74,10 +90,13 @@ class Elector:
         self._identity = identity
         self._timing = timing or Timing()
         self._clock = clock
+        self._node = node
         self._lease: Raw | None = None
         self._changed = clock()
         self.renewed = float("-inf")
         """When the last renewal that succeeded was begun: leadership surely holds for `lease` seconds from then."""
+        self.predecessor: Predecessor | None = None
+        """From whom the Lease was taken; None where it was free."""
 
     async def acquire(self) -> None:
         """Returns when we lead."""
@@ -144,8 +163,10 @@ class Elector:
             self._lease = await self._api.create(LEASE, self._namespace, self._body(None))
             return True
         self._notice(live)
-        if self._held_by_other() and self._clock() - self._changed < self._duration():
+        silence = self._clock() - self._changed
+        if self._held_by_other() and silence < self._duration():
             return False
+        self.predecessor = _predecessor(live, silence) if self._held_by_other() else None
         self._lease = await self._api.replace(LEASE, self._body(live))
         return True
 
@@ -176,8 +197,14 @@ class Elector:
             "renewTime": now,
             "leaseTransitions": int(old.get("leaseTransitions") or 0) + (live is not None and not ours),
         }
-        meta = live["metadata"] if live else {"name": self._name, "namespace": self._namespace}
+        meta: Raw = live["metadata"] if live else {"name": self._name, "namespace": self._namespace}
+        meta = meta | {"annotations": {**(meta.get("annotations") or {}), labels.LEADERS_NODE: self._node}}
         return {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": meta, "spec": spec}
+
+
+def _predecessor(live: Raw, silence: float) -> Predecessor:
+    node = (live["metadata"].get("annotations") or {}).get(labels.LEADERS_NODE) or ""
+    return Predecessor(node, live["spec"].get("renewTime") or "", silence)
 
 
 class Watchdog:

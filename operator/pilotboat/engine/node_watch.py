@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pilotboat.plan.build import dig
+from pilotboat.plan.build import dig, parsed
 
 from .errors import EngineError, Forbidden
 from .kinds import LEASE, Key, Kind
+from .leader import Predecessor
 from .store import Store
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,22 @@ class NodeWatch:
         for name in names if len(names) <= MOST else ():
             self._tell(name, "called lost by the operator that led before, and not heard of since")
 
+    async def ask_after(self, before: Predecessor | None) -> None:
+        """Whether who led before us fell silent with the whole of his node: there may be replicas on it.
+
+        He and his kubelet wrote by one clock. A kubelet that has written nothing since his last word has been silent
+        for as long as he; to count that from now on would find the node a third of a minute later."""
+        if before is None or not before.node:
+            return
+        try:
+            lease = await self._api.get(LEASE, NAMESPACE, before.node)
+        except EngineError as failure:
+            self._blind(failure)
+            return
+        renewed, last = parsed(dig(lease, "spec", "renewTime")), parsed(before.renewed)
+        if renewed and last and renewed <= last and before.silence >= _patience(lease):
+            self._tell(before.node, "no sign of its kubelet since the operator that led from there fell silent")
+
     async def run(self) -> None:
         """Round after round, for ever."""
         while True:
@@ -109,7 +126,7 @@ class NodeWatch:
             self._signs[name] = Sign(renewed, now)
             if last is not None:
                 self._tell(name, None)
-        elif now - last.seen >= SHARE * (dig(lease, "spec", "leaseDurationSeconds") or DURATION):
+        elif now - last.seen >= _patience(lease):
             self._tell(name, f"no sign of its kubelet for {now - last.seen:.0f} s, and a replica there is not reached")
 
     def _tell(self, name: str, silence: str | None) -> None:
@@ -123,3 +140,8 @@ class NodeWatch:
         """Told once: without this right, and while the API server is away, nodes are lost when Kubernetes says so."""
         log.log(logging.DEBUG if self._failed else logging.WARNING, "nodes' Leases cannot be read: %s", failure)
         self._failed = True
+
+
+def _patience(lease: Raw | None) -> float:
+    """Seconds that a node may be silent."""
+    return float(SHARE * (dig(lease, "spec", "leaseDurationSeconds") or DURATION))

@@ -68,7 +68,7 @@ class View:
 
 def elector(leases: Leases, who: str) -> Elector:
     clock = asyncio.get_running_loop().time
-    return Elector(leases.seen_by(who), "ns", "pilotboat", who, Timing(), clock)
+    return Elector(leases.seen_by(who), "ns", "pilotboat", who, Timing(), clock, node=f"node-of-{who}")
 
 
 def holder(leases: Leases) -> str:
@@ -88,6 +88,25 @@ def test_one_leads_and_the_other_waits() -> None:
         assert holder(leases) == "a"
         keeping.cancel()
         waiting.cancel()
+
+    run(scenario())
+
+
+def test_who_takes_the_lease_from_a_silent_leader_knows_where_he_was_and_for_how_long_he_said_nothing() -> None:
+    async def scenario() -> None:
+        leases = Leases()
+        a, b, c = elector(leases, "a"), elector(leases, "b"), elector(leases, "c")
+        await a.acquire()
+        assert a.predecessor is None
+        assert leases.lease
+        said = leases.lease["spec"]["renewTime"]
+        await b.acquire()
+        assert b.predecessor
+        assert (b.predecessor.node, b.predecessor.renewed) == ("node-of-a", said)
+        assert 15 <= b.predecessor.silence <= 17
+        await b.release()
+        await c.acquire()
+        assert c.predecessor is None, "who gives it up is not lost"
 
     run(scenario())
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from pilotboat.api.reasons import Reason
 from pilotboat.engine.errors import Forbidden, Unavailable
 from pilotboat.engine.kinds import LEASE, MODEL_DEPLOYMENT, NODE, POD, Key, Kind
+from pilotboat.engine.leader import Predecessor
 from pilotboat.engine.node_watch import MOST, NAMESPACE, NodeWatch
 from pilotboat.engine.store import Store
 from tests.unit.engine.objects import newer, parent, pod
@@ -178,6 +182,40 @@ async def test_where_leases_cannot_be_read_what_a_leader_before_said_is_forgotte
     async with watching(world):
         await world.after(0)
         assert world.lost is None
+
+
+BEFORE = Predecessor("n1", "2026-05-01T12:00:30.000000Z", silence=15.0)
+
+
+@pytest.mark.parametrize(
+    ("renewed", "before", "lost"),
+    [
+        pytest.param("2026-05-01T12:00:29.500000Z", BEFORE, True, id="both silent"),
+        pytest.param("2026-05-01T12:00:39.000000Z", BEFORE, False, id="a crash: its kubelet lives"),
+        pytest.param("2026-05-01T12:00:29.500000Z", replace(BEFORE, silence=5.0), False, id="a Lease of seconds"),
+        pytest.param("2026-05-01T12:00:29.500000Z", replace(BEFORE, node=""), False, id="nobody knows where"),
+        pytest.param("2026-05-01T12:00:29.500000Z", replace(BEFORE, renewed=""), False, id="nobody knows when"),
+        pytest.param("2026-05-01T12:00:29.500000Z", None, False, id="given up"),
+        pytest.param(None, BEFORE, False, id="a node without a Lease"),
+    ],
+)
+async def test_a_leader_who_fell_silent_with_his_node_is_asked_after(
+    renewed: str | None, before: Predecessor | None, lost: bool
+) -> None:
+    world = World()
+    world.renewed = renewed
+    await world.watch.ask_after(before)
+    assert bool(world.lost) is lost
+    if lost:
+        assert world.woken == [CHAT]
+        async with watching(world):
+            world.watch.doubt(set())
+            await world.after(5)
+            assert world.lost
+            world.renewed = "2026-05-01T12:01:00.000000Z"
+            async with asyncio.timeout(PATIENCE):
+                while world.lost:  # noqa: ASYNC110 -- there is no event for it
+                    await asyncio.sleep(0.001)
 
 
 def test_many_lost_at_once_are_rather_a_fault_of_the_leader_before() -> None:
