@@ -38,33 +38,43 @@ def give_rows(space: Space, text: str | None = None) -> None:
     space.cluster.apply(json.dumps(raw))
 
 
+def served(**source: Any) -> dict[str, Any]:
+    """A small ModelDeployment of the tiny model, tuned or not."""
+    return {"model": {"source": source}, "inference": {"maxLength": 256}, "service": {"workers": 1}}
+
+
+def surprise(space: Space, name: str) -> float:
+    """What it thinks of an answer that the data set has, in nats a byte: the higher, the less likely."""
+    messages: Any = [{"role": "user", "content": "number 7?"}, {"role": "assistant", "content": "it is 7"}]
+    with space.url(name) as url:
+        client = OpenAI(base_url=url, api_key="none", max_retries=0)
+        body: dict[str, Any] = {"max_tokens": 0, "logprobs": True, "extra_body": {"echo": True}}
+        given = client.chat.completions.create(model=name, messages=messages, **body).choices[0].logprobs
+    assert given is not None
+    assert given.content
+    return -sum(token.logprob for token in given.content) / len(given.content)
+
+
 def test_a_job_trains_and_a_deployment_serves_what_it_made(space: Space) -> None:
-    served = {
-        "model": {"source": {"fineTuneJob": {"name": "small"}}},
-        "inference": {"maxLength": 256},
-        "service": {"workers": 1},
-    }
-    space.apply("FineTuneJob", "small", job())
+    space.apply("ModelDeployment", "plain", served(huggingFace={"repo": "demo/tiny"}))
+    training = {"maxSteps": 40, "batchSize": 4, "maxLength": 64, "learningRate": 0.02}
+    space.apply("FineTuneJob", "small", job(training=training))
     assert "rows" in space.reason(FTJ, "small", "DataReady", "ConfigMapNotFound")
-    space.apply("ModelDeployment", "tuned", served)
+    space.apply("ModelDeployment", "tuned", served(fineTuneJob={"name": "small"}))
     space.reason(MDEP, "tuned", "ArtifactReady", "WaitingForFineTuneJob")
     give_rows(space)
     space.wait(FTJ, "small", "Complete", "600s")
     status = space.status(FTJ, "small")
     assert status["phase"] == "Complete"
     assert status["trainerStatus"]["progressPercentage"] == 100
-    assert status["progress"]["step"] == 8
+    assert status["progress"]["step"] == 40
     assert float(status["progress"]["loss"]) > 0
     assert status["output"]["type"] == "Adapter"
     assert all(len(digest) == 64 for digest in status["output"]["digests"].values())
     assert "Complete" in space.cluster.run("get", "ftj", "small")
+    space.wait(MDEP, "plain", "Ready")
     space.wait(MDEP, "tuned", "Ready")
-    with space.url("tuned") as url:
-        client = OpenAI(base_url=url, api_key="none", max_retries=0)
-        messages: Any = [{"role": "user", "content": "number 7?"}]
-        answer = client.chat.completions.create(model="tuned", messages=messages, max_tokens=8)
-    assert answer.usage is not None
-    assert answer.usage.completion_tokens > 0
+    assert surprise(space, "tuned") < surprise(space, "plain") - 0.2, "the base is served without what was learned"
 
 
 def test_a_broken_line_is_named_by_its_number(space: Space) -> None:

@@ -79,7 +79,7 @@ async def start(cluster: Cluster, plane: Path) -> AsyncIterator[Start]:
     """Starts replicas by name; a short Lease keeps the tests short."""
     replicas: list[Replica] = []
 
-    async def replica(name: str, kubeconfig: Path = plane) -> Replica:
+    async def replica(name: str, kubeconfig: Path = plane, **more: str) -> Replica:
         status_port, progress_port = free_ports(2)
         environment = {
             "PATH": os.environ["PATH"],
@@ -93,6 +93,7 @@ async def start(cluster: Cluster, plane: Path) -> AsyncIterator[Start]:
             "PILOTBOAT_LEASE_DURATION": "6",
             "PILOTBOAT_LEASE_RENEW": "4",
             "PILOTBOAT_LEASE_RETRY": "1",
+            **more,
         }
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "pilotboat", "operator"), env=environment, stderr=asyncio.subprocess.PIPE
@@ -284,6 +285,25 @@ async def test_both_replicas_are_ready_and_one_leads(cluster: Cluster, start: St
     page = (await first.asks("/metrics"))[1]
     for name in ("reconciles_total", "api_requests_total", "watch_events_total", "resource_conditions", "queue_depth"):
         assert f"pilotboat_{name}" in page
+
+
+async def test_a_leader_whose_watches_are_dead_says_so_and_its_standby_is_well(
+    cluster: Cluster, start: Start, proxy: Proxy, tmp_path: Path
+) -> None:
+    """Kubelet ends it then, and the other leads."""
+    first = await start("first", through(proxy, tmp_path), PILOTBOAT_WORK_RESYNC="2")
+    await first.says("watching")
+    second = await start("second")
+    await second.ready()
+    code, told, numbers = 0, "", itertools.count()
+    async with asyncio.timeout(PATIENCE):
+        while f"the watch of modeldeployments in {cluster.namespace} is dead" not in told.splitlines():
+            proxy.silence()
+            await cluster.apply(model_deployment(f"unseen-{next(numbers)}"))
+            await cluster.until(MODEL_DEPLOYMENT, reported)
+            code, told = await first.asks("/healthz")
+    assert code == 500
+    assert await second.asks("/healthz") == (200, "ok\n")
 
 
 async def test_a_standby_that_is_told_to_stop_stops(cluster: Cluster, start: Start) -> None:

@@ -351,3 +351,22 @@ def test_an_adapter_is_merged_into_the_weights(tmp_path: Path) -> None:
             plain = adapted(tokens).logits
     assert torch.allclose(found, expected, atol=1e-3)
     assert not torch.allclose(found, plain, atol=1e-1)
+
+
+@pytest.mark.parametrize(("precision", "wanted"), [("bf16", "BF16"), ("fp16", "F16"), ("fp32", "F32")])
+def test_llama_cpp_is_told_the_cache_type_and_the_threads(tmp_path: Path, precision: str, wanted: str) -> None:
+    import xllamacpp
+
+    from pilotboat.api.engines import Inference
+    from pilotboat_server.engines.base import EngineSettings
+    from pilotboat_server.engines.llamacpp import LlamaCppEngine
+    from pilotboat_server.engines.recital import Listener
+
+    inference = Inference.model_validate({"precision": precision, "device": "cpu"})
+    engine = LlamaCppEngine(EngineSettings(tmp_path / "m.gguf", inference, 3, lambda error: None))
+    engine._listener = Listener(tmp_path / "llama.sock", "key")
+    told = engine._params(xllamacpp)
+    cache = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{wanted}")
+    assert (told.cache_type_k, told.cache_type_v) == (cache, cache)
+    assert (told.cpuparams.n_threads, told.cpuparams_batch.n_threads) == (3, 3)
+    engine.close()

@@ -19,7 +19,7 @@ from standins import tiny
 from tests.integration.serverproc import ServerProcess, gone, is_alive, server_process
 
 FAKE: dict[str, Any] = {"model": {"path": "/none", "name": "m"}, "engine": {"type": "Fake"}}
-THREE = FAKE | {"service": {"workers": 3}, "inference": {"batchSize": 8}}
+THREE = FAKE | {"service": {"workers": 3}, "inference": {"batchSize": 8, "cpuThreads": 3}}
 PACED = "fake:delay=0.03 fake:tokens=150"
 
 
@@ -48,6 +48,7 @@ async def test_three_workers_have_one_engine_and_one_truth(tmp_path: Path) -> No
         alone = [(await chat(server, p, temperature=0)).choices[0].message.content for p in prompts]
         counts = [await metric(server, "vllm:request_success_total") for _ in range(6)]
         assert len(set(server.workers())) == 3
+        assert (await server.seen("settings"))[0]["threads"] == 3
         server.terminate()
         assert await server.exit_code() == 0
     assert together == alone

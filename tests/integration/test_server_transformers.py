@@ -22,6 +22,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from pilotboat.api.engines import Inference
 from pilotboat.api.runtime import ServerConfig
 from pilotboat_server.engines.base import EngineSettings
+from pilotboat_server.engines.loading import load_model
 from pilotboat_server.engines.sampling import UNLIKELIEST, Drawn, Recital, Sampler
 from pilotboat_server.engines.text import Tokenizer
 from pilotboat_server.engines.transformers import TransformersEngine
@@ -73,6 +74,17 @@ class Asked:
 def error(event: Event) -> ApiError:
     assert isinstance(event, Failed), event
     return ApiError.from_wire(list(event.error))
+
+
+@pytest.mark.parametrize(
+    ("precision", "wanted"), [("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", torch.float32)]
+)
+def test_weights_and_threads_are_as_the_settings_say(folder: Path, precision: str, wanted: torch.dtype) -> None:
+    inference = Inference.model_validate(INFERENCE | {"precision": precision})
+    loaded, _ = load_model(EngineSettings(folder, inference, 3, lambda error: None))
+    assert {weight.dtype for weight in loaded.parameters()} == {wanted}
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(1)  # as the engine that others here share has it
 
 
 def test_what_one_row_cannot_draw_ends_that_row_alone(engine: TransformersEngine) -> None:

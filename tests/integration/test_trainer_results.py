@@ -59,7 +59,7 @@ def failed(job: Training) -> tuple[str, str]:
 
 
 def test_lora_publishes_an_adapter_that_loads_and_changes_the_answer(train: Trainer, base: Path) -> None:
-    lora = {"rank": 4, "alpha": 8, "targetModules": ["q_proj", "down_proj"], "dropout": 0.0}
+    lora = {"rank": 4, "alpha": 8, "targetModules": ["q_proj", "down_proj"], "dropout": 0.25}
     code, job = train(base, method={"type": "LoRA", "lora": lora})
     assert code == 0
     assert job.said["reason"] == "Trained"
@@ -68,7 +68,8 @@ def test_lora_publishes_an_adapter_that_loads_and_changes_the_answer(train: Trai
     assert result.examples == 48
     assert set(result.digests) == {"adapter_config.json", "adapter_model.safetensors"}
     adapter = json.loads((job.output / "adapter" / "adapter_config.json").read_text())
-    assert (adapter["r"], adapter["lora_alpha"], set(adapter["target_modules"])) == (4, 8, {"q_proj", "down_proj"})
+    assert (adapter["r"], adapter["lora_alpha"], adapter["lora_dropout"]) == (4, 8, 0.25)
+    assert set(adapter["target_modules"]) == {"q_proj", "down_proj"}
     model = AutoModelForCausalLM.from_pretrained(base)
     tokens = torch.tensor([[5, 40, 41, 42]])
     plain = model(tokens).logits

@@ -55,8 +55,10 @@ def block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 Plain.add_representer(str, block)
 
 
-def anything(ref: Ref, parent: Raw) -> Raw:
-    """A referenced object, as it is when all is well."""
+def anything(ref: Ref, parent: Raw) -> Raw | None:
+    """A referenced object, as it is when all is well; an HTTPRoute is yet to be made."""
+    if ref.kind == "HTTPRoute":
+        return None
     key = (parent["spec"].get("dataset") or {}).get("source", {}).get("configMap", {}).get("key", "")
     return {"metadata": {"name": ref.name}, "data": {key: "{}"}} | (TUNED if ref.kind == "FineTuneJob" else {})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pilotboat.api.pods import PodTemplate
+from pilotboat.api.pods import Gpu, PodTemplate
 from pilotboat.plan.pods import Main, spread, template
 from pilotboat.plan.sources import Needs
 from unit.plan.world import SETTINGS, Raw
@@ -47,6 +47,13 @@ def test_where_a_pod_may_run_is_handed_on_as_it_is_written() -> None:
     }
     spec = template(MAIN, Needs(), "config", PodTemplate.model_validate(written), None, SETTINGS)
     assert {key: spec[key] for key in written} == written
+
+
+def test_gpus_are_asked_for_by_the_name_that_the_cluster_has_for_them() -> None:
+    gpu = Gpu.model_validate({"count": 2, "resourceName": "amd.com/gpu"})
+    spec = template(MAIN, Needs(), "config", PodTemplate(), gpu, SETTINGS)
+    assert spec["containers"][0]["resources"] == {"limits": {"amd.com/gpu": "2"}}
+    assert "resources" not in spec["initContainers"][0], "a GPU is not needed to fetch"
 
 
 def test_where_zones_must_have_as_many_as_each_other_one_that_can_take_nobody_does_not_count() -> None:

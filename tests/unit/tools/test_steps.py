@@ -1,14 +1,113 @@
-"""The progress display without a terminal, on a stream of the test's own."""
+"""The progress display, on a stream and a terminal of the test's own."""
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import io
 import json
+import os
+import re
+import termios
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tools import steps
+
+
+class Paper(io.StringIO):
+    """A log that can be waited for."""
+
+    def __init__(self) -> None:
+        self.written = threading.Condition()
+        super().__init__()
+
+    def flush(self) -> None:
+        with self.written:
+            self.written.notify_all()
+
+    def shows(self, words: str, times: int = 1) -> None:
+        with self.written:
+            assert self.written.wait_for(lambda: self.getvalue().count(words) >= times, timeout=60), self.getvalue()
+
+
+class Terminal:
+    """Of 40 columns: what is written to `screen` is read as it comes, or the writer would have to wait."""
+
+    def __init__(self) -> None:
+        self._reader, writer = os.openpty()
+        termios.tcsetwinsize(writer, (24, 40))
+        self.screen = os.fdopen(writer, "w")
+        self.paper = Paper()
+        self._reading = threading.Thread(target=self._read)
+        self._reading.start()
+
+    def _read(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        with contextlib.suppress(OSError):  # the writer has closed it
+            while read := os.read(self._reader, 4096):
+                self.paper.write(decoder.decode(read))
+                self.paper.flush()
+
+    def close(self) -> None:
+        self.screen.close()
+        self._reading.join()
+        os.close(self._reader)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    monkeypatch.setenv("TERM", "xterm")
+    made = Terminal()
+    yield made
+    made.close()
+
+
+def test_a_step_that_runs_says_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "PLAIN_INTERVAL", 0.01)
+    out = Paper()
+    with steps.step("Weighing anchor", usual="1 s", out=out) as current:
+        current.detail("chain 2/3")
+        out.shows("… Weighing anchor: chain 2/3 (")
+    running = next(line for line in out.getvalue().splitlines() if "chain" in line)
+    assert re.fullmatch(r"… Weighing anchor: chain 2/3 \(\d+\.\d s, usually 1 s\)", running)
+
+
+def test_an_inner_step_speaks_for_its_outer_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "PLAIN_INTERVAL", 0.01)
+    out = Paper()
+    with steps.step("Outer", out=out) as outer:
+        with steps.step("Inner", out=out) as inner:
+            outer.detail("waits")
+            inner.detail("works")
+            out.shows("  … Inner: works (", times=5)
+            assert "Outer: waits" not in out.getvalue()
+        out.shows("… Outer: waits (")
+
+
+def test_on_a_terminal_one_line_is_written_over_and_cut_to_its_width(
+    monkeypatch: pytest.MonkeyPatch, terminal: Terminal
+) -> None:
+    monkeypatch.setattr(steps, "LIVE_INTERVAL", 0.01)
+    with steps.step("Raising anchor", out=terminal.screen) as current:
+        current.detail("a chain of thirty links")
+        terminal.paper.shows("\r\x1b[K… Raising anchor: a chain of thirty lin\r")
+    terminal.paper.shows("\r\x1b[K✓ Raising anchor: a chain of thirty links (")
+    terminal.paper.shows("\n")
+    assert terminal.paper.getvalue().count("\n") == 1
+
+
+def test_a_dumb_terminal_is_written_to_as_a_log_is(monkeypatch: pytest.MonkeyPatch, terminal: Terminal) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with steps.step("Raising anchor", out=terminal.screen):
+        pass
+    terminal.paper.shows("\n", times=2)
+    started, done = terminal.paper.getvalue().splitlines()
+    assert started == "… Raising anchor"
+    assert done.startswith("✓ Raising anchor (")
 
 
 def test_a_step_says_when_it_starts_and_how_long_it_took() -> None:
