@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from pilotboat import cluster_cli
 from pilotboat.api.outcomes import Outcomes, Result
+from pilotboat.api.traffic import Traffic
 from pilotboat.cluster_cli import Refused
 from pilotboat.engine.api import Api
 from pilotboat.engine.kinds import MODEL_DEPLOYMENT
@@ -21,6 +22,8 @@ from pilotboat.plan.feedback import Base, effects
 
 Raw = Mapping[str, Any]
 COLUMNS = ("outcome", "stable", "canary", "effect", "95 % interval", "")
+NOBODY_POSTED = "No application has posted an outcome: POST /v1/feedback with request_id and outcome."
+NOBODY_TAKES = "With traffic: HTTPRoute no outcome can be posted: it is our gateway that gives ids and takes outcomes."
 
 
 def add(commands: Any) -> None:
@@ -63,7 +66,8 @@ def table(found: Raw, base: Base) -> Iterator[str]:
         yield "No whole minute of requests is counted yet: shares of requests come with the next minutes."
         return
     if not told:
-        yield "No application has posted an outcome: POST /v1/feedback with request_id and outcome."
+        past_us = (found.get("spec") or {}).get("traffic") == Traffic.HTTP_ROUTE
+        yield NOBODY_TAKES if past_us else NOBODY_POSTED
         return
     yield f"shares of {base}:"
     rows = [COLUMNS, *map(_row, told)]

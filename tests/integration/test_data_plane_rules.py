@@ -6,14 +6,20 @@ import asyncio
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from yarl import URL
 
 from lab.plane import free_ports
+from pilotboat.api.outcomes import Outcomes
+from pilotboat.api.routing import Evidence
+from pilotboat.plan.build import timestamp
+from pilotboat.plan.feedback import absorb
 from tests.integration.cluster import Cluster
 from tests.integration.gatewayproc import Gateway, addresses, gateway, replica, replicas, serving, until
 
@@ -147,6 +153,34 @@ async def test_feedback_counts_once_and_a_flood_of_it_harms_nothing(pod: Gateway
     assert await pod.metric("refused_total") == 0, "a flood has no lines: they would push others' out"
     assert set(await pod.models(20)) <= {STABLE, CANARY}, "users are answered as before"
     assert (await pod.evidence()).feedback == {revision: {"liked": 1}}
+
+
+async def test_posts_are_counted_once_whatever_begins_anew(pod: Gateway) -> None:
+    """The agent, which remembers nothing and has another name, and the operator, which has what is in status."""
+    now = timestamp(datetime.now(UTC))
+    begun = absorb(Outcomes(since=now, time=now), [await pod.evidence()], STABLE, CANARY)
+    truth = Counter[str]()
+
+    async def liked(count: int) -> Evidence:
+        for _ in range(count):
+            async with pod.http.get(f"http://127.0.0.1:{pod.port}/v1/models") as response:
+                revision, request = response.headers["x-pilotboat-revision"], response.headers["x-request-id"]
+            assert await post(pod, {"request_id": request, "outcome": "liked"}) == 204
+            truth[revision] += 1
+        return await pod.evidence()
+
+    first = await liked(4)
+    pod.kill("agent")
+    pod.start("agent")
+    await pod.ready()
+    second = await liked(3)
+    assert second.gateway != first.gateway
+    assert second.began > first.now
+    known = absorb(begun, [first], STABLE, CANARY)
+    for heard in ([second], [first, second], [second, first]):
+        known = absorb(Outcomes.model_validate(known.wire()), heard, STABLE, CANARY)
+    assert {STABLE: known.stable.posts["liked"], CANARY: known.canary.posts["liked"]} == truth
+    assert absorb(begun, [second, first], STABLE, CANARY).result == known.result
 
 
 async def test_evidence_tells_requests_errors_and_first_tokens_by_revision(pod: Gateway, net: str) -> None:

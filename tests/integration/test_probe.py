@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pilotboat.api.probing import ProbeMinute
+from pilotboat.plan.canary import gates
 from tests.integration.probeproc import config, ended, probe, started
 from tests.integration.serverproc import server_process
 
@@ -114,11 +115,15 @@ async def test_a_load_is_sent_and_measured(servers: Servers, tmp_path: Path) -> 
 
 async def test_a_slow_canary_is_seen_as_slow(servers: Servers, tmp_path: Path) -> None:
     slow = await servers.start(first=0.4, delay=0.03)
-    load = (await probe(tmp_path, config(slow, **LOAD))).result.load_test
+    enough = {"loadTest": LOAD["loadTest"] | {"rate": 60}}
+    load = (await probe(tmp_path, config(slow, **enough))).result.load_test
     assert load
     assert load.ok
     assert (load.first_token.p50 or 0) >= 400
     assert (load.per_token.p50 or 0) >= 29
+    said = gates.load(load.planned, 0, load.first_token.p95 or 0, most_ms=399, most_errors=0)
+    assert said.passed is False
+    assert said.message.startswith("P95 ")
 
 
 async def test_a_failing_canary_is_counted_by_status_and_so_are_minutes(servers: Servers, tmp_path: Path) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
+from pilotboat.api import labels
 from pilotboat.engine.apply import FRESH, Applier
 from pilotboat.engine.engine import utc
+from pilotboat.engine.errors import Conflict
 from pilotboat.engine.evidence import EvidencePoller
 from pilotboat.engine.floods import Floods
 from pilotboat.engine.gateways import key_of
-from pilotboat.engine.kinds import CHILDREN, MODEL_DEPLOYMENT, Key
+from pilotboat.engine.kinds import CHILDREN, DEPLOYMENT, MODEL_DEPLOYMENT, POD, Key
 from pilotboat.engine.lookup import Lookup
 from pilotboat.engine.metrics import Metrics
 from pilotboat.engine.newcomers import Newcomers
@@ -36,6 +39,12 @@ class Parts:
 
 @pytest.fixture
 async def parts(cluster: Cluster) -> Parts:
+    return made(cluster)
+
+
+def made(cluster: Cluster) -> Parts:
+    """One that knows nothing yet."""
+
     def clock() -> float:
         return parts.now
 
@@ -78,6 +87,55 @@ async def owned(cluster: Cluster) -> list[str]:
         for raw in await cluster.list(kind)
         if raw["metadata"].get("ownerReferences")
     ]
+
+
+async def states(cluster: Cluster) -> dict[str, tuple[Any, ...]]:
+    """Of each child who it is and what it holds."""
+    return {
+        f"{raw['kind']} {raw['metadata']['name']}": (raw["metadata"]["uid"], raw.get("spec"), raw.get("data"))
+        for kind in CHILDREN
+        for raw in await cluster.list(kind)
+        if raw["metadata"].get("ownerReferences")
+    }
+
+
+async def test_children_that_are_there_and_unknown_stay_as_they_are(cluster: Cluster, parts: Parts) -> None:
+    """A list that is too old for them: no other Deployment is made, nor a pod more."""
+    parent = await cluster.apply(model_deployment())
+    key = Key("modeldeployments", cluster.namespace, "chat")
+    parts.store.put(MODEL_DEPLOYMENT, parent)
+    await parts.reconciler.reconcile(key)
+    pods = await cluster.until(POD, lambda found: len(found) == 2)
+    before = await states(cluster)
+    other = made(cluster)
+    other.store.put(MODEL_DEPLOYMENT, parent)
+    await other.reconciler.reconcile(key)
+    assert await states(cluster) == before
+    assert len(other.store.children(parent)) == len(before) == 4, "and they are known from now on"
+    assert [raw["metadata"]["uid"] for raw in await cluster.list(POD)] == [raw["metadata"]["uid"] for raw in pods]
+
+
+async def test_one_that_is_there_unknown_and_otherwise_than_planned_is_planned_for_anew(
+    cluster: Cluster, parts: Parts
+) -> None:
+    """What was planned was for a new one. It lacks our label, too, without which no watch tells of it."""
+    parent = await cluster.apply(model_deployment())
+    key = Key("modeldeployments", cluster.namespace, "chat")
+    parts.store.put(MODEL_DEPLOYMENT, parent)
+    await parts.reconciler.reconcile(key)
+    (deployment,) = await cluster.list(DEPLOYMENT)
+    name = deployment["metadata"]["name"]
+    drift = {"metadata": {"labels": {labels.MANAGED_BY: None}}, "spec": {"replicas": 3}}
+    uid = (await cluster.merge(DEPLOYMENT, name, drift))["metadata"]["uid"]
+    other = made(cluster)
+    other.store.put(MODEL_DEPLOYMENT, parent)
+    with pytest.raises(Conflict):
+        await other.reconciler.reconcile(key)
+    met = await cluster.get(DEPLOYMENT, name)
+    assert (met["spec"]["replicas"], met["metadata"]["labels"][labels.MANAGED_BY]) == (3, labels.MANAGER)
+    await other.reconciler.reconcile(key)
+    (deployment,) = await cluster.list(DEPLOYMENT)
+    assert (deployment["metadata"]["uid"], deployment["spec"]["replicas"]) == (uid, 2)
 
 
 async def test_one_that_is_gone_gets_no_children(cluster: Cluster, parts: Parts) -> None:

@@ -212,6 +212,11 @@ def test_nothing_posted_says_how_to_post() -> None:
     assert "POST /v1/feedback" in list(ab_cli.table(found(rollout=CANARY), Base.POSTS))[-1]
 
 
+def test_where_nothing_can_be_posted_nobody_is_told_to() -> None:
+    raw = found(rollout=CANARY) | {"spec": {"traffic": "HTTPRoute"}}
+    assert list(ab_cli.table(raw, Base.POSTS))[-1].startswith("With traffic: HTTPRoute no outcome can be posted")
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [({}, "no rollout with steps"), ({"rollout": CANARY | {"outcomes": {"since": 7}}}, "not of a shape")],

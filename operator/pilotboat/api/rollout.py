@@ -29,7 +29,8 @@ class Surge(StrEnum):
 
 
 class OnFailure(StrEnum):
-    """After an abort the stable revision has all traffic; Pause keeps the canary's pods to look at."""
+    """After an abort the stable revision has all traffic; Pause keeps pods of the canary to look at, as many as `surge`
+    leaves beside all of stable's."""
 
     ROLLBACK = "Rollback"
     PAUSE = "Pause"

@@ -130,8 +130,9 @@ def _give_up(state: RolloutStatus, spec: Rollout, facts: Facts, why: str) -> Adv
 
 
 def _aborted(state: RolloutStatus, spec: Rollout, facts: Facts) -> Advance:
-    """Stable whole again; the canary's pods go, or stay to be looked at where nobody needs their place."""
-    kept = facts.canary.replicas if spec.on_failure is OnFailure.PAUSE and not state.borrowing else 0
+    """Stable whole again; the canary's pods go, or stay to be looked at, as many as have a place beside all of it."""
+    beside = 0 if state.borrowing else _standing(state, spec, facts).most - facts.want
+    kept = min(facts.canary.replicas, beside) if spec.on_failure is OnFailure.PAUSE else 0
     return Advance(state, Move(facts.want, kept, 0))
 
 

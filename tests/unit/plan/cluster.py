@@ -6,7 +6,9 @@ Owns: what Kubernetes does to the objects that a plan applies. Must not know: wh
 from __future__ import annotations
 
 import copy
+import dataclasses
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from pilotboat.api import labels
@@ -215,3 +217,16 @@ class Cluster:
             if not self.carry_out(self.plan()) and not moved:
                 return True
         return False
+
+
+def writes(plan: Plan) -> int:
+    """How many there are at most before the status: what is so already needs none."""
+    return len(plan.costs) + len(plan.apply) + len(plan.after) + len(plan.delete)
+
+
+def cut(plan: Plan, after: int) -> Plan:
+    """What of it is done by an operator that dies after so many writes, which are made in this order."""
+    costs = dict(islice(plan.costs.items(), after))
+    applied = (*plan.apply, *plan.after)[: after - len(costs)]
+    deleted = plan.delete[: after - len(costs) - len(applied)]
+    return dataclasses.replace(plan, costs=costs, apply=applied, after=(), delete=deleted, status=None, events=())

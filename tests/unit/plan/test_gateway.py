@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from pilotboat.api import labels
 from pilotboat.engine.kinds import GATEWAY_PARTS
 from pilotboat.plan import PLANNERS, gateway
-from pilotboat.plan.types import Observed, Plan, Ref, Refusal, Rejection
+from pilotboat.plan.types import Node, Observed, Plan, Ref, Refusal, Rejection
 from unit.plan.world import NAMESPACE, NOW, SETTINGS, Pod, Raw
 
 OWNERS = [{"name": "chat", "uid": "uid-chat"}, {"name": "qa", "uid": "uid-qa"}]
@@ -51,10 +53,26 @@ def test_two_replicas_of_which_none_goes_before_another_is_there() -> None:
     spec = made("Deployment")["spec"]
     assert spec["replicas"] == 2
     assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
-    keys = [each["topologyKey"] for each in pod()["topologySpreadConstraints"]]
-    assert keys == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
     assert made("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
     assert gateway.GRACE_SECONDS >= 600 + gateway.LEAVE_SECONDS
+
+
+@pytest.mark.parametrize(("zones", "count"), [("", 2), ("a", 2), ("aab", 2), ("abc", 3), ("abcd", 3)])
+def test_one_a_zone_two_at_least_and_three_at_most(zones: str, count: int) -> None:
+    there = {f"n{number}": Node(f"n{number}", zone=zone) for number, zone in enumerate(zones)}
+    (deployment,) = (raw for raw in plan(OWNERS, nodes=there).apply if raw["kind"] == "Deployment")
+    assert deployment["spec"]["replicas"] == count
+
+
+def test_they_are_spread_over_zones_and_then_over_nodes_as_far_as_there_is_room() -> None:
+    template = made("Deployment")["spec"]["template"]
+    spread = template["spec"]["topologySpreadConstraints"]
+    assert [each["topologyKey"] for each in spread] == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+    for each in spread:
+        assert (each["maxSkew"], each["whenUnsatisfiable"]) == (1, "ScheduleAnyway")
+        counted = each["labelSelector"]["matchLabels"]
+        assert counted
+        assert counted.items() <= template["metadata"]["labels"].items(), "it is themselves that they are apart from"
 
 
 def test_pods_are_restricted_and_only_the_agent_has_a_token() -> None:

@@ -185,13 +185,13 @@ def holding(life: Life) -> None:
 
 def paused(life: Life) -> None:
     life.settle()
-    life.spec = rollout(paused=True)
+    life.spec = rollout(**life.spec.wire() | {"paused": True})
     life.settle()
     assert life.state.phase is RolloutPhase.PAUSED
 
 
 def awaiting_approval(life: Life) -> None:
-    life.spec = rollout(steps=[{"weight": 10, "hold": "1m", "approval": True}])
+    life.spec = rollout(**life.spec.wire() | {"steps": [{"weight": 10, "hold": "1m", "approval": True}]})
     life.settle()
     assert life.after(60).phase is RolloutPhase.AWAITING_APPROVAL
 
@@ -229,11 +229,46 @@ def test_a_canary_that_cannot_live_is_given_up_in_every_phase(reach: Callable[[L
     assert "CrashLoopBackOff: it died" in life.state.message
 
 
+ROOM = pytest.mark.parametrize(
+    ("surge", "room"),
+    [("Auto", 5), ("Auto", 4), ("Always", 8), ("Never", 4)],
+    ids=["one more", "one lent for want of room", "twice the room", "one lent"],
+)
+
+
+def aborts(life: Life, kept: int = 0) -> None:
+    """In that very look all traffic is stable's, and all its replicas are asked for again."""
+    asked = RolloutPhase.ABORTED, 0, life.want, kept
+    assert (life.look(Verb.ABORT).phase, life.weights[-1], life.stable, life.canary) == asked
+    assert (life.settle().phase, life.weights[-1], life.stable, life.canary) == asked
+    assert life.want + kept <= life.room
+
+
 @EVERYWHERE
-def test_abort_works_in_every_phase_at_once(reach: Callable[[Life], None]) -> None:
-    life = Life()
+@ROOM
+@pytest.mark.parametrize("on_failure", ["Rollback", "Pause"])
+def test_abort_works_in_every_phase_at_once(
+    reach: Callable[[Life], None], surge: str, room: int, on_failure: str
+) -> None:
+    life = Life(rollout(surge=surge, onFailure=on_failure), room=room)
     reach(life)
-    assert (life.look(Verb.ABORT).phase, life.stable, life.canary, life.weights[-1]) == (RolloutPhase.ABORTED, 4, 0, 0)
+    aborts(life, kept=min(life.canary, room - life.want) if on_failure == "Pause" else 0)
+
+
+@ROOM
+def test_abort_works_while_a_gate_is_measured(surge: str, room: int) -> None:
+    life = Life(rollout(surge=surge), room=room)
+    life.look()
+    life.gated = GATED
+    assert life.after(60).weight == 0
+    assert life.canary
+    aborts(life)
+
+
+def test_abort_works_while_the_canary_waits_for_room() -> None:
+    life = Life(rollout(surge="Always"), room=4)
+    assert life.after(60).weight == 0
+    aborts(life)
 
 
 def test_retry_begins_anew() -> None:
