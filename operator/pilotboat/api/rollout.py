@@ -246,6 +246,11 @@ class RolloutStatus(Status):
     """What applications posted since the canary first had traffic; brought up to date once a minute at most."""
 
     @property
+    def weights(self) -> dict[str, int]:
+        """Per cent of the traffic by revision."""
+        return {self.canary: self.weight, self.stable: 100 - self.weight}
+
+    @property
     def untried(self) -> bool:
         """Whether the canary has had no users yet, nor is to have them whatever comes before."""
         return not (self.weight or self.forced)

@@ -54,7 +54,7 @@ class Move:
 
 def need(weight: int, whole: int) -> int:
     """Replicas that this weight needs: the fewest that carry it."""
-    return (weight - 1) * whole // 100 + 1 if weight else 0
+    return (weight - 1) * whole // 100 + 1 if weight and whole else 0
 
 
 def carries(ready: int, whole: int) -> int:

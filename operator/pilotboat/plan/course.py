@@ -70,9 +70,7 @@ class Course:
     @property
     def weights(self) -> Mapping[str, int] | None:
         """Per cent of the traffic by revision; None: in proportion to ready replicas."""
-        if self.state is None:
-            return None
-        return {self.state.canary: self.state.weight, self.state.stable: 100 - self.state.weight}
+        return self.state.weights if self.state else None
 
 
 def course(

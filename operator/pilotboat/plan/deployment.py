@@ -6,7 +6,7 @@ what may be evicted (budget.py), what their state means (diagnose.py), how it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -110,7 +110,7 @@ def _kept(
     held = kept.whole(observed, blocked)
     again = min(LOOK_AGAIN, way.again or LOOK_AGAIN, seen.look_again or LOOK_AGAIN)
     revision, canary = kept.revision(observed), ahead.state if ahead else None
-    lanes = kept.lanes(observed, revision, ahead) if revision else []
+    lanes = kept.lanes(observed, revision, ahead, _uneven(way, seen)) if revision else []
     traffic = routes.manifests(observed, spec, way, lanes, canary, seen.zone_weights) if revision else []
     if ahead and _refused(observed, traffic):
         ahead = unmoved(observed, there)
@@ -150,7 +150,7 @@ def _rolled(
     ahead = course(whole, spec, first, others, _unrouted(way), starved, settings, now)
     made = _replicas(observed, target, wanted, mine, older, ahead, seen)
     routed = routes.revisions(observed, wanted)
-    lanes = routes.lanes(observed, routed, ahead.weights, ahead.step.ended)
+    lanes = routes.lanes(observed, routed, _uneven(way, seen), ahead.weights, ahead.step.ended)
     traffic = routes.manifests(observed, spec, way, lanes, ahead.state, seen.zone_weights)
     rests = ahead.rests(observed_by(parent))
     if rests and _refused(observed, traffic):
@@ -196,6 +196,11 @@ def _again(
     asked = routes.HEARD_BY if http_route.changes_unheard(observed, observed_by(observed.parent)) else None
     own = (spares.look_again(observed, spec, ahead.lent, now), flood.look_again(observed, now))
     return min((wait for wait in (way.again, ahead.look_again, asked, seen.look_again, *own) if wait), default=None)
+
+
+def _uneven(way: routes.Way, seen: Recovery) -> Mapping[str, int]:
+    """Zones whose replicas get less than their share: past our gateways nobody makes it so."""
+    return seen.zone_weights if way.through else {}
 
 
 def _unrouted(way: routes.Way) -> Cause | None:

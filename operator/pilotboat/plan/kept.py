@@ -6,11 +6,13 @@ source is, how requests get to a revision, what becomes of a canary meanwhile (c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..api import conditions as kinds
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.reasons import Reason
 from ..api.routing import Lane
-from . import build, diagnose, history, outcome, recovery, routes
+from . import build, history, load, outcome, recovery, routes
 from .build import Raw, dig
 from .course import Course
 from .outcome import Cause
@@ -43,14 +45,14 @@ def scaled(observed: Observed, spec: ModelDeploymentSpec, seen: Recovery, ahead:
     return [manifest for made in resized for manifest in made]
 
 
-def lanes(observed: Observed, current: str, ahead: Course | None) -> list[Lane]:
+def lanes(observed: Observed, current: str, ahead: Course | None, zones: Mapping[str, int]) -> list[Lane]:
     """Whom requests are sent to: that revision alone, or all as long as it has no pod that serves; beside a canary both
-    with their shares."""
+    with their shares. `zones`: who get less traffic."""
     every = routes.revisions(observed, current)
     if ahead and ahead.weights:
-        return routes.lanes(observed, every, ahead.weights, ahead.step.ended)
-    mine = build.of_revision(observed.pods, current)
-    return routes.lanes(observed, [current] if any(map(diagnose.ready, mine)) else every)
+        return routes.lanes(observed, every, zones, ahead.weights, ahead.step.ended)
+    alone = load.bearing(observed, current, zones)
+    return routes.lanes(observed, [current] if alone else every, zones)
 
 
 def whole(observed: Observed, blocked: Cause | None) -> str | None:

@@ -12,7 +12,7 @@ there: it may well serve.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from datetime import timedelta
 from typing import Any
 
@@ -29,6 +29,7 @@ _LOST_TAINTS = {
     "node.kubernetes.io/not-ready",
     "node.kubernetes.io/out-of-service",
 }
+_CONTROL_PLANE = {"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"}
 _GPU = re.compile(r"gpu|xid|nvlink|nvswitch|dcgm", re.IGNORECASE)
 _GOOD_WHEN_TRUE = re.compile(r"(healthy|ready|ok)$", re.IGNORECASE)
 _BAD_WHEN_TRUE = re.compile(r"unhealthy|notready", re.IGNORECASE)
@@ -45,22 +46,31 @@ def read(raw: Mapping[str, Any], silence: str | None = None) -> Node:
         since=parsed(said.get("lastTransitionTime")),
         lost=_lost(raw, said) or silence,
         fault=next(_faults(raw), None),
+        control_plane=_tainted(raw, _CONTROL_PLANE) is not None,
     )
 
 
 def hears_of_few(nodes: Mapping[str, Node]) -> str | None:
-    """In words that more than half of all nodes are not heard of; those that are deleted are no nodes any more."""
-    away = sum(node.lost is not None for node in nodes.values())
-    return f"{away} of {len(nodes)} nodes are not heard of at once" if 2 * away > len(nodes) else None
+    """In words that more than half of all nodes are not heard of; those that are deleted are no nodes any more.
+
+    The control plane's own count where pods may be on them: else they are no place for a replica, and it hears of them
+    when it hears of nobody else."""
+    there = [node for node in nodes.values() if not node.control_plane]
+    away = sum(node.lost is not None for node in there)
+    return f"{away} of {len(there)} nodes are not heard of at once" if 2 * away > len(there) else None
 
 
 def _lost(raw: Mapping[str, Any], said: Mapping[str, Any]) -> str | None:
     if said and said.get("status") != "True":
         return str(said.get("message") or said.get("reason") or "the node is not ready")
-    for taint in dig(raw, "spec", "taints") or ():
-        if taint.get("key") in _LOST_TAINTS and taint.get("effect") in ("NoExecute", "NoSchedule"):
-            return f"the node has the taint {taint['key']}"
-    return None
+    taint = _tainted(raw, _LOST_TAINTS)
+    return f"the node has the taint {taint}" if taint else None
+
+
+def _tainted(raw: Mapping[str, Any], keys: Set[str]) -> str | None:
+    """The first of these taints by which it keeps pods away."""
+    away = [each for each in dig(raw, "spec", "taints") or () if each.get("effect") in ("NoExecute", "NoSchedule")]
+    return next((each["key"] for each in away if each.get("key") in keys), None)
 
 
 def _faults(raw: Mapping[str, Any]) -> Iterator[str]:

@@ -17,9 +17,11 @@ from ..api.conditions import Condition
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.reasons import Reason
 from ..api.recovery import RecoveryStatus, ZoneState, ZoneStatus
+from ..api.rollout import RolloutStatus
 from ..api.traffic import Traffic
-from . import build, diagnose, faults, losses, nodes, outcome, readiness, timeline, zones
+from . import build, capacity, diagnose, faults, losses, nodes, outcome, readiness, timeline, zones
 from .build import Raw, dig
+from .load import Load
 from .losses import Losses
 from .outcome import Cause
 from .types import Event, Manifest, Observed
@@ -69,14 +71,25 @@ def look(observed: Observed, spec: ModelDeploymentSpec, asks: bool, now: datetim
     known = outcome.read(RecoveryStatus, dig(observed.parent, "status", "recovery")) or RecoveryStatus()
     known_zones = tuple(outcome.read_all(ZoneStatus, dig(observed.parent, "status", "zones")))
     observed = observed if _uses_devices(spec) else _without_device_faults(observed)
-    lost = losses.look(observed, known.nodes, spec.zones.failback.after_seconds, asks, now)
+    uneven = zones.weights(known_zones) if asks else ()
+    lost = losses.look(observed, known.nodes, spec.zones.failback.after_seconds, asks, now, uneven)
     seen, failing = losses.sights(observed, now - RECENT), lost.failing | lost.unjudged
-    world = zones.count(observed.pods, observed.nodes, failing, seen, spec.replicas)
+    world = zones.count(observed.pods, observed.nodes, failing, seen, _load(observed, spec))
     states = zones.look(known_zones, spec.zones, world, now) if observed.nodes else known_zones
     again = [wait for wait in (lost.look_again, zones.look_again(states, spec.zones, now)) if wait]
-    if any(not node.well_since for node in lost.nodes) or any(zone.state is not ZoneState.HEALTHY for zone in states):
+    unwell = any(zone.state is not ZoneState.HEALTHY for zone in (*known_zones, *states))
+    if unwell or any(not node.well_since for node in lost.nodes):
         again.append(nodes.WATCHFUL)
     return Recovery(lost, states, known, known_zones, min(again, default=None))
+
+
+def _load(observed: Observed, spec: ModelDeploymentSpec) -> Load:
+    """What the replicas have to bear: a canary and stable their shares, and one less of it where one is lent."""
+    canary = outcome.read(RolloutStatus, dig(observed.parent, "status", "rollout"))
+    if canary is None:
+        return Load(spec.replicas)
+    lent = canary.borrowing and capacity.can_borrow(spec.wanted)
+    return Load(min(spec.replicas, spec.wanted - lent), canary.weights)
 
 
 def _uses_devices(spec: ModelDeploymentSpec) -> bool:

@@ -20,7 +20,7 @@ from ..api.reasons import Reason
 from ..api.rollout import RolloutPhase, RolloutStatus
 from ..api.routing import MAX_LANES, ROUTE, SERVER_PORT, WHOLE, Copies, Lane, Route, Testers
 from ..api.traffic import Traffic
-from . import build, diagnose, gates, history, http_route, outcome, ports, shares
+from . import build, gates, history, http_route, load, outcome, ports, shares
 from .build import Raw, dig
 from .outcome import Cause
 from .types import Manifest, Observed
@@ -137,12 +137,14 @@ def revisions(observed: Observed, target: str) -> list[str]:
 def lanes(
     observed: Observed,
     names: Sequence[str],
+    zones: Mapping[str, int],
     weights: Mapping[str, int] | None = None,
     ending: Collection[str] = (),
 ) -> list[Lane]:
-    """The lanes of these revisions, newest first; `weights` are a canary's, in per cent, else ready replicas decide:
-    those of `ending` revisions, which go with this pass, only where there are no others."""
-    serving = {name: sum(map(diagnose.ready, build.of_revision(observed.pods, name))) for name in names}
+    """The lanes of these revisions, newest first; `weights` are a canary's, in per cent, else ready replicas decide, as
+    far as their `zones` get requests: those of `ending` revisions, which go with this pass, where there are no others.
+    """
+    serving = {name: load.bearing(observed, name, zones) for name in names}
     staying = {name: 0 if name in ending else count for name, count in serving.items()}
     ready = staying if any(staying.values()) else serving
     if weights is not None:

@@ -99,6 +99,8 @@ class Node:
     """Why it counts as not heard of, in words."""
     fault: str | None = None
     """What of its devices is out of order, in words."""
+    control_plane: bool = False
+    """Whether it keeps pods away because it is one of the control plane's."""
 
     @property
     def suspect(self) -> tuple[Reason, str] | None:

@@ -8,7 +8,7 @@ Owns: the state machine of a zone, its hysteresis, and when it refuses to act. M
 A zone fails when enough of its nodes are suspect and enough of the replicas there do not serve. It is lost when it has
 failed long enough, unless most zones look bad (then it is more likely that we do) or nobody else could serve. Where
 some of its replicas serve still, no more of its traffic is moved than the others can bear: as many of its replicas keep
-theirs as are missing elsewhere of those asked for, and they lose it as others become ready. It gets traffic back when
+theirs as are missing elsewhere (load.py), and they lose it as others become ready. It gets traffic back when
 it has been well long enough and a canned inference succeeds there (where gateways make one), and any failure on the way
 starts that anew; each loss doubles the time.
 All that counts is in status, so a new operator goes on where the old one was. It stays there when a lost zone's last
@@ -17,13 +17,16 @@ Node object goes, as clouds delete those of machines that are stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from ..api import labels
 from ..api.recovery import FailbackMode, FailoverMode, Zones, ZoneState, ZoneStatus
 from . import diagnose
 from .build import Raw, dig, elapsed, timestamp
+from .load import Counts, Load
 from .losses import FORGET, Sight, trusted_after
 from .types import Node
 
@@ -43,9 +46,15 @@ class Zone:
     suspect: int = 0
     replicas: int = 0
     failing: int = 0
-    ready: int = 0
+    serving: Counts = field(default_factory=dict)
+    """Ready replicas, by what counts apart (load.py)."""
     canned: str | None = None
     """Why the canned inference of a replica there failed, empty where none did; None: none was made yet."""
+
+    @property
+    def ready(self) -> int:
+        """All of these."""
+        return sum(self.serving.values())
 
     def fails(self, threshold: int) -> bool:
         """Whether as many nodes and replicas fail as the threshold says, in per cent."""
@@ -63,27 +72,28 @@ class World:
     """All zones, counted, by name."""
 
     zones: Mapping[str, Zone] = field(default_factory=dict)
-    wanted: int = 0
-    """Replicas that bear the whole of the traffic: those asked for, without spare ones."""
+    load: Load = field(default_factory=Load)
 
     def bad(self, threshold: int) -> list[str]:
         """Zones that fail now."""
         return [name for name, zone in self.zones.items() if zone.fails(threshold)]
 
-    def ready_in(self, names: Iterable[str]) -> int:
-        """Ready replicas in these zones."""
-        return sum(self.zones[name].ready for name in names if name in self.zones)
+    def answering(self, names: Iterable[str]) -> int:
+        """Ready replicas in these zones that requests may be for."""
+        return sum(self.load.answering(self.zones[name].serving) for name in names)
 
 
 def count(
-    pods: Sequence[Raw], nodes: Mapping[str, Node], failing: frozenset[str], seen: Mapping[str, Sight], wanted: int
+    pods: Sequence[Raw], nodes: Mapping[str, Node], failing: frozenset[str], seen: Mapping[str, Sight], load: Load
 ) -> World:
     """The zones of all nodes that have one; `failing` are names of lost replicas, `seen` what gateways see of them."""
     found: dict[str, dict[str, int]] = {}
+    serving: dict[str, Counter[str]] = {}
     canned: dict[str, set[str]] = {}
     for node in nodes.values():
         if node.zone:
-            zone = found.setdefault(node.zone, dict.fromkeys(("nodes", "suspect", "replicas", "failing", "ready"), 0))
+            zone = found.setdefault(node.zone, dict.fromkeys(("nodes", "suspect", "replicas", "failing"), 0))
+            serving.setdefault(node.zone, Counter())
             zone["nodes"] += 1
             zone["suspect"] += node.suspect is not None
     for pod in pods:
@@ -93,21 +103,21 @@ def count(
             found[where.zone]["replicas"] += 1
             found[where.zone]["failing"] += lost
             # of a node that it does not hear of Kubernetes calls all replicas unready, those too that serve
-            found[where.zone]["ready"] += (diagnose.ready(pod) or sight.up) and not lost
+            if (diagnose.ready(pod) or sight.up) and not lost:
+                serving[where.zone][load.part(dig(pod, "metadata", "labels", labels.REVISION))] += 1
             canned.setdefault(where.zone, set()).update(sight.canned)
     worst = {name: max(told) for name, told in canned.items() if told}
-    zones = {name: Zone(name, **counts, canned=worst.get(name)) for name, counts in sorted(found.items())}
-    return World(zones, wanted)
+    zones = {name: Zone(name, **found[name], serving=serving[name], canned=worst.get(name)) for name in sorted(found)}
+    return World(zones, load)
 
 
 def look(known: Sequence[ZoneStatus], spec: Zones, world: World, now: datetime) -> tuple[ZoneStatus, ...]:
     """Every zone's state now; also of those that have no node any more, while a loss of theirs counts."""
     before = {zone.name: zone for zone in known}
     bad = world.bad(spec.failover.threshold)
-    share = {name: before[name].weight if name in before else 100 for name in world.zones if name not in bad}
-    usable = {name for name, weight in share.items() if weight}
-    whole = {name for name, weight in share.items() if weight == 100}
-    rest = _Rest(world, len(bad), usable, whole)
+    share = {name: before[name].weight if name in before else 100 for name in world.zones}
+    answered = world.answering(name for name, weight in share.items() if weight) > 0
+    rest = _Rest(world, len(bad), {name: weight for name, weight in share.items() if name not in bad}, answered)
     here = [_step(before.get(name) or _new(name, now), zone, spec, rest, now) for name, zone in world.zones.items()]
     away = [_away(zone, now) for zone in known if zone.name not in world.zones and _remembers_loss(zone, now)]
     return tuple(sorted((*here, *away), key=lambda zone: zone.name))
@@ -141,15 +151,28 @@ class _Rest:
 
     world: World
     bad: int
-    usable: Set[str]
-    """Zones that have traffic and do not fail."""
-    whole: Set[str]
-    """Of these, those that have their whole share."""
+    share: Mapping[str, int]
+    """Zones that do not fail, and what of their share they have, in per cent."""
+    answered: bool
+    """Whether anybody who serves gets requests, in whichever zone."""
 
-    def missing(self, seen: Zone) -> int:
-        """Of the replicas in a zone that serve still, those that others do not make up for yet."""
-        elsewhere = self.world.ready_in(self.usable - {seen.name})
-        return min(seen.ready, max(0, self.world.wanted - elsewhere))
+    @property
+    def usable(self) -> set[str]:
+        """Of these, those that have traffic."""
+        return {name for name, weight in self.share.items() if weight}
+
+    @property
+    def whole(self) -> set[str]:
+        """And those that have their whole share."""
+        return {name for name, weight in self.share.items() if weight == 100}
+
+    def kept(self, seen: Zone) -> dict[str, int]:
+        """Of the replicas of a zone that fails, those that others do not make up for yet. Of a zone that has a part of
+        its share as large a part of its replicas counts."""
+        borne: Counter[str] = Counter()
+        for name, weight in self.share.items():
+            borne.update({part: weight * count for part, count in self.world.zones[name].serving.items()})
+        return self.world.load.kept(seen.serving, {part: count // 100 for part, count in borne.items()})
 
 
 def _wait(zone: ZoneStatus, spec: Zones) -> float | None:
@@ -167,6 +190,8 @@ def _new(name: str, now: datetime) -> ZoneStatus:
 def _step(zone: ZoneStatus, seen: Zone, spec: Zones, rest: _Rest, now: datetime) -> ZoneStatus:
     counted = zone.model_copy(update={"replicas": seen.replicas, "failing": seen.failing, "missing": 0})
     fails = seen.fails(spec.failover.threshold) and (seen.replicas > 0 or zone.state not in _TRUSTED)
+    if not rest.answered and rest.world.answering([seen.name]):
+        return _enter(counted, ZoneState.HEALTHY, now)  # whatever speaks against it: there is nobody else
     if fails:
         return _failing(counted, seen, spec, rest, now)
     return _well(counted, seen, spec, rest, now)
@@ -187,8 +212,9 @@ def _failing(zone: ZoneStatus, seen: Zone, spec: Zones, rest: _Rest, now: dateti
 
 def _moved(zone: ZoneStatus, seen: Zone, rest: _Rest, now: datetime) -> ZoneStatus:
     """As much of its traffic taken away as others can bear; never any given back."""
-    missing = rest.missing(seen) if zone.weight else 0
-    weight = min(zone.weight, -(-100 * missing // seen.ready)) if missing else 0
+    kept = rest.kept(seen) if zone.weight else {}
+    needed = max((-(-100 * count // seen.serving[part]) for part, count in kept.items()), default=0)
+    missing, weight = sum(kept.values()), min(zone.weight, needed)
     told = f"{seen.told}; {_MISSING.format(missing, weight)}" if missing else seen.told
     stays = zone.state is ZoneState.LOST or (zone.state is ZoneState.SUSPECT and weight == 100)
     moved = zone if stays else _lost(zone, now)
@@ -222,14 +248,14 @@ def _refusal(seen: Zone, spec: Zones, rest: _Rest) -> str | None:
         return "there is no other zone"
     if 2 * rest.bad > len(rest.world.zones):
         return f"{rest.bad} of {len(rest.world.zones)} zones look bad at once: that is more likely the observer's fault"
-    if not rest.world.ready_in(rest.usable - {seen.name}):
+    if not rest.world.answering(rest.usable - {seen.name}):
         return "no replica serves elsewhere to take its traffic"
     return None
 
 
 def _well(zone: ZoneStatus, seen: Zone, spec: Zones, rest: _Rest, now: datetime) -> ZoneStatus:
     others = rest.whole if zone.weight else rest.usable
-    if zone.weight < 100 and seen.ready and not rest.world.ready_in(others):
+    if zone.weight < 100 and rest.world.answering([seen.name]) and not rest.world.answering(others):
         return _enter(zone, ZoneState.HEALTHY, now)  # not trusted, and nobody else serves, or has more of it
     if zone.state is ZoneState.HEALTHY:
         return zone.model_copy(update={"message": ""})

@@ -8,6 +8,7 @@ import pytest
 
 from pilotboat.api.reasons import Reason
 from pilotboat.plan import nodes
+from pilotboat.plan.types import Node
 
 Raw = dict[str, Any]
 
@@ -69,3 +70,38 @@ def test_what_makes_a_node_suspect(raw: Raw, reason: Reason, words: str) -> None
 )
 def test_what_is_none_of_our_business(raw: Raw) -> None:
     assert nodes.read(raw).suspect is None
+
+
+def named(letters: str) -> dict[str, Node]:
+    """Capitals: of the control plane; `x`: silent."""
+    made = (
+        Node(f"n{at}", lost="silent" if each in "xX" else None, control_plane=each.isupper())
+        for at, each in enumerate(letters)
+    )
+    return {each.name: each for each in made}
+
+
+@pytest.mark.parametrize(
+    ("letters", "told"),
+    [
+        ("xo", None),
+        ("xxo", "2 of 3"),
+        ("OOOxx", "2 of 2"),  # they are where the control plane is, and no place for replicas
+        ("OOOxo", None),
+        ("XXXooo", None),
+        ("X", None),
+        ("", None),
+    ],
+)
+def test_whether_too_few_are_heard_of_is_told_by_nodes_that_replicas_may_be_on(letters: str, told: str | None) -> None:
+    words = nodes.hears_of_few(named(letters))
+    assert words == (told and f"{told} nodes are not heard of at once")
+
+
+@pytest.mark.parametrize(("key", "apart"), [("control-plane", True), ("master", True), ("worker", False)])
+def test_the_control_planes_own_are_those_that_keep_pods_away(key: str, apart: bool) -> None:
+    mark = f"node-role.kubernetes.io/{key}"
+    assert nodes.read(node(taints=[{"key": mark, "effect": "NoSchedule"}])).control_plane is apart
+    named_only = node()
+    named_only["metadata"]["labels"][mark] = ""
+    assert not nodes.read(named_only).control_plane

@@ -402,6 +402,8 @@ def test_where_a_silent_nodes_replica_is_reached_again_nobody_stands_in_for_it_f
     assert world.asked == (4, "1")
     world.reached_for = 301
     world.passes(20)
+    assert (world.asked, world.weights) == ((4, "1"), {"b": 0}), "it gets nothing yet, so it is in nobody's place"
+    world.passes(600)
     assert (world.asked, types(world.status)["Ready"]) == ((3, None), "True")
 
 

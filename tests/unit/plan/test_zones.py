@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from pilotboat.api.recovery import Zones, ZoneState, ZoneStatus
 from pilotboat.plan import zones
+from pilotboat.plan.build import timestamp
+from pilotboat.plan.load import ALIKE, Load
 from pilotboat.plan.types import Node
 from pilotboat.plan.zones import World, Zone
 from tests.unit.plan.world import NOW, Pod
@@ -24,10 +26,15 @@ def at(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
+def zone(name: str, nodes: int, suspect: int, replicas: int, failing: int, ready: int = 0) -> Zone:
+    """With all replicas alike."""
+    return Zone(name, nodes, suspect, replicas, failing, {ALIKE: ready} if ready else {})
+
+
 def world(bad: str = "", all_of: str = "abc", replicas: int = 2) -> World:
     return World(
         {
-            name: Zone(name, 2, 2, replicas, replicas, 0) if name in bad else Zone(name, 2, 0, replicas, 0, replicas)
+            name: zone(name, 2, 2, replicas, replicas) if name in bad else zone(name, 2, 0, replicas, 0, replicas)
             for name in all_of
         }
     )
@@ -44,7 +51,7 @@ def walk(*steps: tuple[float, World], known: States = (), **more: Any) -> States
 
 
 def state(found: States, name: str = "a") -> ZoneState:
-    return next(zone.state for zone in found if zone.name == name)
+    return next(each.state for each in found if each.name == name)
 
 
 def tried(canned: str | None) -> World:
@@ -81,7 +88,7 @@ def test_a_zone_that_fails_long_enough_is_lost_and_gets_nothing() -> None:
         (world("a", all_of="a"), {}, "no other zone"),
         (world("a"), {"failover": {"mode": "Off"}}, "is Off"),
         (
-            World({"a": Zone("a", 2, 2, 3, 2, 1), "b": Zone("b", 2, 0, 0, 0, 0)}),
+            World({"a": zone("a", 2, 2, 3, 2, 1), "b": zone("b", 2, 0, 0, 0, 0)}),
             {},
             "no replica serves elsewhere",
         ),
@@ -96,8 +103,8 @@ def test_it_refuses_to_act(seen: World, more: dict[str, Any], words: str) -> Non
 
 def partly(ready: int, elsewhere: int, wanted: int = 9) -> World:
     """Zone a fails, and so many of its three replicas serve still; so many do in b and c together."""
-    others = {"b": Zone("b", 2, 0, elsewhere, 0, elsewhere), "c": Zone("c", 2, 0, 0, 0, 0)}
-    return World({"a": Zone("a", 2, 2, 3, 3 - ready, ready), **others}, wanted)
+    others = {"b": zone("b", 2, 0, elsewhere, 0, elsewhere), "c": zone("c", 2, 0, 0, 0, 0)}
+    return World({"a": zone("a", 2, 2, 3, 3 - ready, ready), **others}, Load(wanted))
 
 
 @pytest.mark.parametrize(
@@ -118,6 +125,64 @@ def test_no_more_of_a_zones_traffic_is_moved_than_those_who_serve_elsewhere_can_
     assert (found[0].weight, found[0].missing) == (weight, missing)
     assert state(found) is (S if weight == 100 else L)
     assert ("missing elsewhere" in found[0].message) is bool(missing)
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "weight", "missing"),
+    [
+        ({"s": 9, "c": 1}, 0, 0),
+        ({"s": 8, "c": 2}, 50, 1),  # ten, but of stable, which nine tenths go to, one is missing
+        ({"s": 8, "c": 5}, 50, 1),
+        ({"s": 10}, 0, 0),  # the canary's tenth goes to stable, which bears it
+        ({"s": 9}, 100, 1),
+        ({"c": 10}, 0, 0),
+        ({"s": 7, "c": 1}, 100, 2),
+    ],
+)
+def test_beside_a_canary_the_revision_that_misses_most_says_what_a_zone_keeps(
+    elsewhere: dict[str, int], weight: int, missing: int
+) -> None:
+    """Of stable two serve in the zone, of the canary one."""
+    zones_there = {"a": Zone("a", 2, 2, 6, 3, {"s": 2, "c": 1}), "b": Zone("b", 2, 0, 9, 0, elsewhere)}
+    seen = World(zones_there, Load(10, {"s": 90, "c": 10}))
+    found = walk((0, seen), (15, seen), failover={"threshold": 30})
+    assert (found[0].weight, found[0].missing) == (weight, missing)
+
+
+@pytest.mark.parametrize(("has", "weight"), [(0, 100), (10, 100), (50, 67), (100, 0)])
+def test_of_a_zone_that_is_on_its_way_back_only_the_part_counts_that_it_has(has: int, weight: int) -> None:
+    """Nine that are enough serve elsewhere, four of them in a zone that was lost before; of those here three do."""
+    there = {"b": zone("b", 2, 0, 4, 0, 4), "c": zone("c", 2, 0, 5, 0, 5)}
+    seen = World({"a": zone("a", 2, 2, 5, 2, 3), **there}, Load(9))
+    back = T if has else R
+    known = ZoneStatus(name="b", state=back if has < 100 else H, since=timestamp(at(15)), weight=has, losses=1)
+    found = walk((0, seen), (15, seen), known=(known,), failover={"threshold": 30})
+    assert found[0].weight == weight
+
+
+def silent(ready: int) -> World:
+    """All nodes of zone a are; so many replicas there answer again, and nobody does elsewhere."""
+    return World({"a": zone("a", 2, 2, 3, 3 - ready, ready), "b": zone("b", 2, 0, 3, 0), "c": zone("c", 2, 0, 0, 0)})
+
+
+def test_where_nobody_else_answers_a_lost_zones_replicas_do_whatever_speaks_against_it() -> None:
+    lost = walk((0, world("a")), (20, world("a")))
+    assert zones.weights(walk((21, silent(0)), known=lost)) == {"a": 0}
+    back = walk((21, silent(1)), known=lost)
+    assert zones.weights(back) == {}
+    stays = walk((22, silent(1)), (100, silent(1)), known=back)
+    assert (state(stays), zones.weights(stays)) == (S, {})
+    assert "no replica serves elsewhere" in stays[0].message
+    assert zones.weights(walk((101, world("a")), known=stays)) == {"a": 0}, "others answer again"
+
+
+@pytest.mark.parametrize(("canary", "weight"), [(0, 100), (1, 0)])
+def test_who_has_no_share_of_the_requests_serves_in_nobodys_place(canary: int, weight: int) -> None:
+    """A canary before its first users, or one that was given up, while stable's last replica is in a lost zone."""
+    lost = walk((0, world("a")), (20, world("a")))
+    left = {"a": Zone("a", 2, 0, 1, 0, {"s": 1}), "b": Zone("b", 2, 0, 3, 0, {"c": 3}), "c": zone("c", 2, 0, 0, 0)}
+    found = walk((21, World(left, Load(1, {"s": 100 - canary, "c": canary}))), known=lost)
+    assert found[0].weight == weight
 
 
 def test_the_move_goes_on_as_others_become_ready_and_nothing_is_given_back_before_the_way_back() -> None:
@@ -164,7 +229,7 @@ def test_a_zone_that_is_refused_is_not_looked_at_all_the_time() -> None:
 
 
 def test_a_zone_of_which_only_a_part_fails_is_left_to_its_nodes() -> None:
-    part = World({"a": Zone("a", 3, 1, 3, 1, 2), "b": Zone("b", 3, 0, 3, 0, 3)})
+    part = World({"a": zone("a", 3, 1, 3, 1, 2), "b": zone("b", 3, 0, 3, 0, 3)})
     assert state(walk((0, part), (60, part))) is H
 
 
@@ -206,7 +271,7 @@ def test_by_hand_a_zone_waits_for_its_name() -> None:
 
 def test_without_a_ready_replica_there_is_no_way_back() -> None:
     lost = walk((0, world("a")), (20, world("a")))
-    unready = World({**world().zones, "a": Zone("a", 2, 0, 2, 0, 0)})
+    unready = World({**world().zones, "a": zone("a", 2, 0, 2, 0, 0)})
     found = walk((100, unready), (500, unready), known=lost)
     assert state(found) is R
     assert "none of its replicas is ready" in found[0].message
@@ -305,5 +370,5 @@ def test_zones_are_counted_by_their_nodes() -> None:
     nodes = {n: Node(n, z, lost=lost) for n, z, lost in (("node-1", "a", "gone"), ("n2", "b", None), ("n3", "", None))}
     pods = [Pod("p").unready(), Pod("q").serving()]
     pods[1].raw["spec"]["nodeName"] = "n2"
-    found = zones.count([pod.raw for pod in pods], nodes, frozenset({"p"}), {}, 2)
-    assert found.zones == {"a": Zone("a", 1, 1, 1, 1, 0), "b": Zone("b", 1, 0, 1, 0, 1)}
+    found = zones.count([pod.raw for pod in pods], nodes, frozenset({"p"}), {}, Load())
+    assert found.zones == {"a": zone("a", 1, 1, 1, 1, 0), "b": zone("b", 1, 0, 1, 0, 1)}

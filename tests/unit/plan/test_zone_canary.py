@@ -1,0 +1,109 @@
+"""A zone that is lost in the middle of a canary: what it keeps is told by revision; in the miniature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pilotboat.api.routing import Route
+from pilotboat.plan import build
+from tests.unit.plan.test_recovery import ZONES, Partly, World
+from tests.unit.plan.world import condition
+
+GATES = {gate: {"enabled": False} for gate in ("firstToken", "perToken")}
+
+
+class Split(Partly):
+    """Stable and a canary, in three zones; of a zone that is lost some replicas serve on."""
+
+    def __init__(self, weight: int, replicas: int = 6, surge: str = "Always", **zones: Any) -> None:
+        super().__init__(replicas=replicas, room=40, failover={"threshold": 30}, **zones)
+        self.edit(rollout={"steps": [{"weight": weight, "hold": "1h"}], "surge": surge, "analysis": GATES})
+        assert self.settle()
+        self.stable = self.status["currentRevision"]
+        self.edit(inference={"batchSize": 7})
+        assert self.settle()
+        self.canary = self.status["updateRevision"]
+        assert self.status["rollout"]["weight"] == weight
+
+    def serving(self, revision: str, *nodes: str) -> list[str]:
+        """Replicas of a revision that serve there."""
+        mine = build.of_revision((pod.raw for _, pod in self.pods.values()), revision)
+        names = [pod["metadata"]["name"] for pod in mine]
+        return sorted(name for name in names if self.serves(name) and self.node_of(name) in nodes)
+
+    def lose_in_part(self, node: str, *gone: str) -> None:
+        """Nobody hears of the node; these replicas there are dead, and the others serve, as gateways know."""
+        self.lost.add(node)
+        self.gone |= set(gone)
+        for name, (_, pod) in self.pods.items():
+            if self.node_of(name) == node:
+                pod.condition("Ready", "False", since=self.time)
+
+
+def test_what_a_canary_has_elsewhere_makes_up_for_nothing_that_stable_bears() -> None:
+    """Of stable five of the six replicas that 90 % need serve elsewhere, with its stand-in, and one of the canary."""
+    world = Split(10)
+    world.lose_in_part("n2", *world.serving(world.stable, "n2")[1:], *world.serving(world.canary, "n2"))
+    world.passes(90)
+    assert len(world.serving(world.stable, "n1", "n3")) == 5
+    assert len(world.serving(world.canary, "n1", "n3")) == 1
+    assert world.weights.get("b", 100) == 100
+    told = condition(world.status, "ZonesHealthy")
+    assert told["reason"] == "CapacityPending"
+    assert "1 replicas are missing elsewhere" in told["message"]
+    world.edit(zones={"failover": {"threshold": 30}, "spare": 1})
+    world.passes(60)
+    assert world.weights == {"b": 0}
+
+
+class Rolled(World):
+    """Revision by revision, without steps."""
+
+    @property
+    def split(self) -> list[tuple[int, int]]:
+        """Of each revision that is to stay its share, and how many of its replicas serve where they get requests."""
+        raw = next(raw for ref, raw in self.objects.items() if ref.name == "chat-route")
+        shares = {lane.revision: lane.share for lane in Route.load(raw["data"]["route.json"]).lanes}
+        staying = [each for each in self.deployments if each["spec"]["replicas"]]
+        counts = {each["metadata"]["name"].removeprefix("chat-"): self.pods_of(each) for each in staying}
+        return [(shares.get(name, 0), sum(map(self.answers, pods))) for name, pods in counts.items()]
+
+    def answers(self, name: str) -> bool:
+        return self.serves(name) and self.weights.get(ZONES[self.node_of(name) or ""], 100) > 0
+
+
+def test_where_one_revision_replaces_another_replicas_that_get_nothing_have_no_part_in_its_share() -> None:
+    world = Rolled(replicas=6, room=20)
+    world.lose("n2")
+    world.passes(60)
+    world.heal("n2")
+    world.passes(10)
+    assert world.weights == {"b": 0}
+    world.edit(inference={"batchSize": 7})
+    seen = []
+    for _ in range(40):
+        world.carry_out(world.plan())
+        whole = sum(ready for _, ready in world.split)
+        for share, ready in world.split:
+            assert abs(share - 1000 * ready / whole) <= 1
+        seen.append(len([share for share, _ in world.split if share]))
+        world.follow()
+    assert 2 in seen
+
+
+@pytest.mark.parametrize("mode", ["Automatic", "Manual"])
+def test_who_stands_in_stays_until_the_zone_has_its_whole_share(mode: str) -> None:
+    """Its node is trusted before it, and by hand it may wait for days."""
+    world = Rolled(failback={"mode": mode})
+    world.lose("n2")
+    world.passes(60)
+    world.heal("n2")
+    seen = []
+    for _ in range(200):
+        world.passes(5)
+        seen.append(world.weights.get("b", 100))
+        assert sum(map(world.answers, world.pods)) >= 3 + (seen[-1] in range(1, 100))
+    assert set(seen) == ({0, 10, 25, 50, 100} if mode == "Automatic" else {0})
+    assert world.asked == ((3, None) if mode == "Automatic" else (4, "1"))
