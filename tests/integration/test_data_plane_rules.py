@@ -17,9 +17,10 @@ from yarl import URL
 
 from lab.plane import free_ports
 from pilotboat.api.outcomes import Outcomes
-from pilotboat.api.routing import Evidence
+from pilotboat.api.routing import BOUNDS, Evidence, Minute
 from pilotboat.plan.build import timestamp
 from pilotboat.plan.feedback import absorb
+from pilotboat_gateway import runtime
 from tests.integration.cluster import Cluster
 from tests.integration.gatewayproc import Gateway, addresses, gateway, replica, replicas, serving, until
 
@@ -70,6 +71,22 @@ async def test_callers_stay_and_testers_choose(pod: Gateway) -> None:
         await changed(pod, testers={"header": "x-canary", "value": value, "revision": CANARY})
         assert await pod.models(10, x_canary=value) == {CANARY: 10}
         assert set(await pod.models(20, x_canary="no")) == {STABLE, CANARY}
+
+
+async def test_a_share_that_changes_with_what_takes_a_reload_does_not_wait_for_it(pod: Gateway) -> None:
+    """HAProxy says in its map that it is about to be replaced: by then it obeys."""
+
+    async def entries() -> dict[str, str]:
+        return await runtime.show_map(pod.folder / "runtime.sock", pod.folder / "lanes.map")
+
+    async def leaving() -> bool:
+        return "leaving" in await entries()
+
+    await pod.route(lanes={STABLE: 1000, CANARY: 0}, max_queued=7)
+    await until(leaving)
+    assert (await entries())["split/chat"] == "1000|chat:0"
+    assert await pod.models(20) == {STABLE: 20}
+    await pod.ready()
 
 
 async def test_testers_find_a_canary_that_begins_and_ends_without_a_reload(pod: Gateway) -> None:
@@ -189,12 +206,48 @@ async def test_evidence_tells_requests_errors_and_first_tokens_by_revision(pod: 
         return sum(minute.requests for found in minutes.values() for minute in found) >= 40
 
     await pod.models(40)
+    await asyncio.gather(*(_late(pod) for _ in range(40)))
     await until(counted)
     found = await pod.evidence()
     for revision in (STABLE, CANARY):
         assert sum(minute.errors for minute in found.minutes[revision]) == 0
         histogram = sum(sum(minute.first_token.values()) for minute in found.minutes[revision])
-        assert histogram == sum(minute.requests for minute in found.minutes[revision]) > 10
+        assert histogram == sum(minute.requests for minute in found.minutes[revision]) == 20, "polls are none"
+        assert _sooner(found.minutes[revision], LATE) > 0, "how long the caller takes for his request is not counted"
+
+
+async def test_who_gives_up_before_an_answer_is_told_with_how_long_he_waited(pod: Gateway) -> None:
+    async def counted() -> list[Minute]:
+        return [minute for found in (await pod.evidence()).minutes.values() for minute in found]
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.5), pod.chat("fake:first=60"):
+            raise AssertionError("it was answered")
+    await until(counted)
+    (minute,) = await counted()
+    assert (minute.requests, minute.errors, minute.first_token) == (1, 0, {})
+    (at,) = minute.given_up
+    assert BOUNDS[int(at)] >= 400
+
+
+LATE = 2.0
+
+
+async def _late(pod: Gateway) -> None:
+    """A request whose body comes a while after its header."""
+    body = b'{"model": "chat", "prompt": "fake:tokens=1"}'
+    reader, writer = await asyncio.open_connection("127.0.0.1", pod.port)
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+    writer.write(head.encode())
+    await asyncio.sleep(LATE)
+    writer.write(body)
+    assert (await reader.read()).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+def _sooner(minutes: list[Minute], seconds: float) -> int:
+    """Answers that took less."""
+    return sum(count for each in minutes for at, count in each.first_token.items() if BOUNDS[int(at)] < 1000 * seconds)
 
 
 async def test_a_route_that_cannot_be_read_leaves_the_last_good_one(pod: Gateway) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from pilotboat_gateway import runtime
 from tests.integration.cluster import Cluster
-from tests.integration.gatewayproc import Gateway, addresses, gateway, replica, serving, until
+from tests.integration.gatewayproc import PORT, Gateway, addresses, gateway, replica, serving, until
 
 REVISION = "aaaa1111"
 Change = Callable[[str], str]
@@ -35,6 +35,11 @@ async def pod(cluster: Cluster, plane: Path, net: str) -> AsyncIterator[Gateway]
         await made.ready()
         await until(lambda: down(made, f"pod-{net}.9"))
         yield made
+
+
+async def heard(pod: Gateway) -> bool:
+    """Whether a request is evidence."""
+    return bool((await pod.evidence()).minutes[REVISION])
 
 
 async def down(pod: Gateway, name: str) -> bool:
@@ -127,7 +132,9 @@ async def test_an_answer_that_was_cut_says_nothing(pod: Gateway, net: str) -> No
     assert pod.processes["agent"].poll() is None
     await pod.ready()
     assert await pod.models(4) == {REVISION: 4}
-    assert (await pod.evidence()).minutes[REVISION], "nothing of the evidence is lost"
+    async with pod.chat("fake:tokens=1") as response:
+        assert response.status == 200
+    await until(lambda: heard(pod))
 
 
 def stuck(text: str) -> str:
@@ -204,3 +211,28 @@ async def test_a_worker_that_is_no_more_has_no_streams(pod: Gateway) -> None:
     """The master says so in words, and not in rows."""
     with pytest.raises(runtime.Unreachable):
         await runtime.stats(pod.folder / "master.sock", "@!999999 ")
+
+
+async def test_while_slots_are_laid_out_anew_nobody_is_taken_for_another(pod: Gateway, net: str) -> None:
+    """The worker that accepts until the reload has others in them; all gateways would say so, at the same time."""
+    others, said = [f"{net}.{number}" for number in range(10, 17)], set()
+    before = await pod.metric("reloads_total")
+    async with AsyncExitStack() as stack:
+        for address in others:
+            await stack.enter_async_context(await asyncio.start_server(well, address, PORT))
+        await pod.endpoints(REVISION, f"{net}.1", f"{net}.9", *others)
+        while await pod.metric("reloads_total") == before or not await pod.is_ready():
+            said |= {*await pod.unreached(), *(await out(pod))}
+    assert said == {f"pod-{net}.9"}
+
+
+async def out(pod: Gateway) -> list[str]:
+    """Who is not reached, by the evidence."""
+    return [name for name, seen in (await pod.evidence()).replicas.items() if not seen.up]
+
+
+async def well(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A replica that passes its probes."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    writer.close()

@@ -69,6 +69,7 @@ class Agent:
         self._metrics = Metrics(self._recorder)
         self._tails = Tails(settings, self._line_of_old)
         self._driver = Driver(settings, self._metrics, self._tails)
+        self._looks = streams.Looks(settings)
         self._scraper = Scraper()
         self._canned = Canned()
         self._configs: Objects | None = None
@@ -167,7 +168,7 @@ class Agent:
         try:
             await self._driver.apply(self._routes, world.endpoints(slices), leaves)
         finally:
-            self._complain(problems | {f"{name}-route": said for name, said in self._driver.refused.items()})
+            self._complain(problems | {world.config_map(name): said for name, said in self._driver.refused.items()})
 
     def _complain(self, problems: Mapping[str, str]) -> None:
         for name in sorted(problems.keys() - self._bad):
@@ -243,7 +244,7 @@ class Agent:
         self._metrics.servers_up.clear()
         self._metrics.streams.clear()
         try:
-            told = await streams.look(self._settings, self._driver.saved.boards)
+            told = await streams.look(self._settings, self._driver.boards)
         except Unreachable:
             return self._metrics.render()
         self._recorder.floods = told.floods
@@ -257,7 +258,7 @@ class Agent:
         if name not in self._routes:
             return None
         try:
-            told = await streams.look(self._settings, self._driver.saved.boards)
+            told = await self._looks.take(self._driver.boards)
         except Unreachable:
             told = streams.Told()
         seen = told.replicas.get(name, {})

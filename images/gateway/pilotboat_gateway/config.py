@@ -105,6 +105,16 @@ def split(route: Route, board: Board) -> str:
     return "|".join(parts)
 
 
+def shifted(running: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """The entries of a running worker with the wanted splits that it can obey: whose lanes hold the same revisions."""
+
+    def obeyed(key: str) -> bool:
+        lanes = (f"lane/{lane}" for lane in wanted[key].split("|")[1::2])
+        return key.startswith("split/") and key in running and all(running.get(at) == wanted[at] for at in lanes)
+
+    return {**running, **{key: wanted[key] for key in wanted if obeyed(key)}}
+
+
 def map_text(entries: Mapping[str, str]) -> str:
     """The map's file."""
     return "".join(f"{key} {value}\n" for key, value in sorted(entries.items()))

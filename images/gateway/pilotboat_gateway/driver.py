@@ -16,7 +16,7 @@ from pathlib import Path
 from pilotboat.api.routing import Route
 
 from . import moves, runtime, streams, table
-from .config import LEAVING, REPLACED, backend, lanes_map, map_text, place_of, render, server, signature
+from .config import LEAVING, REPLACED, backend, lanes_map, map_text, place_of, render, server, shifted, signature
 from .floods import Floods
 from .metrics import Metrics
 from .runtime import Rejected, Running, Unreachable
@@ -73,6 +73,11 @@ class Driver:
         self._drained: set[str] | None = None
         """Servers that drain because we said so; None until the first look at a HAProxy that another agent drove."""
         self.saved = Saved.load(settings.state)
+        self._wanted = ""
+        """Signature of what is on disk."""
+        self.boards: table.Table = self.saved.boards
+        """Who sits where in HAProxy as it was last steered: while it is reloaded that is not what is saved, and slots
+        that were laid out anew would tell of one pod what is true of another."""
         self._leaves = False
         self._running: Running | None = None
         """The worker that was steered last."""
@@ -109,7 +114,7 @@ class Driver:
     async def _apply(self, routes: Mapping[str, Route], places: Places, leaves: bool) -> None:
         self.applied, self._leaves = False, leaves
         saved, wanted = await self._planned(routes, places)
-        self._write(saved)
+        self._write(saved, wanted)
         if (await runtime.running(self._settings.runtime)).signature != wanted:
             await self._reload(wanted)
         await self._steer()
@@ -131,9 +136,8 @@ class Driver:
             self.ready = False
         if not self.applied:
             return True
-        wanted = signature(self.saved.routes, self.saved.boards, self._settings)
         steered = found == self._running
-        same = found is not None and steered and found.signature == wanted and await self._weighs()
+        same = found is not None and steered and found.signature == self._wanted and await self._weighs()
         if not self.applied:  # a change began meanwhile, and says itself when it is done
             return True
         self.applied, self.ready = same, steered
@@ -162,7 +166,7 @@ class Driver:
         Raises Unreachable where no HAProxy runs: what its probes reached is remembered for the next one."""
         rows = await runtime.stats(self._settings.runtime)
         await runtime.tell(self._settings.runtime, moves.requeue(rows))
-        self.unreached = streams.unreached(rows, self.saved.boards)
+        self.unreached = streams.unreached(rows, self.boards)
         self._see_floods(rows)
         waiting = table.draining(self.saved.boards)
         busy = {(row["pxname"], row["svname"]) for row in rows if int(row["scur"] or 0) + int(row["qcur"] or 0)}
@@ -195,11 +199,11 @@ class Driver:
             return ""
         return await self._trial.refuses(render(saved.routes, saved.boards, self._settings))
 
-    def _write(self, saved: Saved) -> None:
+    def _write(self, saved: Saved, wanted: str) -> None:
         """What a restart begins with."""
         settings, text = self._settings, render(saved.routes, saved.boards, self._settings)
         mapped = map_text(self._entries(saved))
-        self.saved = saved
+        self.saved, self._wanted = saved, wanted
         for path, content in ((settings.state, saved.dump()), (settings.map, mapped), (settings.config, text)):
             _replace(path, content)
         self.written = True
@@ -208,6 +212,7 @@ class Driver:
         return lanes_map(saved.routes, saved.boards) | (LEAVING if self._leaves and saved.routes else {})
 
     async def _reload(self, wanted: str) -> None:
+        await self._shift()
         await asyncio.sleep(self._reloaded + BETWEEN_RELOADS - time.monotonic())
         await self._say_last()
         await self._tails.follow()
@@ -219,6 +224,13 @@ class Driver:
             while not await self._runs(wanted):  # noqa: ASYNC110 -- another process, which tells nobody
                 await asyncio.sleep(0.02)
         self._drained = set()
+
+    async def _shift(self) -> None:
+        """Shares wait for no reload where the worker of now has the lanes: a canary that is given up least of all."""
+        running = await runtime.show_map(self._settings.runtime, self._settings.map)
+        if (entries := shifted(running, self._entries(self.saved))) != running:
+            await runtime.replace_map(self._settings.runtime, self._settings.map, entries)
+            self._metrics.changes.inc()
 
     async def _say_last(self) -> None:
         """The new worker reads the map's file, which does not say so."""
@@ -254,7 +266,7 @@ class Driver:
             await runtime.replace_map(socket, self._settings.map, entries)
             self._metrics.changes.inc()
         await runtime.tell(socket, going)
-        self._running, self._drained = running, drained
+        self._running, self._drained, self.boards = running, drained, self.saved.boards
 
 
 def _replace(path: Path, content: str) -> None:

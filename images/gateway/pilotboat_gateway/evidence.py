@@ -41,15 +41,19 @@ class _Minute:
     requests: int = 0
     errors: int = 0
     first_token: Counter[int] = field(default_factory=Counter)
+    given_up: Counter[int] = field(default_factory=Counter)
 
     def add(self, seen: Seen) -> None:
         self.requests += 1
         self.errors += seen.error
         if seen.first_token is not None and not seen.error:
             self.first_token[bucket(seen.first_token)] += 1
+        if seen.given_up is not None:
+            self.given_up[bucket(seen.given_up)] += 1
 
     def wire(self, start: int) -> Minute:
-        return Minute(start=start, requests=self.requests, errors=self.errors, first_token=_wire(self.first_token))
+        times = {"first_token": _wire(self.first_token), "given_up": _wire(self.given_up)}
+        return Minute(start=start, requests=self.requests, errors=self.errors, **times)
 
 
 @dataclass
@@ -117,9 +121,9 @@ class Recorder:
             self.refused[seen.deployment, seen.status] += 1
             return
         revision = self._met((seen.deployment, seen.revision))
-        minute = self._minutes.now(now, seen.deployment, seen.revision, _Minute)
-        for counts in (minute, revision.whole):
-            counts.add(seen)
+        revision.whole.add(seen)
+        if seen.judged:
+            self._minutes.now(now, seen.deployment, seen.revision, _Minute).add(seen)
         revision.statuses[seen.status] += 1
         revision.retries += seen.retries
 

@@ -12,7 +12,9 @@ from .config import SPILL_SERVER
 from .template import LOG_FIELDS
 
 SPILL, COPY = ":spill", ":copy"
-NO_REVISION = "-"
+NONE = "-"
+GIVEN_UP = ("CQ", "CC", "CH")
+"""Termination states where the caller went before there was an answer. HAProxy calls the last 400; it is no mistake."""
 NO_SERVER = "<NOSRV>"
 REFUSED_BY_SPILL = 530
 CUT = frozenset("sSDKRIU")
@@ -28,8 +30,13 @@ class Seen:
     status: int
     error: bool
     first_token: float | None
-    """Milliseconds until the answer's header."""
+    """Milliseconds from a request that is all here to its answer's header. None where that begins with no token."""
+    given_up: float | None
+    """Likewise, until the caller went who had none."""
     retries: int
+    judged: bool
+    """Whether it says something of the revision: a model was asked (POST), and what for was not the caller's mistake.
+    Of the rest there may be any number, soon answered: who polls `/v1/models`, or has a wrong key."""
 
 
 class Fate(StrEnum):
@@ -62,18 +69,26 @@ def read(line: str, stopping: bool = False) -> Seen | Copied | None:
         return None
     try:
         status, retries = int(fields["status"]), int(fields["retries"].removeprefix("+"))
-        times = [int(fields[name]) for name in ("TR", "Tw", "Tc", "Tr")]
+        took, lasted = _time(fields["took"]), _time(fields["lasted"])
     except ValueError:
         return None
-    refused = fields["revision"] == NO_REVISION or (fields["server"] == NO_SERVER and status == 429)
+    left = fields["state"] in GIVEN_UP
+    refused = fields["revision"] == NONE or (fields["server"] == NO_SERVER and status == 429)
     return Seen(
         fields["frontend"].removesuffix(SPILL),
         None if refused else fields["revision"],
         503 if status == REFUSED_BY_SPILL else status,
         500 <= status <= 599 or fields["state"][0] in CUT,
-        float(sum(times)) if min(times) >= 0 else None,
+        took if status < 400 else None,
+        lasted if left else None,
         retries,
+        fields["asked"] != NONE and (left or not 400 <= status <= 499),
     )
+
+
+def _time(text: str) -> float | None:
+    """Milliseconds; None where a clock was set back meanwhile, or there are none."""
+    return None if text.startswith(NONE) else float(text)
 
 
 def _fate(fields: dict[str, str]) -> Fate:

@@ -6,8 +6,6 @@ Owns: the sockets' language. Must not know: what ought to be, or files.
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,6 +18,9 @@ PIECE = 64 * 1024
 """Characters of a map that HAProxy is given at once. They must fit its buffer: it says nothing where they do not."""
 AGENT_ASKED = 0x04
 """Bit of a server's agent check: the replica's own word sets its weight."""
+FIELDS = 24
+"""Of each row of the statistics, up to `lastchg`. What follows is most of it, and a hundred deployments have thousands
+of rows."""
 STOPPED = "0"
 """Operational state of a server that its probes do not reach."""
 MAINTENANCE, DRAIN = 0x01, 0x08
@@ -151,12 +152,19 @@ async def show_map(path: Path, name: Path, prefix: str = "") -> dict[str, str]:
 
 
 async def stats(path: Path, prefix: str = "") -> list[dict[str, str]]:
-    """`show stat` of backends and servers. Raises Unreachable where a row has not every field."""
-    text = await ask(path, f"{prefix}show stat -1 6 -1")
-    rows = list(csv.DictReader(io.StringIO(text.removeprefix("# "))))
-    if not rows or any(None in row.values() for row in rows):
+    """`show stat` of backends and servers. Raises Unreachable where there are none."""
+    if not (rows := await _stats(path, f"{prefix}show stat -1 6 -1")):
         raise Unreachable(f"{path.name}: no statistics")
     return rows
+
+
+async def _stats(path: Path, command: str) -> list[dict[str, str]]:
+    """The first fields of each row. Raises Unreachable where a row has not every one of them."""
+    lines = (await ask(path, command)).removeprefix("# ").splitlines()
+    rows = [line.split(",", FIELDS)[:FIELDS] for line in lines if line]
+    if any(len(row) < FIELDS for row in rows):
+        raise Unreachable(f"{path.name}: a row of the statistics that was cut")
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
 
 
 async def at_rest(path: Path, prefix: str) -> bool:
@@ -164,8 +172,7 @@ async def at_rest(path: Path, prefix: str) -> bool:
     told = dict(line.split(": ", 1) for line in (await ask(path, f"{prefix}show info")).splitlines() if ": " in line)
     if told.get("Stopping") != "1":
         return False
-    text = await ask(path, f"{prefix}show stat -1 1 -1")
-    return not any(int(row["scur"] or 0) for row in csv.DictReader(io.StringIO(text.removeprefix("# "))))
+    return not any(int(row["scur"] or 0) for row in await _stats(path, f"{prefix}show stat -1 1 -1"))
 
 
 async def old_workers(master: Path) -> list[str]:

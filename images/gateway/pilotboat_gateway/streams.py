@@ -23,6 +23,8 @@ from .table import Table, sitting
 
 Key = tuple[str, str]
 BETWEEN_LOOKS = 0.5
+MOMENT = 0.5
+"""Seconds for which what was seen is told again."""
 
 
 @dataclass
@@ -48,6 +50,23 @@ async def look(settings: Settings, table: Table) -> Told:
         with suppress(Unreachable):  # it has ended since
             await _add_old(told, settings, f"@!{worker} ")
     return told
+
+
+class Looks:
+    """One for all who ask within a moment. Where a node is lost the operator asks about every deployment of a namespace
+    at once, and to look for one takes as long as for all."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._last: asyncio.Task[Told] | None = None
+        self._began = 0.0
+
+    async def take(self, table: Table) -> Told:
+        """As `look`."""
+        now = time.monotonic()
+        if self._last is None or (self._last.done() and now - self._began >= MOMENT):
+            self._last, self._began = asyncio.create_task(look(self._settings, table)), now
+        return await asyncio.shield(self._last)
 
 
 async def _add_old(told: Told, settings: Settings, prefix: str) -> None:

@@ -34,9 +34,9 @@ class Seat:
     """Per cent of what it would get; 0: nothing new."""
 
     @property
-    def key(self) -> str:
-        """What an endpoint is known by."""
-        return f"{self.address}:{self.port}"
+    def key(self) -> tuple[str, int, str]:
+        """What an endpoint is known by: an address may be another pod's soon after, which is none of this one's."""
+        return self.address, self.port, self.pod
 
 
 @dataclass(frozen=True)
@@ -161,11 +161,11 @@ def _active(route: Route, lane: Lane, places: Places, slot: Slot | None) -> list
     """
     sitting = {seat.key for seat in slot.seats if seat and not seat.draining} if slot else set()
     found = places.get(lane.service, {})
-    return [
-        Seat(each.address, each.port, each.pod, weight=route.zones.get(each.zone, 100))
-        for key, each in sorted(found.items())
-        if each.ready or key in sitting
-    ]
+    seats = (
+        (Seat(each.address, each.port, each.pod, weight=route.zones.get(each.zone, 100)), each.ready)
+        for _, each in sorted(found.items())
+    )
+    return [seat for seat, ready in seats if ready or seat.key in sitting]
 
 
 def _seated(route: Route, places: Places, before: tuple[Slot, ...]) -> tuple[Slot, ...]:

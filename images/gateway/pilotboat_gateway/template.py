@@ -33,8 +33,14 @@ LOG_FIELDS = (
     "retries",
     "revision",
     "stopping",
+    "asked",
+    "took",
+    "lasted",
 )
-LOG_FORMAT = "%f %b %s %ST %TR %Tw %Tc %Tr %ts %rc %[var(txn.revision)] %[stopping]"
+LOG_FORMAT = (
+    "%f %b %s %ST %TR %Tw %Tc %Tr %ts %rc %[var(txn.revision)] %[stopping]"
+    " %[var(txn.asked)] %[var(txn.took)] %[date(0,ms),sub(txn.asked)]"
+)
 
 GLOBAL = (
     """\
@@ -124,6 +130,9 @@ RULES = """\
 frontend {name}
   bind :{port}
   timeout client {timeout}s
+  # When a model was asked, its request being here, and the milliseconds until its answer's header.
+  http-request set-var(txn.asked) date(0,ms) if METH_POST
+  http-response set-var(txn.took) date(0,ms),sub(txn.asked)
   http-request del-header x-pilotboat-hop
   http-request del-header x-pilotboat-held
   http-request set-var(txn.next) bool(true) if {{ stopping }} {{ str(replaced),map_str({map}) -m found }}
@@ -203,6 +212,8 @@ SPILL = """\
 frontend {name}:spill
   bind unix@{socket} mode 600
   timeout client {timeout}s
+  http-request set-var(txn.asked) date(0,ms) if METH_POST
+  http-response set-var(txn.took) date(0,ms),sub(txn.asked)
   http-request set-var(txn.hop) int(1)
   http-request set-var(txn.hop) req.hdr(x-pilotboat-hop),add(1) if {{ req.hdr(x-pilotboat-hop) -m found }}
   http-request set-header x-pilotboat-hop %[var(txn.hop)]

@@ -33,20 +33,26 @@ def routes(configs: Iterable[Raw], standing: Mapping[str, Route]) -> tuple[dict[
     """Usable routes by deployment, and by ConfigMap why one is not; what stood before a bad one stays."""
     found: dict[str, Route] = {}
     problems: dict[str, str] = {}
-    for config in sorted(configs, key=lambda raw: str(raw["metadata"]["name"])):
+    kept = {config_map(name): route for name, route in standing.items()}
+    for config in configs:
         name = config["metadata"]["name"]
         try:
             route = Route.load(config["data"][ROUTE])
         except (KeyError, TypeError, ValidationError) as error:
             problems[name] = _words(error)
-            if (kept := standing.get(name.removesuffix("-route"))) is not None:
-                found.setdefault(kept.deployment, kept)
-            continue
-        if route.deployment in found:
-            problems[name] = f"another ConfigMap is the route of {route.deployment}"
         else:
-            found[route.deployment] = route
+            if name == config_map(route.deployment):
+                found[route.deployment] = route
+                continue
+            problems[name] = f"the route of {route.deployment} is the ConfigMap {config_map(route.deployment)}"
+        if name in kept:
+            found[kept[name].deployment] = kept[name]
     return _one_a_port(found, standing, problems), problems
+
+
+def config_map(deployment: str) -> str:
+    """Name of a route's ConfigMap. One of another name is a copy that somebody made, with shares of then."""
+    return f"{deployment}-route"
 
 
 def _one_a_port(found: dict[str, Route], standing: Mapping[str, Route], problems: dict[str, str]) -> dict[str, Route]:
@@ -59,7 +65,7 @@ def _one_a_port(found: dict[str, Route], standing: Mapping[str, Route], problems
     for name in sorted(found, key=lambda name: (newcomer(name), name)):
         holder = holders.setdefault(found[name].port, name)
         if holder != name:
-            problems[f"{name}-route"] = f"port {found[name].port} is {holder}'s"
+            problems[config_map(name)] = f"port {found[name].port} is {holder}'s"
     return {name: found[name] for name in sorted(holders.values())}
 
 
@@ -75,7 +81,7 @@ def endpoints(slices: Iterable[Raw]) -> dict[str, dict[str, Endpoint]]:
     found: dict[str, dict[str, Endpoint]] = {}
     for each in slices:
         port = _port(each)
-        if port is None:
+        if port is None or each.get("addressType") == "FQDN":  # HAProxy takes addresses alone
             continue
         service = found.setdefault(each["metadata"].get("labels", {}).get(SERVICE, ""), {})
         for endpoint in each.get("endpoints") or ():

@@ -50,7 +50,7 @@ class Why(StrEnum):
     UNDECIDED = "Undecided"
     TOO_FEW_REQUESTS = "TooFewRequests"
     NO_DATA = "NoData"
-    """Gateways answer, and the canary has had no request."""
+    """Gateways answer, and the canary has had no request, or none that counts."""
     STALE_DATA = "StaleData"
     """No gateway has answered for a while."""
     METRIC_MISSING = "MetricMissing"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from .base import ConfigFile, Duration, Model, Status
 from .traffic import HeaderValue, HttpToken, Sticky
@@ -54,7 +54,14 @@ def authority(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-class Lane(Model):
+class _Told(Model):
+    """A part of a route. Of a newer operator's words a gateway takes those it knows: to refuse the rest would keep
+    shares as they are until the last gateway is replaced, also those of a canary that is given up."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Lane(_Told):
     """One revision's share of the traffic; its endpoints are the EndpointSlices of `service`."""
 
     revision: RevisionName
@@ -62,7 +69,7 @@ class Lane(Model):
     share: Annotated[int, Field(ge=0, le=WHOLE)]
 
 
-class Testers(Model):
+class Testers(_Told):
     """Requests with this header and value go to `revision`, whatever its share."""
 
     header: HttpToken
@@ -71,7 +78,7 @@ class Testers(Model):
     """None: there is no canary now. The rest stays, so that a canary's beginning and end take no reload."""
 
 
-class Copies(Model):
+class Copies(_Told):
     """Requests that other revisions answer are copied to `revision`, whose answers are thrown away."""
 
     percent: Annotated[int, Field(ge=1, le=100)]
@@ -81,7 +88,7 @@ class Copies(Model):
     """Requests a replica of `revision` has at most, on average and the copy included, for a copy to be let in."""
 
 
-class Route(ConfigFile):
+class Route(ConfigFile, _Told):
     """How the traffic of one ModelDeployment is split. Lanes stand in order: a sticky caller's hash meets them so."""
 
     deployment: DeploymentName
@@ -110,7 +117,7 @@ class Route(ConfigFile):
 
 
 class Minute(Status):
-    """What was seen of one revision in one minute (requests are counted in the minute they ended).
+    """What was seen in one minute of a revision that was asked (POST); a request counts in the minute it ended.
 
     A histogram maps an index into BOUNDS (as text; len(BOUNDS) is beyond the last) to a count.
     """
@@ -119,9 +126,11 @@ class Minute(Status):
     """Unix time of the minute's beginning."""
     requests: int = 0
     errors: int = 0
-    """Answers of 500 to 599, and those cut off; what the caller did wrong or ended itself is neither."""
+    """Answers of 500 to 599, and those cut off, but not by the caller. What was answered 400 to 499 is no request."""
     first_token: dict[str, int] = Field(default_factory=dict)
-    """Milliseconds from the request at the gateway to the answer's header, of requests that had one."""
+    """Milliseconds from a request that is all at the gateway to its answer's header, of those that had one."""
+    given_up: dict[str, int] = Field(default_factory=dict)
+    """Likewise, until the caller went who had none."""
 
 
 class PodMinute(Status):

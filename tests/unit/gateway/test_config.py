@@ -55,6 +55,16 @@ def test_the_map_tells_the_split_in_the_order_of_the_route() -> None:
     assert "testers/chat" not in config.lanes_map(gone, seats(gone))
 
 
+def test_a_worker_obeys_splits_over_lanes_that_it_has() -> None:
+    running = {"lane/chat:0": "a", "lane/chat:1": "b", "split/chat": "500|chat:0|1000|chat:1"}
+    given_up = {**running, "split/chat": "1000|chat:0"}
+    other = {"lane/other:0": "c", "split/other": "1000|other:0"}
+    assert config.shifted(running, given_up | other) == given_up, "of what it does not know it is told nothing"
+    assert config.shifted(running, given_up | {"lane/chat:0": "b", "lane/chat:1": "a"}) == running
+    assert config.shifted(running, {"lane/chat:2": "c", "split/chat": "1000|chat:2"}) == running
+    assert config.shifted({}, given_up) == {}
+
+
 def test_who_has_copies_is_in_the_map_and_takes_no_reload() -> None:
     told: list[str | None] = []
     signatures = set()

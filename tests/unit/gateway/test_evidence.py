@@ -19,25 +19,34 @@ from pilotboat_gateway.scrape import Pod, Scraper
 from pilotboat_gateway.web import Feedback
 
 LINES: list[tuple[str, Seen | Copied | None]] = [
-    ("chat chat:0 s1 200 1 2 3 40 -- 0 aaa 0", Seen("chat", "aaa", 200, False, 46.0, 0)),
-    ("chat chat:0 s1 500 0 0 0 5 -- +2 aaa 0", Seen("chat", "aaa", 500, True, 5.0, 2)),
-    ("chat chat:0 s1 200 0 0 0 5 SD 0 aaa 0", Seen("chat", "aaa", 200, True, 5.0, 0)),
-    ("chat chat:0 s1 200 0 0 0 5 CD 0 aaa 0", Seen("chat", "aaa", 200, False, 5.0, 0)),
-    ("chat chat:0 s1 -1 0 0 0 -1 CH 0 aaa 0", Seen("chat", "aaa", -1, False, None, 0)),
-    ("chat chat:0 <NOSRV> 429 0 -1 -1 -1 PR 0 aaa 0", Seen("chat", None, 429, False, None, 0)),
-    ("chat chat:0 <NOSRV> 503 0 -1 -1 -1 sQ 0 aaa 0", Seen("chat", "aaa", 503, True, None, 0)),
-    ("chat:spill chat:1 s0 200 0 0 0 5 -- 0 bbb 0", Seen("chat", "bbb", 200, False, 5.0, 0)),
-    ("chat:spill chat:spill <NOSRV> 530 0 -1 -1 -1 LR 0 - 0", Seen("chat", None, 503, True, None, 0)),
-    ("chat chat:0 spill 200 0 0 0 5 -- 0 aaa 0", None),
-    ("chat:copy chat:1 s0 200 0 0 0 5 -- 0 bbb 0", Copied("chat", Fate.ANSWERED)),
-    ("chat:copy chat:1 s0 400 0 0 0 5 -- 0 bbb 0", Copied("chat", Fate.ANSWERED)),
-    ("chat:copy chat:1 s0 200 0 0 0 5 CD 0 bbb 0", Copied("chat", Fate.ANSWERED)),
-    ("chat:copy chat:1 s0 200 0 0 0 5 SD 0 bbb 0", Copied("chat", Fate.FAILED)),
-    ("chat:copy chat:1 s0 500 0 0 0 5 -- 0 bbb 0", Copied("chat", Fate.FAILED)),
-    ("chat:copy chat:1 s0 -1 0 0 0 -1 CH 0 bbb 0", Copied("chat", Fate.FAILED)),
-    ("chat:copy chat:1 s0 429 0 0 0 5 -- 0 bbb 0", Copied("chat", Fate.DROPPED)),
-    ("chat:copy chat:1 spill 530 0 0 0 5 -- 0 bbb 0", Copied("chat", Fate.DROPPED)),
-    ("chat:copy chat:copy <NOSRV> 429 0 -1 -1 -1 PR 0 - 0", Copied("chat", Fate.DROPPED)),
+    ("chat chat:0 s1 200 1 2 3 40 -- 0 aaa 0 17 43 60", Seen("chat", "aaa", 200, False, 43.0, None, 0, True)),
+    ("chat chat:0 s1 200 1 2 3 40 -- 0 aaa 0 17 -4 60", Seen("chat", "aaa", 200, False, None, None, 0, True)),
+    ("chat chat:0 s1 500 0 0 0 5 -- +2 aaa 0 17 5 60", Seen("chat", "aaa", 500, True, None, None, 2, True)),
+    ("chat chat:0 s1 200 0 0 0 5 SD 0 aaa 0 17 5 60", Seen("chat", "aaa", 200, True, 5.0, None, 0, True)),
+    ("chat chat:0 s1 200 0 0 0 5 CD 0 aaa 0 17 5 60", Seen("chat", "aaa", 200, False, 5.0, None, 0, True)),
+    ("chat chat:0 s1 400 0 0 0 -1 CH 0 aaa 0 17 - 60", Seen("chat", "aaa", 400, False, None, 60.0, 0, True)),
+    ("chat chat:0 <NOSRV> -1 0 302 -1 -1 CQ 0 aaa 0 17 - 60", Seen("chat", "aaa", -1, False, None, 60.0, 0, True)),
+    ("chat chat:0 <NOSRV> 400 301 -1 -1 -1 CR 0 aaa 0 17 - 60", Seen("chat", "aaa", 400, False, None, None, 0, False)),
+    ("chat chat:0 s1 401 0 0 0 1 -- 0 aaa 0 17 1 60", Seen("chat", "aaa", 401, False, None, None, 0, False)),
+    ("chat chat:0 s1 429 0 0 0 1 -- 0 aaa 0 17 1 60", Seen("chat", "aaa", 429, False, None, None, 0, False)),
+    ("chat chat:0 s1 200 0 0 0 1 -- 0 aaa 0 - - -", Seen("chat", "aaa", 200, False, None, None, 0, False)),
+    ("chat chat:0 <NOSRV> 429 0 -1 -1 -1 PR 0 aaa 0 17 - 60", Seen("chat", None, 429, False, None, None, 0, False)),
+    ("chat chat:0 <NOSRV> 503 0 -1 -1 -1 sQ 0 aaa 0 17 - 60", Seen("chat", "aaa", 503, True, None, None, 0, True)),
+    ("chat:spill chat:1 s0 200 0 0 0 5 -- 0 bbb 0 17 5 60", Seen("chat", "bbb", 200, False, 5.0, None, 0, True)),
+    (
+        "chat:spill chat:spill <NOSRV> 530 0 -1 -1 -1 LR 0 - 0 17 - 60",
+        Seen("chat", None, 503, True, None, None, 0, True),
+    ),
+    ("chat chat:0 spill 200 0 0 0 5 -- 0 aaa 0 17 5 60", None),
+    ("chat:copy chat:1 s0 200 0 0 0 5 -- 0 bbb 0 - - -", Copied("chat", Fate.ANSWERED)),
+    ("chat:copy chat:1 s0 400 0 0 0 5 -- 0 bbb 0 - - -", Copied("chat", Fate.ANSWERED)),
+    ("chat:copy chat:1 s0 200 0 0 0 5 CD 0 bbb 0 - - -", Copied("chat", Fate.ANSWERED)),
+    ("chat:copy chat:1 s0 200 0 0 0 5 SD 0 bbb 0 - - -", Copied("chat", Fate.FAILED)),
+    ("chat:copy chat:1 s0 500 0 0 0 5 -- 0 bbb 0 - - -", Copied("chat", Fate.FAILED)),
+    ("chat:copy chat:1 s0 -1 0 0 0 -1 CH 0 bbb 0 - - -", Copied("chat", Fate.FAILED)),
+    ("chat:copy chat:1 s0 429 0 0 0 5 -- 0 bbb 0 - - -", Copied("chat", Fate.DROPPED)),
+    ("chat:copy chat:1 spill 530 0 0 0 5 -- 0 bbb 0 - - -", Copied("chat", Fate.DROPPED)),
+    ("chat:copy chat:copy <NOSRV> 429 0 -1 -1 -1 PR 0 - 0 - - -", Copied("chat", Fate.DROPPED)),
     ("Server chat:0/s0 is UP. 1 active and 1 backup servers online. 0 sessions requeued, 0 total in queue.", None),
     ("", None),
 ]
@@ -50,20 +59,40 @@ def test_a_line_says_what_became_of_a_request(line: str, seen: Seen | Copied | N
 
 
 def test_of_a_worker_that_accepts_nothing_more_counts_what_it_tells_whoever_follows_it() -> None:
-    line = "chat chat:0 s0 200 0 0 0 5 -- 0 aaa 1"
+    line = "chat chat:0 s0 200 0 0 0 5 -- 0 aaa 1 17 5 60"
     assert requestlog.read(line) is None
-    assert requestlog.read(line, stopping=True) == Seen("chat", "aaa", 200, False, 5.0, 0)
+    assert requestlog.read(line, stopping=True) == Seen("chat", "aaa", 200, False, 5.0, None, 0, True)
 
 
 def test_minutes_are_kept_for_a_day() -> None:
     recorder = Recorder()
-    seen = Seen("chat", "aaa", 200, False, 10.0, 0)
+    seen = Seen("chat", "aaa", 200, False, 10.0, None, 0, True)
     for minute in range(1500):
         recorder.request(seen, 60.0 * minute)
     minutes = recorder.minutes("chat", 0)["aaa"]
     assert (len(minutes), minutes[-1].start, minutes[-1].requests) == (1441, 60 * 1499, 1)
     assert minutes[-1].first_token == {str(evidence.bucket(10.0)): 1}
     assert BOUNDS[evidence.bucket(10.0) - 1] < 10.0 <= BOUNDS[evidence.bucket(10.0)]
+
+
+def test_polls_and_callers_mistakes_are_no_evidence() -> None:
+    """They are soon answered, and there may be any number of them: a slow canary, or one that fails, would hide."""
+    recorder = Recorder()
+    lines = [
+        "chat chat:0 s1 200 0 0 0 1 -- 0 aaa 0 - - -",
+        "chat chat:0 s1 401 0 0 0 1 -- 0 aaa 0 17 1 60",
+        "chat chat:0 s1 200 0 0 0 900 -- 0 aaa 0 17 900 950",
+        "chat chat:0 s1 400 0 0 0 -1 CH 0 aaa 0 17 - 700",
+    ]
+    for line in lines:
+        seen = requestlog.read(line)
+        assert isinstance(seen, Seen)
+        recorder.request(seen, 60.0)
+    (minute,) = recorder.minutes("chat", 0)["aaa"]
+    assert (minute.requests, minute.first_token) == (2, {str(evidence.bucket(900.0)): 1})
+    assert minute.given_up == {str(evidence.bucket(700.0)): 1}
+    (whole,) = (revision for _, revision in recorder.revisions())
+    assert whole.statuses == {200: 2, 401: 1, 400: 1}, "metrics tell of all"
 
 
 @pytest.mark.parametrize("many", [300, 1000])
@@ -73,7 +102,7 @@ def test_however_many_pods_and_lanes_take_turns_nobody_drives_out_another(many: 
         for number in range(many):
             recorder.meet(f"d{number}", "aaa")
         for number in range(many):
-            recorder.request(Seen(f"d{number}", "aaa", 200, False, 10.0, 0), 60.0 * minute)
+            recorder.request(Seen(f"d{number}", "aaa", 200, False, 10.0, None, 0, True), 60.0 * minute)
             recorder.per_token("chat", "aaa", f"p{number}", Counter({30: 5}), 60.0 * minute)
     told = recorder.pods("chat", 0)
     assert sum(sum(each.per_token.values()) for each in told) == 5 * 5 * many
@@ -88,7 +117,7 @@ def test_what_is_kept_and_what_is_told_are_bounded_and_the_oldest_goes(monkeypat
     recorder = Recorder()
     for minute in range(10):
         for number in range(30):
-            recorder.request(Seen(f"d{number}", "aaa", 200, False, 10.0, 0), 60.0 * minute)
+            recorder.request(Seen(f"d{number}", "aaa", 200, False, 10.0, None, 0, True), 60.0 * minute)
             recorder.per_token("chat", "aaa", f"p{number}", Counter({30: 5}), 60.0 * minute)
     assert sorted(Counter(each.start for each in recorder.pods("chat", 0)).items()) == [(420, 30), (480, 30), (540, 30)]
     assert [each.start for each in recorder.minutes("d0", 0)["aaa"]] == [420, 480, 540], (

@@ -83,6 +83,16 @@ def test_a_pod_once_ready_stays_until_it_ends_whatever_its_node_says() -> None:
     assert seated(table.arrange({"chat": route("a")}, unready, boards)["chat"]) == {"a": {"pod-1"}}
 
 
+def test_an_address_that_another_pod_has_now_is_another_place() -> None:
+    """That the one before was ready once, and what HAProxy knows of it, is none of the newcomer's."""
+    before = table.arrange({"chat": route("a")}, places(a=[1]), {})
+    for ready, wanted in ((False, set()), (True, {"pod-new"})):
+        newcomer = {"a": {"192.0.2.1:80": Endpoint("192.0.2.1", 80, "pod-new", ready)}}
+        board = table.arrange({"chat": route("a")}, newcomer, before)["chat"]
+        assert seated(board) == {"a": wanted}
+        assert [seat.pod for seat in board.slots[0].seats if seat and seat.draining] == ["pod-1"]
+
+
 def test_when_a_pod_lost_its_seat_is_remembered_until_it_has_one_again() -> None:
     a, b = ("chat", "a"), ("chat", "b")
     known = table.left({}, {a, b}, {b}, 100.0)

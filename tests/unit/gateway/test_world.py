@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pilotboat.api.routing import Lane, Route
@@ -23,6 +24,21 @@ def test_what_stood_before_a_bad_route_stays_and_a_new_bad_one_is_left_out() -> 
     assert set(problems) == {"chat-route", "new-route"}
 
 
+def test_a_copy_of_a_route_under_another_name_is_nobodys() -> None:
+    """It would bring back the shares of the day when it was made."""
+    now, then = route("chat", 20000), route("chat", 20009)
+    copies = [config(name, then.to_json()) for name in ("aaa", "chat-old")]
+    found, problems = world.routes([*copies, config("chat", now.to_json())], {"aaa": route("aaa", 20001)})
+    assert found == {"chat": now, "aaa": route("aaa", 20001)}, "what stood before a bad one stays"
+    assert set(problems) == {"aaa-route", "chat-old-route"}
+
+
+def test_of_a_route_of_a_newer_operator_what_is_known_counts() -> None:
+    told = json.loads(route("chat", 20000).to_json())
+    told["lanes"][0]["tint"] = told["weather"] = "fair"
+    assert world.routes([config("chat", json.dumps(told))], {}) == ({"chat": route("chat", 20000)}, {})
+
+
 def test_who_has_a_port_keeps_it() -> None:
     configs = [config("aaa", route("aaa", 20000).to_json()), config("chat", route("chat", 20000).to_json())]
     found, problems = world.routes(configs, {"chat": route("chat", 20000)})
@@ -42,3 +58,6 @@ def test_endpoints_that_end_are_none_and_ready_in_one_slice_is_ready() -> None:
     assert world.endpoints([piece(ready=False), piece(ready=True)])["a"] == ready
     assert world.endpoints([piece()])["a"] == ready
     assert world.endpoints([piece(terminating=True, ready=True)])["a"] == {}
+    assert world.endpoints([{**piece(), "addressType": "FQDN"}]) == {}, (
+        "HAProxy would refuse it, and all others with it"
+    )

@@ -114,7 +114,8 @@ def _by_minute(told: Sequence[Evidence], revision: str, bounds: Bounds, after: i
     tallies: dict[int, Tally] = {}
     seen = chain.from_iterable(each.minutes.get(revision, ()) for each in told)
     for minute in (minute for minute in seen if minute.start > after):
-        tally = Tally(minute.requests, minute.errors, judged(minute.first_token, bounds.first_token))
+        first = judged(minute.first_token, bounds.first_token) + in_vain(minute.given_up, bounds.first_token)
+        tally = Tally(minute.requests, minute.errors, first)
         tallies[minute.start] = tallies.get(minute.start, Tally()) + tally
     for pod in pod_minutes(told, revision, after):
         tally = Tally(per_token=judged(pod.per_token, bounds.per_token))
@@ -130,6 +131,12 @@ def pod_minutes(told: Iterable[Evidence], revision: str, after: int = 0) -> Iter
             key = minute.pod, minute.start
             fullest[key] = max(fullest.get(key, minute), minute, key=lambda each: sum(each.per_token.values()))
     return fullest.values()
+
+
+def in_vain(histogram: Mapping[str, int], bound: float | None) -> Count:
+    """Who gave up after the bound; when those who went before it would have been answered nobody knows."""
+    over = judged(histogram, bound).over
+    return Count(over, over)
 
 
 def judged(histogram: Mapping[str, int], bound: float | None) -> Count:

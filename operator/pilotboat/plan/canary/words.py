@@ -23,7 +23,7 @@ CAUSES = {
 WHOLE = {
     Why.FAILING: "half of the canary's latest requests failed",
     Why.STALE_DATA: "no gateway has told anything new: that is neither good nor bad",
-    Why.NO_DATA: "the canary has had no request: that is neither good nor bad",
+    Why.NO_DATA: "the canary has had no request, or refused (400 to 499) all that it had: that is neither good nor bad",
     Why.AS_GOOD: "the canary is as good as stable in every metric",
     Why.MORE_TO_COME: "nothing speaks against the canary so far",
 }

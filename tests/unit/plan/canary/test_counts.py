@@ -35,6 +35,15 @@ def test_the_minute_that_may_still_grow_is_apart() -> None:
     assert reading.open.stable.requests == 101
 
 
+def test_who_gave_up_after_the_bound_is_a_late_first_token_and_of_the_others_nothing_is_known() -> None:
+    minute = Minute(start=START, requests=7, first_token={"38": 1}, given_up={"20": 2, "44": 3, str(len(BOUNDS)): 1})
+    told = [Evidence(gateway="a", now=START + 2 * M, minutes={"new": [minute]})]
+    (stratum,) = read(told, "old", "new", BOTH, START - M).strata
+    assert stratum.canary == Tally(7, 0, Count(5, 4))
+    (unbound,) = read(told, "old", "new", Bounds(), START - M).strata
+    assert unbound.canary == Tally(7)
+
+
 def test_a_gateway_that_stopped_telling_holds_nothing_up() -> None:
     told = [evidence("a", START + 5 * M, {START: 1}), evidence("b", START - 10 * M, {START - 12 * M: 1})]
     assert [stratum.start for stratum in read(told, "old", "new", BOTH, START - M).strata] == [
