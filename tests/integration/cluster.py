@@ -14,7 +14,7 @@ import aiohttp
 from kubernetes.aio import client
 
 from pilotboat.engine.api import Api
-from pilotboat.engine.kinds import CHILDREN, EVENT, FINE_TUNE_JOB, MODEL_DEPLOYMENT, Kind
+from pilotboat.engine.kinds import CHILDREN, EVENT, FINE_TUNE_JOB, MODEL_DEPLOYMENT, Kind, kind_of
 from pilotboat.plan.types import Ref
 
 Raw = dict[str, Any]
@@ -65,6 +65,13 @@ class Cluster:
 
     async def delete(self, raw: Raw) -> None:
         await self.api.delete(Ref.of(raw), raw["metadata"]["uid"])
+
+    async def orphan(self, raw: Raw) -> None:
+        """Delete it and leave its children, as `kubectl delete --cascade=orphan` does."""
+        ref = Ref.of(raw)
+        url = f"{self.configuration.host}{kind_of(ref.api_version, ref.kind).path(ref.namespace, ref.name)}"
+        async with self._session.delete(url, json={"propagationPolicy": "Orphan"}) as response:
+            assert response.ok, await response.text()
 
     async def until(self, kind: Kind, true: Callable[[list[Raw]], Any], namespace: str | None = None) -> list[Raw]:
         """Wait, by a watch, until it is true of the objects of a kind."""

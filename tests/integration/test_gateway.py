@@ -31,7 +31,7 @@ from tests.integration.cluster import Cluster
 from tests.integration.faults import killed_after
 from tests.integration.proxy import Proxy
 from tests.integration.running import Running, operator
-from tests.integration.test_reconcile import model_deployment, repaired, reported
+from tests.integration.test_reconcile import DISOWNED, model_deployment, repaired, reported
 
 Raw = dict[str, Any]
 AT_GATEWAY = {labels.INSTANCE: labels.GATEWAY, labels.COMPONENT: "gateway", labels.SERVING: "true"}
@@ -281,6 +281,8 @@ DRIFTS: list[tuple[Kind, str, Raw]] = [
     (PDB, labels.GATEWAY, {"spec": {"maxUnavailable": "100%"}}),
     (ROLE_BINDING, labels.GATEWAY, {"subjects": []}),
     (SERVICE_ACCOUNT, labels.GATEWAY, {"metadata": {"labels": {labels.COMPONENT: "server"}}}),
+    (CONFIG_MAP, "chat-route", DISOWNED),
+    (SERVICE, "chat", DISOWNED),
 ]
 
 

@@ -17,7 +17,7 @@ from tests.integration.cluster import Cluster
 from tests.integration.proxy import Call, Proxy
 from tests.integration.running import Running, operator
 from tests.integration.test_gateway import kubelet, named, says
-from tests.integration.test_reconcile import model_deployment
+from tests.integration.test_reconcile import DISOWNED, model_deployment, repaired
 
 Raw = dict[str, Any]
 V1 = "gateway.networking.k8s.io/v1"
@@ -128,6 +128,14 @@ async def test_the_route_is_written_and_its_gateways_words_are_told(cluster: Clu
         assert (weight, rule["timeouts"]["request"]) == (1000, "0h10m0s")
         assert (await cluster.get(SERVICE, name))["spec"]["clusterIP"] != "None"
         assert named(await cluster.list(DEPLOYMENT), labels.GATEWAY) is None
+
+
+@pytest.mark.usefixtures("crds")
+async def test_an_owner_that_was_taken_off_the_route_is_given_back(cluster: Cluster) -> None:
+    async with operator(cluster.configuration, cluster.namespace, resync=2):
+        await cluster.apply(by_route())
+        await cluster.until(HTTP_ROUTE, rules)
+        await repaired(cluster, HTTP_ROUTE, "chat", DISOWNED)
 
 
 @pytest.mark.usefixtures("crds")

@@ -107,6 +107,9 @@ async def test_writes_at_creation_are_children_and_status(cluster: Cluster, prox
     ]
 
 
+DISOWNED: Raw = {"metadata": {"ownerReferences": []}}
+"""An edit that takes the owner off."""
+
 DRIFTS: list[tuple[Kind, Raw]] = [
     (DEPLOYMENT, {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 123}}}}),
     (DEPLOYMENT, {"metadata": {"labels": {labels.MANAGED_BY: None}}}),
@@ -117,6 +120,9 @@ DRIFTS: list[tuple[Kind, Raw]] = [
     (SERVICE, {"spec": {"selector": {labels.INSTANCE: "another"}}}),
     (CONFIG_MAP, {"data": {"server.json": "{}"}}),
     (PDB, {"spec": {"minAvailable": "100%"}}),
+    (DEPLOYMENT, DISOWNED),
+    (CONFIG_MAP, DISOWNED),
+    (SERVICE, {"metadata": {"ownerReferences": [], "labels": {labels.MANAGED_BY: None}}}),
 ]
 
 
@@ -160,6 +166,8 @@ JOB_DRIFTS: list[tuple[Kind, str, Raw]] = [
     (JOB, "qa", {"spec": {"activeDeadlineSeconds": 5}}),
     (JOB, "qa", {"spec": {"backoffLimit": 99}}),
     (JOB, "qa", {"metadata": {"labels": {labels.MANAGED_BY: None}}}),
+    (PVC, "qa-output", DISOWNED),
+    (JOB, "qa", DISOWNED),
 ]
 
 
@@ -215,8 +223,10 @@ async def test_deleting_the_parent_deletes_everything(cluster: Cluster) -> None:
     assert running.value("reconciles_total", result="error") == 0
 
 
-async def test_a_name_that_somebody_else_has_is_never_taken(cluster: Cluster) -> None:
-    theirs = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "chat"}, "spec": {"ports": [{"port": 1}]}}
+@pytest.mark.parametrize("marks", [{}, labels.child_labels("server", "chat")], ids=["", "with our labels"])
+async def test_a_name_that_somebody_else_has_is_never_taken(cluster: Cluster, marks: Raw) -> None:
+    meta = {"name": "chat", "labels": marks}
+    theirs = {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"ports": [{"port": 1}]}}
     before = await cluster.apply(theirs)
     async with operator(cluster.configuration, cluster.namespace):
         await cluster.apply(model_deployment())

@@ -185,7 +185,7 @@ class Fault(Status):
     traffic_moved_at: Time | None = None
     """When the last gateway had taken the replicas out; absent where gateways do not tell."""
     replaced_at: Time | None = None
-    """When the first replacement was created."""
+    """When the first replacement was created, of those that have a place on a node that is not lost."""
     ready_at: Time | None = None
     seconds: Split | None = None
 

@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from pilotboat.api import labels
+from pilotboat.plan import build
 from pilotboat.plan.types import Manifest, Observed, Plan, Ref, Refusal, Rejection
 
-from . import others
+from . import others, owners
 from .compare import matches, same_status, stamped
 from .errors import Conflict, Forbidden, Invalid, NameTaken, NotFound, ParentGone, Refused
 from .gateways import KIND, owns
 from .kinds import BY_PLURAL, POD, WATCHED, Key, Kind, kind_of
-from .store import Store, controller
+from .owners import controller
+from .store import Store
 
 log = logging.getLogger(__name__)
 Raw = dict[str, Any]
@@ -66,6 +68,28 @@ class Applier:
         if plan.free and not rejected:
             await self._others.let_go(observed.parent)
         return rejected
+
+    async def take_back(self, key: Key, parent: Mapping[str, Any], orphans: Sequence[Mapping[str, Any]]) -> None:
+        """Be the owner again of children that somebody took the ownerReference off.
+
+        Raises ParentGone: whoever deletes a parent and leaves its children, for whom the garbage collector does the
+        same, would find them owned by one that is gone, and collected. A refusal leaves them: then their names are
+        taken, and that is told.
+        """
+        await self._check_alive(key, parent, within=0)
+        ours = build.owner(parent)
+        for raw in orphans:
+            ref, meta = Ref.of(raw), raw["metadata"]
+            kept = [owner for owner in meta.get("ownerReferences") or () if owner["uid"] != ours["uid"]]
+            seen = {field: meta[field] for field in ("uid", "resourceVersion")}
+            kind, body = kind_of(ref.api_version, ref.kind), {"metadata": seen | {"ownerReferences": [*kept, ours]}}
+            try:
+                answer = await self._api.merge(kind, ref.namespace, ref.name, body)
+            except Refused as refusal:
+                log.warning("%s could not be taken back: %s", _title(raw), refusal)
+                continue
+            if kind in WATCHED:
+                self._take(kind, answer)
 
     async def _price(self, namespace: str, costs: Mapping[str, str | None]) -> None:
         """Give pods their deletion costs. A refusal costs a choice, and holds up nothing."""
@@ -146,7 +170,8 @@ class Applier:
             found = await self._api.get(kind, ref.namespace, ref.name)
             if found is None:
                 raise
-            if not _controls(parent, found):
+            lost = owners.owner_of(found) == key and owners.may_return(parent, found)
+            if not (_controls(parent, found) or lost):
                 raise NameTaken(_holder(ref, found, parent)) from None
             if kind not in WATCHED:  # not what the manifest was made for: the next pass sees it
                 raise
@@ -191,12 +216,12 @@ class Applier:
         if kind in WATCHED:
             self._take(kind, answer)
 
-    async def _check_alive(self, key: Key, parent: Mapping[str, Any]) -> None:
+    async def _check_alive(self, key: Key, parent: Mapping[str, Any], within: float = FRESH) -> None:
         """A child of a parent that is gone would only be garbage: ask, unless we have just heard of the parent."""
         witness = self._store.witness(key)
         if witness is None:
             raise ParentGone(f"the last owner of {key} is gone", None)
-        if self._clock() - self._store.seen(witness) <= FRESH:
+        if self._clock() - self._store.seen(witness) < within:
             return
         known = parent if witness == key else self._store.parent(witness)
         kind = BY_PLURAL[witness.plural]
@@ -204,6 +229,8 @@ class Applier:
         if known is None or found is None or found["metadata"]["uid"] != known["metadata"]["uid"]:
             raise ParentGone(f"{kind.kind} {witness.namespace}/{witness.name} is gone", known)
         self._take(kind, found)
+        if "deletionTimestamp" in found["metadata"]:
+            raise ParentGone(f"{kind.kind} {witness.namespace}/{witness.name} is about to go", None)
 
     async def _delete(self, refs: Sequence[Ref], children: Sequence[Mapping[str, Any]]) -> None:
         live = {Ref.of(child): child for child in children}
@@ -224,7 +251,10 @@ def _holder(ref: Ref, live: Mapping[str, Any], parent: Mapping[str, Any]) -> str
     owner = controller(live)
     if owner and (owner["kind"], owner["name"]) == (parent["kind"], parent["metadata"]["name"]):
         return f"{ref.kind} {ref.name} is left of an earlier {owner['kind']} {owner['name']} and about to be collected"
-    by = f"belongs to {owner['kind']} {owner['name']}" if owner else "was made by somebody else"
+    if owner:
+        return f"{ref.kind} {ref.name} exists and belongs to {owner['kind']} {owner['name']}"
+    marked = labels.APPLIED in (live["metadata"].get("annotations") or {})
+    by = "is ours by its marks, but has lost its owner: delete it" if marked else "was made by somebody else"
     return f"{ref.kind} {ref.name} exists and {by}"
 
 

@@ -22,7 +22,7 @@ from . import progress
 from .api import Api
 from .errors import EngineError, NotFound
 from .kinds import FINE_TUNE_JOB, JOB, POD, Kind
-from .store import controller
+from .owners import controller
 
 Raw = dict[str, Any]
 PATH = f"/apis/{labels.API_VERSION}/namespaces/{{namespace}}/finetunejobs/{{name}}/status"

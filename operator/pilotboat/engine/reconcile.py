@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pilotboat.api import labels
-from pilotboat.plan.types import Plan, Planner, PlanSettings
+from pilotboat.plan.types import Observed, Plan, Planner, PlanSettings
 
+from . import owners
 from .apply import Applier
 from .errors import ParentGone
 from .kinds import Key, kind_of
@@ -71,6 +72,9 @@ class Reconciler:
     async def _pass(self, key: Key, parent: Raw) -> timedelta | None:
         planner = self._planners[key.plural]
         observed = await self._lookup.observe(key, parent, planner)
+        if orphans := self._orphans(key, observed):
+            await self._applier.take_back(key, parent, orphans)
+            observed = await self._lookup.observe(key, parent, planner)
         plan = planner.plan(observed, self.settings, self._now())
         rejected = await self._applier.carry_out(key, plan, observed)
         if rejected:
@@ -81,6 +85,12 @@ class Reconciler:
         if rejected:
             raise TryAgain("; ".join(sorted(f"{ref.kind} {ref.name}: {r.message}" for ref, r in rejected.items())))
         return plan.requeue_after
+
+    def _orphans(self, key: Key, observed: Observed) -> list[Mapping[str, Any]]:
+        """Children whose ownerReference somebody took off, also of kinds that are looked up and not watched."""
+        unwatched = (raw for raw in observed.references.values() if raw and owners.owner_of(raw) == key)
+        parent = observed.parent
+        return [*self._store.orphans(key, parent), *(raw for raw in unwatched if owners.may_return(parent, raw))]
 
     def _forget(self, gone: Mapping[str, Any] | None) -> set[Key]:
         return self._store.delete(kind_of(gone["apiVersion"], gone["kind"]), gone) if gone else set()

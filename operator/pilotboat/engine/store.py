@@ -21,21 +21,14 @@ from pilotboat.plan import nodes
 from pilotboat.plan.types import Node, Ref
 
 from .gateways import KIND, Gateways, owns
-from .kinds import BY_PLURAL, CLUSTERED, GATEWAY_PARTS, MODEL_DEPLOYMENT, NODE, PARENTS, POD, WATCHED, Key, Kind
+from .kinds import CLUSTERED, GATEWAY_PARTS, MODEL_DEPLOYMENT, NODE, PARENTS, POD, WATCHED, Key, Kind
+from .owners import may_return, owner_of, parent_of
 from .trim import pack, unpack
 
 Raw = dict[str, Any]
 Name = tuple[str, str]
 """Namespace and name."""
 
-_PARENT_OF_GVK = {(kind.api_version, kind.kind): kind for kind in PARENTS}
-_PARENT_OF_COMPONENT = {
-    "server": "modeldeployments",
-    "probe": "modeldeployments",
-    "seed": "modeldeployments",
-    "trainer": "finetunejobs",
-    "gateway": labels.GATEWAYS,
-}
 TOMBSTONES_KEPT = 900.0
 """Seconds that a deleted uid is remembered: longer than any request or LIST can take."""
 
@@ -46,8 +39,8 @@ class _Kept:
 
     version: int
     uid: str
-    owner: str | None
-    """The uid of its controller."""
+    owner: str | Key | None
+    """The uid of its controller; where somebody took that off it, whose it was."""
     parent: Key | None
     """Whom a change of it wakes."""
     packed: bytes
@@ -75,7 +68,7 @@ class Store:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._tables = {kind.plural: _Table() for kind in WATCHED}
-        self._owned: defaultdict[str, set[tuple[str, Name]]] = defaultdict(set)
+        self._owned: defaultdict[str | Key, set[tuple[str, Name]]] = defaultdict(set)
         self._pods: defaultdict[Key, set[Name]] = defaultdict(set)
         self._tombstones: dict[str, tuple[float, int]] = {}
         self._interest: defaultdict[Ref, set[Key]] = defaultdict(set)
@@ -176,6 +169,12 @@ class Store:
         entries = sorted(self._owned.get(parent["metadata"]["uid"], ()))
         return tuple(self._tables[plural].objects[name].raw for plural, name in entries if plural != POD.plural)
 
+    def orphans(self, key: Key, parent: Mapping[str, Any]) -> tuple[Raw, ...]:
+        """What was made for the parent and has lost its controller, by kind and name. A gateway's parts have none."""
+        entries = sorted(self._owned.get(key, ())) if parent["kind"] != KIND else ()
+        found = (self._tables[plural].objects[name].raw for plural, name in entries)
+        return tuple(raw for raw in found if may_return(parent, raw))
+
     def pods(self, key: Key) -> tuple[Raw, ...]:
         """The pods labelled as the parent's, by name."""
         return tuple(self._tables[POD.plural].objects[name].raw for name in sorted(self._pods.get(key, ())))
@@ -246,10 +245,8 @@ class Store:
 
 
 def _kept(kind: Kind, raw: Mapping[str, Any]) -> _Kept:
-    owner = controller(raw)
     where = (raw.get("spec") or {}).get("nodeName") if kind == POD else None
-    uid = owner["uid"] if owner else None
-    return _Kept(_version(raw), raw["metadata"]["uid"], uid, _parent(kind, raw), pack(kind, raw), where)
+    return _Kept(_version(raw), raw["metadata"]["uid"], owner_of(raw), parent_of(kind, raw), pack(kind, raw), where)
 
 
 def _name(raw: Mapping[str, Any]) -> Name:
@@ -257,42 +254,12 @@ def _name(raw: Mapping[str, Any]) -> Name:
     return meta.get("namespace", ""), meta["name"]
 
 
-def controller(raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The controller ownerReference, or None."""
-    owners: Iterable[Mapping[str, Any]] = raw["metadata"].get("ownerReferences") or ()
-    return next((owner for owner in owners if owner.get("controller")), None)
-
-
 def _version(raw: Mapping[str, Any]) -> int:
     # Comparable within a kind by KEP-5504; the API server's versions have always been etcd revisions.
     return int(raw["metadata"]["resourceVersion"])
-
-
-def _parent(kind: Kind, raw: Mapping[str, Any]) -> Key | None:
-    """Whom a change of the object wakes: a parent wakes itself."""
-    if kind in PARENTS:
-        return Key(kind.plural, raw["metadata"]["namespace"], raw["metadata"]["name"])
-    return _parent_of_pod(raw) if kind == POD else _parent_of_child(raw)
-
-
-def _parent_of_child(raw: Mapping[str, Any]) -> Key | None:
-    owner = controller(raw)
-    kind = _PARENT_OF_GVK.get((owner["apiVersion"], owner["kind"])) if owner else None
-    return Key(kind.plural, raw["metadata"]["namespace"], owner["name"]) if owner and kind else None
-
-
-def _parent_of_pod(raw: Mapping[str, Any]) -> Key | None:
-    """By labels: a Deployment's pod is owned by a ReplicaSet, which we do not watch."""
-    marks = raw["metadata"].get("labels") or {}
-    plural = _PARENT_OF_COMPONENT.get(marks.get(labels.COMPONENT, ""))
-    instance = marks.get(labels.INSTANCE)
-    return Key(plural, raw["metadata"]["namespace"], instance) if plural and instance else None
 
 
 def _discard(index: defaultdict[Any, set[Any]], key: object, entry: object) -> None:
     index[key].discard(entry)
     if not index[key]:
         del index[key]
-
-
-assert set(_PARENT_OF_COMPONENT.values()) <= {*BY_PLURAL, labels.GATEWAYS}

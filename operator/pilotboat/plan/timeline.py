@@ -9,9 +9,10 @@ warmed up says a server itself, by way of a gateway.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
+from ..api.reasons import Reason
 from ..api.recovery import Fault, LostNode, Split
 from . import diagnose
 from .build import Raw, condition, dig, made, parsed, timestamp
@@ -49,9 +50,15 @@ def waits_for_gateways(fault: Fault) -> bool:
 def _with_moves(fault: Fault, nodes: Sequence[LostNode], observed: Observed) -> Fault:
     moved = fault.traffic_moved_at or _moved(fault, nodes, observed)
     replaced = fault.replaced_at or min(
-        (at for at in map(made, observed.pods) if at >= fault.detected_at), default=None
+        (at for at in map(made, _elsewhere(observed.pods, nodes)) if at >= fault.detected_at), default=None
     )
     return fault.model_copy(update={"traffic_moved_at": moved, "replaced_at": replaced})
+
+
+def _elsewhere(pods: Iterable[Raw], nodes: Sequence[LostNode]) -> Iterator[Raw]:
+    """Pods with a place where they can start: Kubernetes may give one to a node of whose loss it does not know yet."""
+    lost = {node.name for node in nodes if node.fault == Reason.NODE_LOST and node.well_since is None}
+    return (pod for pod in pods if (place := dig(pod, "spec", "nodeName")) and place not in lost)
 
 
 def _moved(fault: Fault, nodes: Sequence[LostNode], observed: Observed) -> str | None:

@@ -34,7 +34,7 @@ class Restored:
     """When what was lost was there again, in seconds from the fault; None: not seen."""
 
     replaced: float | None = None
-    """The first pod that was not there before."""
+    """The first pod that was not there before and has a place, on a node that was not hit."""
     ready: float | None = None
     """As many ready replicas as asked for, those that were hit counted only as far as they recovered."""
     detected: float | None = None
@@ -86,8 +86,12 @@ class Back(StrEnum):
 def restored(before: World, hit: Target, seen: Sequence[Sighting], fault: float, end: float, back: Back) -> Restored:
     """What the sightings from the fault until the end say."""
     known = {pod.uid for pod in before.pods}
+
+    def replaces(pod: Pod) -> bool:
+        return pod.uid not in known and pod.node not in ("", *hit.nodes)
+
     since = [each for each in seen if each.at >= fault]
-    replaced = next((each.at - fault for each in since if {pod.uid for pod in each.world.pods} - known), None)
+    replaced = next((each.at - fault for each in since if any(map(replaces, each.world.pods))), None)
     last = _newest(before, since)
     looks = [fault, *(each.at for each in since), end]
     blind = max(later - earlier for earlier, later in pairwise(looks)) if since else None

@@ -70,6 +70,23 @@ def test_a_child_that_changes_hands_wakes_both(store: Store) -> None:
     assert len(store.children(other)) == 1
 
 
+def test_a_child_that_lost_its_owner_wakes_whose_it_was_and_is_its_orphan(store: Store) -> None:
+    chat, service = parent(), child(parent())
+    store.put(MODEL_DEPLOYMENT, chat)
+    store.put(SERVICE, service)
+    assert store.orphans(CHAT, chat) == ()
+    lost = newer(service)
+    lost["metadata"] |= {
+        "ownerReferences": [],
+        "managedFields": [{"manager": labels.FIELD_MANAGER, "operation": "Apply"}],
+    }
+    assert store.put(SERVICE, lost) == {CHAT}
+    assert store.children(chat) == ()
+    assert [raw["metadata"]["name"] for raw in store.orphans(CHAT, chat)] == ["chat"]
+    assert store.put(SERVICE, newer(service)) == {CHAT}
+    assert store.orphans(CHAT, chat) == ()
+
+
 def test_an_older_version_never_replaces_a_newer_one(store: Store) -> None:
     old = parent(status={"x": 1})
     new = newer(old, status={"x": 2})

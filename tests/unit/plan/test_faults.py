@@ -159,3 +159,19 @@ def test_of_a_nodes_replicas_all_must_be_out_and_a_gateway_may_be_lost_with_it()
         both = DOWN | {"other": Sighting(up=False, since=NOW.timestamp() + 1)}
         assert moved(fault, heard((both, {}), gateways=2), node) == at(1)
     assert moved(OPEN.model_copy(update={"subject": faults.NAMELESS}), heard((DOWN, LEFT))) is None
+
+
+def replaced(*pods: Pod, fault: str = "NodeLost", well_since: str | None = None) -> str | None:
+    node = LostNode(name="node-1", fault=fault, since=at(0), well_since=well_since)
+    (told,) = timeline.followed([OPEN], [node], Observed({}, pods=tuple(pod.raw for pod in pods)), 3, NOW)
+    return told.replaced_at
+
+
+def test_a_new_pod_replaces_once_it_has_a_place_where_it_can_start() -> None:
+    """Kubernetes gives new pods to a node until it knows that it is silent."""
+    astray, elsewhere = Pod("a").placed().made(at(1)), Pod("b").placed().made(at(2))
+    elsewhere.raw["spec"]["nodeName"] = "node-2"
+    assert replaced(astray, Pod("c").made(at(3))) is None
+    assert replaced(astray, elsewhere) == at(2)
+    assert replaced(astray, well_since=at(4)) == at(1)
+    assert replaced(astray, fault="GPUFault") == at(1), "it has other devices"

@@ -104,6 +104,16 @@ def test_a_replica_that_is_gone_is_replaced_by_another() -> None:
     assert (found.replaced, found.ready) == (1.0, 2.0)
 
 
+def test_a_new_pod_on_a_node_that_was_cut_off_or_without_a_place_replaces_nothing() -> None:
+    """Kubernetes gives new pods to a node until it knows that it is silent."""
+    astray, placeless = raw_pod("d", "n1", ready=False), raw_pod("e", "", ready=False)
+    worlds = (seen(A, B, C, astray), seen(A, B, C, astray, placeless), seen(A, B, C, raw_pod("e", "n2", ready=False)))
+    cut = aim.Target(HIT.pods, nodes=("n1",))
+    assert restored(BEFORE, cut, sightings(*worlds), 10.0, 14.0, Back.NEVER).replaced == 2.0
+    assert restored(BEFORE, cut, sightings(*worlds[:2]), 10.0, 14.0, Back.NEVER).replaced is None
+    assert restored(BEFORE, HIT, sightings(*worlds), 10.0, 14.0, Back.NEVER).replaced == 0.0
+
+
 def test_a_replica_that_never_left() -> None:
     assert restored(BEFORE, HIT, sightings(seen(A, B, C)), 10.0, 14.0, Back.TOLD).ready == 0.0
     assert restored(BEFORE, HIT, sightings(seen(A, B, C)), 10.0, 14.0, Back.NEVER).ready is None
