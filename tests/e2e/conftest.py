@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,11 @@ class Space:
         """Until there are so many pods of it and no more: `status.replicas` leaves out what stands in for another."""
         procs.wait_until(lambda: len(self.pods(name)) == count, what=f"{count} pods of {name}", timeout=300)
 
+    def leader(self) -> dict[str, Any]:
+        """The pod of the operator that leads."""
+        system = self.cluster.within(demo.SYSTEM)
+        return system.get("pod", system.get("lease", "pilotboat")["spec"]["holderIdentity"])
+
     def signal(self, pod: str, name: str) -> None:
         """Send it to every process of a replica's server but the first, which no signal from inside ends or stops."""
         each = f"grep -q pilotboat_serve[r] $pid/cmdline && kill -{name} ${{pid#/proc/}}"
@@ -98,20 +103,31 @@ class Space:
         return sorted(found.split())
 
     def events(self, name: str) -> list[tuple[str, str]]:
-        """(reason, message) of the events about a custom resource."""
+        """(reason, message) of the events about an object, in the order in which they were first told."""
         raw = json.loads(self.cluster.run("get", "events", f"--field-selector=involvedObject.name={name}", "-ojson"))
-        return [(item["reason"], item["message"]) for item in raw["items"]]
+        return [(item["reason"], item["message"]) for item in sorted(raw["items"], key=made)]
 
     def told(self, name: str, *reasons: str) -> None:
-        """Until there are events of these reasons: they follow the status that they are about."""
+        """Until there are events of these reasons, in this order: they follow the status that they are about."""
         seen = f"Events {', '.join(reasons)} about {name}"
-        procs.wait_until(lambda: set(reasons) <= {reason for reason, _ in self.events(name)}, what=seen, timeout=120)
+        procs.wait_until(lambda: in_order(reasons, self.events(name)), what=seen, timeout=120)
 
     @contextlib.contextmanager
     def url(self, name: str) -> Iterator[str]:
         """A deployment's endpoint, from this process."""
         with self.cluster.forwarded(f"service/{name}", 8080) as port:
             yield f"http://127.0.0.1:{port}/v1"
+
+
+def made(raw: dict[str, Any]) -> tuple[str, int]:
+    """When an object was made, to sort by: of those of one second, who has been written later comes later."""
+    return raw["metadata"]["creationTimestamp"], int(raw["metadata"]["resourceVersion"])
+
+
+def in_order(reasons: Sequence[str], events: Sequence[tuple[str, str]]) -> bool:
+    """Whether these were told one after the other, whatever was told between them."""
+    story = iter([reason for reason, _ in events])
+    return all(reason in story for reason in reasons)
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from lab import faults, nodes
 from lab.cluster import GPUS
@@ -17,6 +19,8 @@ from tests.e2e.conftest import MDEP, OPERATORS, PATIENCE, Space, fake
 from tools import demo
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
+COUNTED = ("pilotboat_recovery_seconds_count", "pilotboat_recovery_part_seconds_count")
+"""Of each histogram the series that tells how many there were."""
 
 
 @pytest.fixture
@@ -54,6 +58,22 @@ def told(space: Space) -> dict[str, Any]:
     return dict(space.status(MDEP, "chat")["recovery"]["last"])
 
 
+def between(earlier: str, later: str) -> float:
+    """Seconds from one time of the status to another."""
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
+
+
+def recoveries(space: Space, caller: Caller, fault: str) -> dict[str, float]:
+    """How many from such a fault the operator that leads has measured: by what was reached, and by part."""
+    page = caller.page(f"http://{space.leader()['status']['podIP']}:8080/metrics")
+    return {
+        sample.labels.get("until") or sample.labels["part"]: sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name in COUNTED and sample.labels["fault"] == fault
+    }
+
+
 def test_a_dead_node_costs_no_request_and_gets_a_replacement_elsewhere(
     lab: Lab, space: Space, caller: Caller, lost: Node
 ) -> None:
@@ -76,7 +96,13 @@ def test_a_dead_node_costs_no_request_and_gets_a_replacement_elsewhere(
     assert fault["detectedAt"] == noticed
     assert fault["subject"] in (f"node {lost.name}", f"zone {lost.zone}")
     assert fault["trafficMovedAt"] <= fault["replacedAt"] <= fault["readyAt"]
+    parts = {"schedule", "pull", "fetch", "load"}  # who has just begun to lead was not told how long it warmed up
+    assert parts <= fault["seconds"].keys()
+    assert sum(fault["seconds"].values()) <= between(fault["replacedAt"], fault["readyAt"]) + 1
     space.told("chat", "NodeLost", "Recovered")
+    counted = recoveries(space, caller, fault["fault"])
+    assert {"moved", "replaced", "ready"} | parts <= counted.keys()
+    assert min(counted.values()) >= 1
     faults.power_on(lost)
     space.has("chat", 3)
     space.cluster.run("wait", f"{MDEP}/chat", "--for=jsonpath={.status.recovery.nodes}", "--timeout=300s")
@@ -135,8 +161,11 @@ def test_a_zone_that_is_cut_off_gets_no_traffic_and_goes_back_by_steps(
     assert on(space, lost) == before
     assert len(space.pods("chat")) == 3
     assert told(space)["subject"] in (f"node {lost.name}", f"zone {lost.zone}"), "whichever was lost first was it all"
+    space.told("chat", "NodeLost", "Recovered")
+    space.told("chat", "NodeLost", "ZoneSuspect", "ZoneLost", "ZoneReturning", "ZonesUp")
     said = [message for reason, message in space.events("chat") if reason == "ZoneReturning"]
-    assert any("gets 10 % of its share" in message for message in said)
+    steps = [f"gets {share} % of its share of the requests" for share in (10, 25, 50)]
+    assert said == [f"zone {lost.zone} {words}" for words in ("is well again, and not trusted yet", *steps)]
 
 
 def test_a_zone_that_serves_in_part_keeps_its_requests_until_others_can_bear_them(
