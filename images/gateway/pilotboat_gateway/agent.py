@@ -37,7 +37,8 @@ NOT_THERE, REFUSED = 0.1, 1.0
 """Seconds until the next try."""
 AWAY = 10.0
 """Seconds after which it is told that HAProxy cannot be reached."""
-LINE = 4096
+READ, PIECE = 0.1, 2**18
+"""Seconds between two looks at what HAProxy has told, and bytes of it that are taken at once."""
 NEWS = ("Server ", "backend ")
 """How lines begin in which HAProxy says who is reached no more, or again, and why."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -96,7 +97,7 @@ class Agent:
         )
         async with AsyncExitStack() as stack:
             self._settings.log.unlink(missing_ok=True)
-            lines = await asyncio.start_unix_server(self._lines, str(self._settings.log), limit=LINE)
+            lines = await asyncio.start_unix_server(self._lines, str(self._settings.log))
             stack.callback(lines.close)
             runner = await web.serve(web.app(answers), self._settings.agent_port)
             stack.push_async_callback(runner.cleanup)
@@ -210,17 +211,26 @@ class Agent:
         return [pod for pod in self._driver.pods() if pod.deployment in shared]
 
     async def _lines(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """HAProxy's own connection; one a worker."""
+        """HAProxy's own connection; one a worker. Read a few times a second, what came meanwhile at once: to wake for
+        each line costs more than all else that is done for it, and of the core that the request itself needs."""
+        rest = b""
         try:
-            async for line in reader:
-                text = line.decode(errors="replace")
-                self._record(requestlog.read(text), text)
-                if text.startswith(NEWS):
-                    log.info("HAProxy: %s", text.rstrip())
-        except (ValueError, OSError) as error:  # a line of more than LINE: HAProxy connects anew
+            while piece := await reader.read(PIECE):
+                writer.transport.pause_reading()
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    self._line(line.decode(errors="replace"))
+                await asyncio.sleep(READ)
+                writer.transport.resume_reading()
+        except OSError as error:
             log.warning("the log of requests broke off: %s", error)
         finally:
             writer.close()
+
+    def _line(self, text: str) -> None:
+        self._record(requestlog.read(text), text)
+        if text.startswith(NEWS):
+            log.info("HAProxy: %s", text.rstrip())
 
     def _line_of_old(self, text: str) -> None:
         """Of a worker that accepts nothing more, or is about to."""
