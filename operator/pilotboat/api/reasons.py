@@ -81,6 +81,7 @@ class Reason(StrEnum):
     PROMETHEUS_NOT_PERMITTED = "PrometheusNotPermitted"
     QUERY_UNANSWERED = "QueryUnanswered"
     REVISION_NOT_FOUND = "RevisionNotFound"
+    ACTION_IGNORED = "ActionIgnored"
     CONTAINER_CONFIG_ERROR = "ContainerConfigError"
     POD_REJECTED = "PodRejected"
     NAME_TAKEN = "NameTaken"

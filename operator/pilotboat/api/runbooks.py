@@ -70,6 +70,10 @@ RUNBOOKS: dict[Reason, Runbook] = WELL | {
     Reason.REVISION_NOT_FOUND: Runbook(
         "spec.rollout.rollbackTo names a revision that is not kept.", "Take one of status.revisions."
     ),
+    Reason.ACTION_IGNORED: Runbook(
+        "spec.rollout.action names a revision that is not the canary. Nothing was done, nor will be for that id.",
+        "Look at the canary that there is: `pilotboat rollout status NAME`. What you ask of it needs a new id.",
+    ),
     Reason.CONTAINER_CONFIG_ERROR: Runbook("kubelet cannot make the container.", "Read the message."),
     Reason.POD_REJECTED: Runbook(
         "The API server or a node refuses the pods.", "Read the message: quota, policy, podTemplate or devices."
