@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import signal
@@ -20,7 +21,14 @@ import pytest
 from pilotboat.api.sources import HuggingFace
 from pilotboat_fetch import hubapi
 from pilotboat_fetch.download import Downloader, bare
-from pilotboat_fetch.errors import ChecksumMismatch, DownloadFailed, FetchError, HubRateLimited, SourceNotFound
+from pilotboat_fetch.errors import (
+    ChecksumMismatch,
+    DownloadFailed,
+    FetchError,
+    HubAuthFailed,
+    HubRateLimited,
+    SourceNotFound,
+)
 from pilotboat_fetch.files import Wanted
 from pilotboat_fetch.hub import HubSource
 from pilotboat_fetch.progress import Progress
@@ -50,7 +58,7 @@ class Fetching:
     def get(self, *scripts: Script, sha256: str = hashlib.sha256(BODY).hexdigest(), patience: float = 0.0) -> bytes:
         self.servers = [self._open.enter_context(Scripted(script)) for script in scripts]
         file = Wanted("m.gguf", len(BODY), sha256)
-        with httpx.Client() as client:
+        with httpx.Client(follow_redirects=True) as client:
             downloader = Downloader(client, replace(self.backoff, patience=patience), self.progress)
             digest = downloader.fetch(file, [f"{server.url}/m.gguf" for server in self.servers], self._target)
         assert digest == sha256
@@ -207,6 +215,42 @@ def test_a_wish_beyond_what_one_attempt_waits_for_is_granted_with_patience(fetch
 def test_a_server_that_is_away_for_a_moment_is_asked_again(fetching: Fetching, status: int) -> None:
     answers = iter([Answer(status)])
     assert fetching.get(lambda asked: next(answers, whole(asked))) == BODY
+
+
+# --- addresses that lead elsewhere
+
+
+def leading(there: Scripted) -> Script:
+    """To an address of another server, signed anew each time."""
+    numbers = itertools.count()
+    return lambda asked: Answer(302, headers={"location": f"{there.url}/stored?signature={next(numbers)}"})
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+def test_a_link_that_has_expired_is_asked_for_anew_where_it_came_from(fetching: Fetching, status: int) -> None:
+    def stored(asked: Asked) -> Answer:
+        return cutting(len(BODY) // 2)(asked) if asked.path.endswith(("1", "4")) else Answer(status)
+
+    with Scripted(stored) as there:
+        assert fetching.get(leading(there)) == BODY
+        assert [asked.path.partition("=")[2] for asked in there.seen] == ["0", "1", "2", "3", "4"]
+        assert there.seen[-1].start == len(BODY) // 2, "what was kept is kept"
+    assert fetching.asked() == [5]
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, HubAuthFailed), (403, HubAuthFailed), (404, SourceNotFound)])
+def test_a_refusal_to_every_link_comes_to_an_end_and_says_who_refuses(
+    fetching: Fetching, status: int, error: type[FetchError]
+) -> None:
+    with Scripted(refused(status)) as there, pytest.raises(error) as ended:
+        fetching.get(leading(there))
+    assert fetching.asked() == [6]
+    assert f"{status} for {there.url}/stored, where {fetching.servers[0].url}/m.gguf leads: " in str(ended.value)
+
+
+def test_of_a_link_that_is_refused_and_a_mirror_that_is_away_the_latter_counts(fetching: Fetching) -> None:
+    with Scripted(refused(403)) as there, pytest.raises(DownloadFailed, match="503"):
+        fetching.get(leading(there), refused(503))
 
 
 # --- what a hub lists

@@ -147,11 +147,9 @@ class Downloader:
             self._restart(part, file)  # the file has become shorter: what is here is of an older one
         if status in RETRY_STATUSES or status == 416:
             raise Again(DownloadFailed(f"{status} from {where}"), wait)
-        if status in (401, 403):
-            raise HubAuthFailed(f"{status} for {where}: not without another token, or without accepting the licence")
-        if status in (404, 410):
-            raise SourceNotFound(f"{status} for {where}: there is no such file")
-        raise DownloadFailed(f"{status} from {where}")
+        if response.history:  # a link that was signed for a while, perhaps: who gave it is asked for another
+            raise Again(_refused(status, f"{bare(str(response.url))}, where {where} leads"))
+        raise _refused(status, where)
 
     def _continue_or_restart(self, response: httpx.Response, file: Wanted, part: _Part) -> None:
         """A 206 that starts where we are goes on; anything else is the whole file again."""
@@ -225,6 +223,14 @@ def _start(response: httpx.Response) -> int:
     return int(value) if value.isdigit() else -1
 
 
+def _refused(status: int, where: str) -> FetchError:
+    if status in (401, 403):
+        return HubAuthFailed(f"{status} for {where}: not without another token, or without accepting the licence")
+    if status in (404, 410):
+        return SourceNotFound(f"{status} for {where}: there is no such file")
+    return DownloadFailed(f"{status} from {where}")
+
+
 def _worst(failures: Sequence[Again | FetchError]) -> Again | FetchError:
     """Of all mirrors' failures the one that counts: what passes soonest, else a file that was wrong, else the first."""
     return min(failures, key=_hopelessness)
@@ -232,7 +238,7 @@ def _worst(failures: Sequence[Again | FetchError]) -> Again | FetchError:
 
 def _hopelessness(failure: Again | FetchError) -> tuple[int, float]:
     if isinstance(failure, Again):
-        return 0, failure.wait or 0.0
+        return int(isinstance(failure.error, BadInput)), failure.wait or 0.0
     if not isinstance(failure, BadInput):
-        return 1, 0.0
-    return (2 if isinstance(failure, ChecksumMismatch) else 3), 0.0
+        return 2, 0.0
+    return (3 if isinstance(failure, ChecksumMismatch) else 4), 0.0
