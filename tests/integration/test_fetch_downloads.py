@@ -24,6 +24,7 @@ from pilotboat_fetch.download import Downloader, bare
 from pilotboat_fetch.errors import (
     ChecksumMismatch,
     DownloadFailed,
+    DownloadStalled,
     FetchError,
     HubAuthFailed,
     HubRateLimited,
@@ -51,9 +52,10 @@ class Fetching:
     def __init__(self, target: Path, open_servers: ExitStack) -> None:
         self._target, self._open = target, open_servers
         self.waits = 0
+        self.now = 0.0
         self.servers: list[Scripted] = []
         self.progress = Progress("model", io.StringIO())
-        self.backoff = Backoff(sleep=self._sleep, say=self.progress.say)
+        self.backoff = Backoff(sleep=self._sleep, clock=lambda: self.now, say=self.progress.say)
 
     def get(self, *scripts: Script, sha256: str = hashlib.sha256(BODY).hexdigest(), patience: float = 0.0) -> bytes:
         self.servers = [self._open.enter_context(Scripted(script)) for script in scripts]
@@ -130,6 +132,53 @@ def test_what_comes_a_second_time_is_no_progress(fetching: Fetching) -> None:
 
 def test_each_time_farther_than_ever_is_progress(fetching: Fetching) -> None:
     assert fetching.get(lengthening(*(length for far in range(1, 8) for length in (far * 10_000, 10, 10)))) == BODY
+
+
+# --- servers that are too slow
+
+
+def dripping(fetching: Fetching, size: int, seconds: float, times: int = ENDLESS) -> Script:
+    """So many bytes after so many seconds, and then no more; from some time on all there is."""
+    most = itertools.chain(itertools.repeat(size, times), itertools.repeat(len(BODY)))
+
+    def answer(asked: Asked) -> Answer:
+        sent = next(most)
+        fetching.now += seconds if sent == size else 0
+        return cutting(sent)(asked)
+
+    return answer
+
+
+@pytest.mark.parametrize(("seconds", "answers"), [(29, 30), (600, 6)])
+def test_what_only_drips_in_and_breaks_off_comes_to_an_end(fetching: Fetching, seconds: float, answers: int) -> None:
+    with pytest.raises(DownloadStalled, match=r"/m\.gguf has sent less than 1024 bytes a second for 720 s"):
+        fetching.get(dripping(fetching, 100, seconds))
+    assert fetching.asked() == [answers]
+
+
+def test_an_answer_that_drips_on_and_on_is_left(fetching: Fetching) -> None:
+    """How far it is ahead of us is up to the system."""
+
+    def later() -> None:
+        fetching.now += 29
+
+    with pytest.raises(DownloadStalled):
+        fetching.get(lambda asked: Answer(body=BODY, before=later))
+    assert fetching.asked()[0] <= 6
+
+
+def test_after_a_mirror_that_only_drips_comes_the_next(fetching: Fetching) -> None:
+    assert fetching.get(dripping(fetching, 100, 600), whole) == BODY
+    assert fetching.asked() == [6, 1]
+
+
+def test_what_has_dripped_in_is_kept_where_it_flows_again(fetching: Fetching) -> None:
+    assert fetching.get(dripping(fetching, 100, 600, times=5)) == BODY
+    assert fetching.ranges() == [None, *(f"bytes={number}00-" for number in range(1, 6))]
+
+
+def test_who_is_slow_and_above_the_floor_is_followed_to_the_end(fetching: Fetching) -> None:
+    assert fetching.get(dripping(fetching, 2048, 2)) == BODY
 
 
 # --- answers that are too long

@@ -73,6 +73,7 @@ class Reason(StrEnum):
     HUB_RATE_LIMITED = "HubRateLimited"
     HUB_UNREACHABLE = "HubUnreachable"
     DOWNLOAD_FAILED = "DownloadFailed"
+    DOWNLOAD_STALLED = "DownloadStalled"
     DISK_FULL = "DiskFull"
     IMAGE_PULL_ERROR = "ImagePullError"
     UNSCHEDULABLE = "Unschedulable"
