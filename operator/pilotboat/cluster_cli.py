@@ -97,6 +97,11 @@ async def credentials(arguments: argparse.Namespace) -> client.Configuration:
         ) from None
     if not token.isprintable():
         raise Refused("--kubeconfig: its token holds what no header can, such as the end of a line")
+    if token.startswith("Basic ") and not loaded.cert_file:  # it would be anonymous; a certificate beside it counts
+        raise Refused(
+            "--kubeconfig: its user has a username and password, which Kubernetes takes no more since 1.19: "
+            "use a token, a client certificate or an exec plugin"
+        )
     return loaded
 
 

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,6 +28,7 @@ from .rehearse.errors import BadFile, Refused, RehearsalError
 from .rehearse.file import ApiKey, Rehearsal, Via
 from .rehearse.reach import Reach
 from .rehearse.rehearsal import Stage
+from .rehearse.table import Row
 
 REFUSED = 2
 
@@ -69,19 +70,25 @@ async def _run(arguments: argparse.Namespace, asked: Rehearsal, key: str | None)
         if arguments.json:  # afterwards the figures could not be had again
             _write(arguments.json, "", "a")
         stopped = await _until_stopped(stage)
-    _say("\n".join(table.table(stage.rows)), sys.stdout)
-    code = table.status(stage.rows, len(asked.faults))
-    for trouble in filter(None, (_recorded(arguments.json, stage), stopped)):
+    return _told(stage.rows, len(asked.faults), arguments.json, stopped)
+
+
+def _told(rows: Sequence[Row], asked: int, path: Path | None, stopped: BaseException | None) -> int:
+    """The table, unless it ended before the first fault, and why there is nothing more; the exit code."""
+    if rows:
+        _say("\n".join(table.table(rows)), sys.stdout)
+    code = table.status(rows, asked)
+    for trouble in filter(None, (_recorded(path, rows), stopped)):
         _complain(trouble)
         code = code if code == table.BROKEN else REFUSED
     return code
 
 
-def _recorded(path: Path | None, stage: Stage) -> Refused | None:
+def _recorded(path: Path | None, rows: Sequence[Row]) -> Refused | None:
     """The figures, where somebody asked for them; why they could not be written."""
     try:
         if path:
-            _write(path, json.dumps(table.record(stage.rows), indent=1) + "\n", "w")
+            _write(path, json.dumps(table.record(rows), indent=1) + "\n", "w")
     except Refused as error:
         return error
     return None

@@ -32,6 +32,8 @@ def add(commands: Any) -> None:
     cluster_cli.add_deployment(parser)
     words = "with undo: an earlier revision; left out, the one before"
     parser.add_argument("--to", metavar="REVISION", type=cluster_cli.given, help=words)
+    words = f"with {', '.join(ACTIONS)}: the one you looked at; refused where it is not the canary (any more)"
+    parser.add_argument("--revision", type=cluster_cli.given, help=words)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
 async def _run(arguments: argparse.Namespace) -> int:
     if arguments.to and arguments.verb != "undo":
         raise Refused("--to goes with undo only")
+    if arguments.revision and arguments.verb not in ACTIONS:
+        raise Refused(f"--revision goes with {', '.join(ACTIONS)} only")
     async with Api(await cluster_cli.credentials(arguments)) as api:
         namespace = cluster_cli.namespace(arguments)
         found = await api.get(MODEL_DEPLOYMENT, namespace, arguments.name)
@@ -50,24 +54,42 @@ async def _run(arguments: argparse.Namespace) -> int:
         if arguments.verb == "status":
             print("\n".join(map(cluster_cli.printable, told(found))))
             return 0
-        body = {"spec": {"rollout": patch(found, arguments.verb, arguments.to)}}
-        await api.merge(MODEL_DEPLOYMENT, namespace, arguments.name, body)
-    print(f"{arguments.verb}: written to spec.rollout of {arguments.name}; `pilotboat rollout status` shows it.")
+        asked = patch(found, arguments.verb, arguments.to or arguments.revision)
+        await api.merge(MODEL_DEPLOYMENT, namespace, arguments.name, {"spec": {"rollout": asked}})
+    whom = f" for revision {asked['action']['revision']}" if "action" in asked else ""
+    print(f"{arguments.verb}: written to spec.rollout of {arguments.name}{whom}; `pilotboat rollout status` shows it.")
     return 0
 
 
-def patch(found: Raw, verb: str, to: str | None = None) -> dict[str, Any]:
-    """The merge patch of spec.rollout for a verb. Raises Refused where it could have no effect."""
+def patch(found: Raw, verb: str, revision: str | None = None) -> dict[str, Any]:
+    """The merge patch of spec.rollout for a verb; `revision`: what undo returns to, or of whom the rest is asked.
+    Raises Refused where it could have no effect."""
     status = found.get("status") or {}
     if verb in ("pause", "resume"):
         return {"paused": verb == "pause"}
     if verb == "undo":
-        return {"rollbackTo": to or _before(status)}
+        return {"rollbackTo": revision or _before(status)}
     if not status.get("rollout"):
         raise Refused("no rollout with steps is under way")
+    asked = _asked(status, ACTIONS[verb], revision)
     if why := _idle(found, ACTIONS[verb]):
         raise Refused(why)
-    return {"action": {"verb": str(ACTIONS[verb]), "id": uuid.uuid4().hex[:12]}}
+    return {"action": {"verb": str(ACTIONS[verb]), "id": uuid.uuid4().hex[:12], "revision": asked}}
+
+
+def _asked(status: Raw, verb: Verb, looked_at: str | None) -> str:
+    """The revision that is to hear the verb: the canary, or the next one where that is on its way out and the caller
+    says so. Raises Refused where he looked at another."""
+    canary, stable, next_ = status["rollout"]["canary"], status["rollout"]["stable"], status.get("updateRevision")
+    if status["rollout"]["phase"] != RolloutPhase.DRAINING or verb in (Verb.ABORT, Verb.RETRY):
+        if looked_at in (None, canary):
+            return str(canary)
+        raise Refused(f"the canary is {canary}, and not {looked_at}: `status` shows where it stands")
+    if next_ in (None, canary, stable):
+        raise Refused(f"{canary} is on its way out, and nothing comes after it that could be asked")
+    if looked_at != next_:
+        raise Refused(f"{canary} is on its way out, for {next_} was pushed: `--revision {next_}` asks that one")
+    return str(next_)
 
 
 def _idle(found: Raw, verb: Verb) -> str | None:

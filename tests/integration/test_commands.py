@@ -65,10 +65,13 @@ def test_a_verb_is_an_action_with_a_new_id(shop: Shop, verb: Verb, capsys: pytes
     for _ in range(2):
         assert shop.run("rollout", verb.lower(), "chat") == 0
         assert shop.rollout["action"]["verb"] == verb
+        assert shop.rollout["action"]["revision"] == "bbbbbbbb", "the canary that was read"
         ids.add(shop.rollout["action"]["id"])
     assert len(ids) == 2
     assert shop.rollout["steps"] == [{"weight": 50}], "nothing else of the spec is touched"
-    assert f"{verb.lower()}: written" in capsys.readouterr().out
+    assert f"{verb.lower()}: written to spec.rollout of chat for revision bbbbbbbb" in capsys.readouterr().out
+    assert shop.run("rollout", verb.lower(), "chat", "--revision", "bbbbbbbb") == 0
+    assert shop.rollout["action"]["id"] not in ids
 
 
 def test_pause_resume_and_undo(shop: Shop) -> None:
@@ -81,6 +84,18 @@ def test_pause_resume_and_undo(shop: Shop) -> None:
     assert shop.rollout["rollbackTo"] == "aaaaaaaa"
     assert shop.run("rollout", "undo", "chat", "--to", "0123abcd") == 0
     assert shop.rollout["rollbackTo"] == "0123abcd"
+
+
+def test_who_looked_at_another_canary_writes_nothing(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.status(rollout=CANARY)
+    assert shop.run("rollout", "promote", "chat", "--revision", "cccccccc") == 1
+    assert "the canary is bbbbbbbb, and not cccccccc" in capsys.readouterr().err
+    shop.status(rollout=CANARY | {"phase": "Draining"}, updateRevision="cccccccc")
+    assert shop.run("rollout", "promote", "chat") == 1
+    assert "bbbbbbbb is on its way out, for cccccccc was pushed" in capsys.readouterr().err
+    assert "action" not in shop.rollout
+    assert shop.run("rollout", "promote", "chat", "--revision", "cccccccc") == 0
+    assert shop.rollout["action"]["revision"] == "cccccccc"
 
 
 def test_a_verb_that_would_change_nothing_is_refused(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,6 +112,7 @@ def test_a_verb_that_would_change_nothing_is_refused(shop: Shop, capsys: pytest.
         (("rollout", "undo", "chat"), "no earlier revision is kept"),
         (("rollout", "undo", "chat", "--to", "latest"), "8 digits as in status.revisions"),
         (("rollout", "skip", "chat", "--to", "0123abcd"), "--to goes with undo only"),
+        (("rollout", "pause", "chat", "--revision", "0123abcd"), "--revision goes with approve, skip, promote, abort"),
         (("rollout", "status", "nobody"), "there is no ModelDeployment nobody in namespace"),
         (("ab", "nobody"), "there is no ModelDeployment nobody in namespace"),
         (("ab", "chat"), "no rollout with steps is under way"),

@@ -191,7 +191,7 @@ ACCEPTED: dict[str, tuple[Kind, Raw]] = {
     "copies for a canary": (MODEL_DEPLOYMENT, model(rollout={"steps": [{"weight": 5}]}, routing=COPIED)),
     "what a command left behind": (
         MODEL_DEPLOYMENT,
-        model(rollout={"paused": False, "action": {"verb": "Abort", "id": "1"}, "history": 5}),
+        model(rollout={"paused": False, "action": {"verb": "Abort", "id": "1", "revision": "0123abcd"}, "history": 5}),
     ),
     "a return to an earlier revision": (MODEL_DEPLOYMENT, model(rollout={"rollbackTo": "0123abcd"})),
     "lora": (FINE_TUNE_JOB, job(method={"lora": {"rank": 8, "targetModules": ["q_proj"]}})),
@@ -562,6 +562,10 @@ ROLLOUTS: dict[str, tuple[Raw, str, str]] = {
     "an unknown verb": (rollout(5, action={"verb": "Go", "id": "1"}), "action.verb", '"Approve", "Skip", "Promote"'),
     "a verb without id": (rollout(5, action={"verb": "Skip"}), "action.id", "Required value"),
     "an id with blanks": (rollout(5, action={"verb": "Skip", "id": "a b"}), "action.id", "should match"),
+    "a verb for no revision": (
+        rollout(5, action={"verb": "Skip", "id": "1", "revision": "latest"}),
+        *("action.revision", "8 digits as in status.revisions"),
+    ),
     "an unknown metric": (rollout(5, analysis={"latency": {}}), "analysis.latency", "unknown field"),
     "no latency at all": (
         rollout(5, analysis={"firstToken": {"sloMilliseconds": 0}}),
@@ -785,7 +789,7 @@ RICH: dict[str, tuple[Kind, Raw]] = {
                 "surge": "Never",
                 "deadline": "10m",
                 "paused": True,
-                "action": {"verb": "Skip", "id": "1"},
+                "action": {"verb": "Skip", "id": "1", "revision": "0123abcd"},
                 "analysis": {
                     "minSamples": 10,
                     "firstToken": {"sloMilliseconds": 500},

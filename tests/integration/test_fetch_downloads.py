@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import signal
@@ -20,7 +21,15 @@ import pytest
 from pilotboat.api.sources import HuggingFace
 from pilotboat_fetch import hubapi
 from pilotboat_fetch.download import Downloader, bare
-from pilotboat_fetch.errors import ChecksumMismatch, DownloadFailed, FetchError, HubRateLimited, SourceNotFound
+from pilotboat_fetch.errors import (
+    ChecksumMismatch,
+    DownloadFailed,
+    DownloadStalled,
+    FetchError,
+    HubAuthFailed,
+    HubRateLimited,
+    SourceNotFound,
+)
 from pilotboat_fetch.files import Wanted
 from pilotboat_fetch.hub import HubSource
 from pilotboat_fetch.progress import Progress
@@ -43,14 +52,15 @@ class Fetching:
     def __init__(self, target: Path, open_servers: ExitStack) -> None:
         self._target, self._open = target, open_servers
         self.waits = 0
+        self.now = 0.0
         self.servers: list[Scripted] = []
         self.progress = Progress("model", io.StringIO())
-        self.backoff = Backoff(sleep=self._sleep, say=self.progress.say)
+        self.backoff = Backoff(sleep=self._sleep, clock=lambda: self.now, say=self.progress.say)
 
     def get(self, *scripts: Script, sha256: str = hashlib.sha256(BODY).hexdigest(), patience: float = 0.0) -> bytes:
         self.servers = [self._open.enter_context(Scripted(script)) for script in scripts]
         file = Wanted("m.gguf", len(BODY), sha256)
-        with httpx.Client() as client:
+        with httpx.Client(follow_redirects=True) as client:
             downloader = Downloader(client, replace(self.backoff, patience=patience), self.progress)
             digest = downloader.fetch(file, [f"{server.url}/m.gguf" for server in self.servers], self._target)
         assert digest == sha256
@@ -122,6 +132,53 @@ def test_what_comes_a_second_time_is_no_progress(fetching: Fetching) -> None:
 
 def test_each_time_farther_than_ever_is_progress(fetching: Fetching) -> None:
     assert fetching.get(lengthening(*(length for far in range(1, 8) for length in (far * 10_000, 10, 10)))) == BODY
+
+
+# --- servers that are too slow
+
+
+def dripping(fetching: Fetching, size: int, seconds: float, times: int = ENDLESS) -> Script:
+    """So many bytes after so many seconds, and then no more; from some time on all there is."""
+    most = itertools.chain(itertools.repeat(size, times), itertools.repeat(len(BODY)))
+
+    def answer(asked: Asked) -> Answer:
+        sent = next(most)
+        fetching.now += seconds if sent == size else 0
+        return cutting(sent)(asked)
+
+    return answer
+
+
+@pytest.mark.parametrize(("seconds", "answers"), [(29, 30), (600, 6)])
+def test_what_only_drips_in_and_breaks_off_comes_to_an_end(fetching: Fetching, seconds: float, answers: int) -> None:
+    with pytest.raises(DownloadStalled, match=r"/m\.gguf has sent less than 1024 bytes a second for 720 s"):
+        fetching.get(dripping(fetching, 100, seconds))
+    assert fetching.asked() == [answers]
+
+
+def test_an_answer_that_drips_on_and_on_is_left(fetching: Fetching) -> None:
+    """How far it is ahead of us is up to the system."""
+
+    def later() -> None:
+        fetching.now += 29
+
+    with pytest.raises(DownloadStalled):
+        fetching.get(lambda asked: Answer(body=BODY, before=later))
+    assert fetching.asked()[0] <= 6
+
+
+def test_after_a_mirror_that_only_drips_comes_the_next(fetching: Fetching) -> None:
+    assert fetching.get(dripping(fetching, 100, 600), whole) == BODY
+    assert fetching.asked() == [6, 1]
+
+
+def test_what_has_dripped_in_is_kept_where_it_flows_again(fetching: Fetching) -> None:
+    assert fetching.get(dripping(fetching, 100, 600, times=5)) == BODY
+    assert fetching.ranges() == [None, *(f"bytes={number}00-" for number in range(1, 6))]
+
+
+def test_who_is_slow_and_above_the_floor_is_followed_to_the_end(fetching: Fetching) -> None:
+    assert fetching.get(dripping(fetching, 2048, 2)) == BODY
 
 
 # --- answers that are too long
@@ -207,6 +264,42 @@ def test_a_wish_beyond_what_one_attempt_waits_for_is_granted_with_patience(fetch
 def test_a_server_that_is_away_for_a_moment_is_asked_again(fetching: Fetching, status: int) -> None:
     answers = iter([Answer(status)])
     assert fetching.get(lambda asked: next(answers, whole(asked))) == BODY
+
+
+# --- addresses that lead elsewhere
+
+
+def leading(there: Scripted) -> Script:
+    """To an address of another server, signed anew each time."""
+    numbers = itertools.count()
+    return lambda asked: Answer(302, headers={"location": f"{there.url}/stored?signature={next(numbers)}"})
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+def test_a_link_that_has_expired_is_asked_for_anew_where_it_came_from(fetching: Fetching, status: int) -> None:
+    def stored(asked: Asked) -> Answer:
+        return cutting(len(BODY) // 2)(asked) if asked.path.endswith(("1", "4")) else Answer(status)
+
+    with Scripted(stored) as there:
+        assert fetching.get(leading(there)) == BODY
+        assert [asked.path.partition("=")[2] for asked in there.seen] == ["0", "1", "2", "3", "4"]
+        assert there.seen[-1].start == len(BODY) // 2, "what was kept is kept"
+    assert fetching.asked() == [5]
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, HubAuthFailed), (403, HubAuthFailed), (404, SourceNotFound)])
+def test_a_refusal_to_every_link_comes_to_an_end_and_says_who_refuses(
+    fetching: Fetching, status: int, error: type[FetchError]
+) -> None:
+    with Scripted(refused(status)) as there, pytest.raises(error) as ended:
+        fetching.get(leading(there))
+    assert fetching.asked() == [6]
+    assert f"{status} for {there.url}/stored, where {fetching.servers[0].url}/m.gguf leads: " in str(ended.value)
+
+
+def test_of_a_link_that_is_refused_and_a_mirror_that_is_away_the_latter_counts(fetching: Fetching) -> None:
+    with Scripted(refused(403)) as there, pytest.raises(DownloadFailed, match="503"):
+        fetching.get(leading(there), refused(503))
 
 
 # --- what a hub lists

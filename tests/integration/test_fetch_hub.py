@@ -252,10 +252,14 @@ def test_a_private_repository_says_that_a_token_may_help(container: Container, h
 def test_a_token_never_follows_a_redirect_to_another_host(container: Container, hub: Hub, root: Path) -> None:
     with Hub(root) as storage:
         hub.storage = storage.url
+        storage.faults.append(Fault("/-/stored/", status=403))
         assert container.run(token=TOKEN, huggingFace={"repo": REPO}, hub=hub.url) == 0
-        (download,) = storage.seen
-    assert "/-/stored/" in download.path
-    assert "authorization" not in download.headers
+        refused, download = storage.seen
+    for seen in (refused, download):
+        assert "/-/stored/" in seen.path
+        assert "authorization" not in seen.headers
+    asked = [seen for seen in hub.seen if seen.path.endswith("/model.safetensors")]
+    assert [seen.headers["authorization"] for seen in asked] == [f"Bearer {TOKEN}"] * 2, "the hub gave the link anew"
     assert "s3cret" not in container.output + json.dumps(container.said)
 
 

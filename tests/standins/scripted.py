@@ -5,10 +5,14 @@ Owns: sockets and headers. Must not know: who asks, what a test wants.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+PIECE = 100
+"""Bytes."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer; of its body only `sent` bytes, where that is given, before the connection is shut."""
+    """One answer; of its body only `sent` bytes, where that is given, before the connection is shut. With `before` the
+    body comes in pieces, and before each that is called."""
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     sent: int | None = None
+    before: Callable[[], None] | None = None
 
 
 class Scripted:
@@ -67,7 +73,13 @@ class Scripted:
                 for name, value in ({"content-length": str(len(answer.body))} | answer.headers).items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(answer.body[: answer.sent])
+                body = answer.body[: answer.sent]
+                with contextlib.suppress(ConnectionError):  # who has had enough of pieces goes
+                    size = PIECE if answer.before else max(1, len(body))
+                    for start in range(0, len(body), size):
+                        if answer.before:
+                            answer.before()
+                        self.wfile.write(body[start : start + size])
                 self.close_connection = answer.sent is not None
 
             def log_message(self, format: str, *args: object) -> None:

@@ -112,7 +112,10 @@ def test_a_context_that_is_not_there(
     "arguments",
     [
         *(["rollout", "status", name] for name in ("", "..", "a/b", "Chat")),
-        *(["rollout", "pause", "chat", option, ""] for option in ("-n", "--context", "--kubeconfig", "--to")),
+        *(
+            ["rollout", "pause", "chat", option, ""]
+            for option in ("-n", "--context", "--kubeconfig", "--to", "--revision")
+        ),
         ["ab", ""],
         ["rollout", "abort", "chat", "-n", ".."],
         ["rehearse", "r.yaml", "--context", " "],
@@ -138,6 +141,29 @@ def test_a_token_that_no_header_can_hold_is_told_and_not_shown(
     assert cli.main([*arguments, "--kubeconfig", str(kubeconfig)]) == failed
     said = capsys.readouterr().err
     assert said == "pilotboat: --kubeconfig: its token holds what no header can, such as the end of a line\n"
+
+
+PASSWORD = "username: admin, password: very-secret"
+
+
+def test_a_password_is_refused_and_not_shown(
+    command: tuple[list[str], int], kubeconfig: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, failed = command
+    kubeconfig.write_text(kubeconfig.read_text().replace("token: t", PASSWORD))
+    assert cli.main([*arguments, "--kubeconfig", str(kubeconfig)]) == failed
+    said = capsys.readouterr().err
+    assert said.startswith("pilotboat: --kubeconfig: its user has a username and password, which Kubernetes takes no ")
+    assert "very-secret" not in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("beside", ["token: t", "client-certificate-data: YQ==, client-key-data: YQ=="])
+def test_a_password_beside_something_that_counts_does_no_harm(kubeconfig: Path, beside: str) -> None:
+    text = kubeconfig.read_text().replace("http:", "https:").replace("token: t", f"{PASSWORD}, {beside}")
+    kubeconfig.write_text(text)
+    loaded = asyncio.run(cluster_cli.credentials(Namespace(kubeconfig=str(kubeconfig), context=None)))
+    assert loaded.cert_file or loaded.api_key == {"BearerToken": "Bearer t"}
 
 
 async def page(_: StreamReader, writer: StreamWriter) -> None:

@@ -141,13 +141,41 @@ def test_a_verb_that_would_change_nothing_is_refused(at: dict[str, Any], verbs: 
         ({"phase": "Progressing", "goal": 90, "weight": 0}, "approve skip promote abort"),
         ({"phase": "Paused", "goal": 10}, "skip promote abort"),
         ({"phase": "Promoting"}, "abort"),
-        ({"phase": "Draining"}, "approve skip promote abort"),
+        ({"phase": "Draining"}, "abort"),
     ],
 )
-def test_a_verb_that_may_change_something_is_written(at: dict[str, Any], verbs: str) -> None:
+def test_a_verb_that_may_change_something_is_written_with_the_canary_that_was_read(
+    at: dict[str, Any], verbs: str
+) -> None:
     raw = found(rollout=CANARY | at) | {"spec": {"rollout": {"steps": STEPS}}}
     for verb in verbs.split():
-        assert rollout_cli.patch(raw, verb)["action"]["verb"] == verb.capitalize()
+        for looked_at in (None, "bbbbbbbb"):
+            action = rollout_cli.patch(raw, verb, looked_at)["action"]
+            assert (action["verb"], action["revision"]) == (verb.capitalize(), "bbbbbbbb")
+
+
+@pytest.mark.parametrize("phase", ["Progressing", "AwaitingApproval", "Promoting", "Draining", "Aborted"])
+@pytest.mark.parametrize("verb", rollout_cli.ACTIONS)
+def test_who_looked_at_another_canary_is_refused(verb: str, phase: str) -> None:
+    raw = found(rollout=CANARY | {"phase": phase}, updateRevision="cccccccc")
+    for looked_at in ("aaaaaaaa", "99999999"):
+        with pytest.raises(rollout_cli.Refused) as refused:
+            rollout_cli.patch(raw, verb, looked_at)
+        assert "bbbbbbbb" in str(refused.value)
+        assert (looked_at in str(refused.value)) or "for cccccccc was pushed" in str(refused.value)
+
+
+@pytest.mark.parametrize("verb", ["approve", "skip", "promote"])
+def test_one_that_waits_for_another_to_go_is_asked_by_its_name_alone(verb: str) -> None:
+    leaving = CANARY | {"phase": "Draining"}
+    raw = found(rollout=leaving, updateRevision="cccccccc")
+    for looked_at in (None, "bbbbbbbb"):
+        with pytest.raises(rollout_cli.Refused, match="for cccccccc was pushed: `--revision cccccccc` asks that one"):
+            rollout_cli.patch(raw, verb, looked_at)
+    assert rollout_cli.patch(raw, verb, "cccccccc")["action"]["revision"] == "cccccccc"
+    for last in ("aaaaaaaa", "bbbbbbbb", None):  # back to stable; a spec that nobody can read
+        with pytest.raises(rollout_cli.Refused, match="bbbbbbbb is on its way out, and nothing comes after it"):
+            rollout_cli.patch(found(rollout=leaving, updateRevision=last), verb)
 
 
 def test_each_time_a_verb_has_an_id_of_its_own() -> None:

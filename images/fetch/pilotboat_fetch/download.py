@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from .errors import (
     ChecksumMismatch,
     DiskFull,
     DownloadFailed,
+    DownloadStalled,
     FetchError,
     HubAuthFailed,
     HubRateLimited,
@@ -27,6 +28,7 @@ from .errors import (
 )
 from .files import Wanted, sync, writing
 from .hashing import Hasher
+from .pace import FLOOR, WINDOW, Pace
 from .progress import Progress, mib
 from .retry import RETRY_STATUSES, Again, Backoff, retry_after
 
@@ -48,6 +50,7 @@ class _Part:
     """Whether all of it was wrong once: it was put together from several answers."""
     best: int = 0
     """The most that this address has delivered. What comes a second time is no progress."""
+    pace: Pace = field(default_factory=Pace)
 
     def restart(self, size: int | None) -> None:
         """Forget what arrived."""
@@ -93,7 +96,7 @@ class Downloader:
         for url in turns:
             if url != part.url:
                 self._restart(part, file)
-                part.url, part.doubted, part.best = url, False, 0
+                part.url, part.doubted, part.best, part.pace = url, False, 0, Pace()
             try:
                 return self._backoff.briefly(partial(self._attempt, file, part, headers), lambda: part.best)
             except DiskFull:
@@ -122,11 +125,17 @@ class Downloader:
         url, asked = part.url, {"accept-encoding": "identity", **headers}
         if part.hasher.length and part.etag:
             asked |= {"range": f"bytes={part.hasher.length}-", "if-range": part.etag}
+        if part.pace.slow >= self._backoff.attempts:  # whatever dripped in meanwhile
+            raise _stalled(part)
+        part.pace.begin(self._backoff.clock())
         try:
             with self._client.stream("GET", url, headers=asked) as response:
                 self._check_status(response, file, part)
                 self._continue_or_restart(response, file, part)
-                self._write(response, file, part, self._check_room(response, part))
+                try:
+                    self._write(response, file, part, self._check_room(response, part))
+                finally:
+                    part.pace.add(self._backoff.clock())  # an answer that ends in waiting has taken that long, too
         except httpx.InvalidURL as error:
             raise SourceNotFound(f"{bare(url)} is no address: {error}") from error
         except httpx.TimeoutException as error:
@@ -147,11 +156,9 @@ class Downloader:
             self._restart(part, file)  # the file has become shorter: what is here is of an older one
         if status in RETRY_STATUSES or status == 416:
             raise Again(DownloadFailed(f"{status} from {where}"), wait)
-        if status in (401, 403):
-            raise HubAuthFailed(f"{status} for {where}: not without another token, or without accepting the licence")
-        if status in (404, 410):
-            raise SourceNotFound(f"{status} for {where}: there is no such file")
-        raise DownloadFailed(f"{status} from {where}")
+        if response.history:  # a link that was signed for a while, perhaps: who gave it is asked for another
+            raise Again(_refused(status, f"{bare(str(response.url))}, where {where} leads"))
+        raise _refused(status, where)
 
     def _continue_or_restart(self, response: httpx.Response, file: Wanted, part: _Part) -> None:
         """A 206 that starts where we are goes on; anything else is the whole file again."""
@@ -190,6 +197,8 @@ class Downloader:
                 part.hasher.update(block)
                 self._progress.add(len(block))
                 part.best = max(part.best, part.hasher.length)
+                if part.pace.add(self._backoff.clock(), len(block)):
+                    raise Again(_stalled(part))
 
     def _verified(self, file: Wanted, part: _Part) -> str:
         if not part.path.exists():
@@ -225,6 +234,20 @@ def _start(response: httpx.Response) -> int:
     return int(value) if value.isdigit() else -1
 
 
+def _stalled(part: _Part) -> DownloadStalled:
+    return DownloadStalled(
+        f"{bare(part.url)} has sent less than {FLOOR} bytes a second for {part.pace.slow * WINDOW:.0f} s"
+    )
+
+
+def _refused(status: int, where: str) -> FetchError:
+    if status in (401, 403):
+        return HubAuthFailed(f"{status} for {where}: not without another token, or without accepting the licence")
+    if status in (404, 410):
+        return SourceNotFound(f"{status} for {where}: there is no such file")
+    return DownloadFailed(f"{status} from {where}")
+
+
 def _worst(failures: Sequence[Again | FetchError]) -> Again | FetchError:
     """Of all mirrors' failures the one that counts: what passes soonest, else a file that was wrong, else the first."""
     return min(failures, key=_hopelessness)
@@ -232,7 +255,7 @@ def _worst(failures: Sequence[Again | FetchError]) -> Again | FetchError:
 
 def _hopelessness(failure: Again | FetchError) -> tuple[int, float]:
     if isinstance(failure, Again):
-        return 0, failure.wait or 0.0
+        return int(isinstance(failure.error, BadInput)), failure.wait or 0.0
     if not isinstance(failure, BadInput):
-        return 1, 0.0
-    return (2 if isinstance(failure, ChecksumMismatch) else 3), 0.0
+        return 2, 0.0
+    return (3 if isinstance(failure, ChecksumMismatch) else 4), 0.0

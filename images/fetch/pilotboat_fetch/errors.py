@@ -12,6 +12,7 @@
         ├── HubRateLimited          HubRateLimited
         ├── HubUnreachable          HubUnreachable
         ├── DownloadFailed          DownloadFailed
+        ├── DownloadStalled         DownloadStalled
         └── DiskFull                DiskFull
     Interrupted                     DownloadFailed, exit 143; no failure of any one attempt, so no FetchError
 
@@ -96,6 +97,12 @@ class HubUnreachable(Passing):
 
 class DownloadFailed(Passing):
     """An answer, and not the file."""
+
+
+class DownloadStalled(Passing):
+    """An answer that goes on, and leads nowhere."""
+
+    reason = Reason.DOWNLOAD_STALLED
 
 
 class DiskFull(Passing):

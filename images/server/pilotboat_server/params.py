@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 MAX_CHOICES = 128
 MAX_STOPS = 16
+MAX_BIASES = 1024
+"""Tokens in `logit_bias`: engines go through them at every token, on the one thread that computes for everybody."""
 COLDEST = 1e-5
 """A temperature below it is 0: logits divided by it leave the range of numbers, and the likeliest alone is left."""
 
@@ -230,6 +232,8 @@ def _logit_bias(fields: Fields) -> dict[int, float]:
     if value is None:
         return {}
     inner = Fields(value, "logit_bias")
+    if len(value) > MAX_BIASES:
+        raise fields.wrong("logit_bias", f"has {len(value)} tokens; {MAX_BIASES} are allowed.")
     biases: dict[int, float] = {}
     for key in value:
         if not key.isdecimal() or len(key) > len(str(MAX_INTEGER)) or int(key) > MAX_INTEGER:

@@ -67,6 +67,12 @@ class RolloutStep(Model):
     analysis: StepAnalysis = Field(default_factory=StepAnalysis)
 
 
+_REVISION = (
+    StringConstraints(max_length=63),
+    *shaped(Shape(r"[0-9a-f]{8}", "must be a revision, 8 digits as in status.revisions")),
+)
+
+
 class Action(Model):
     """One thing asked of the running rollout; it is done once for each id."""
 
@@ -76,6 +82,13 @@ class Action(Model):
         StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._:-]+$"),
         Field(description="Any text that is new: each is done once."),
     ]
+    revision: Annotated[
+        str | None,
+        *_REVISION,
+        Field(
+            description="Of whom it is asked: nothing is done where another is the canary, nor later. Any if left out."
+        ),
+    ] = None
 
 
 _RISING = cel(
@@ -132,8 +145,7 @@ class Rollout(Model, json_schema_extra=validations(_RISING, _NAMED, _WEIGHED, *m
     action: Action | None = None
     rollback_to: Annotated[
         str | None,
-        StringConstraints(max_length=63),
-        *shaped(Shape(r"[0-9a-f]{8}", "must be a revision, 8 digits as in status.revisions")),
+        *_REVISION,
         Field(description="Serve this earlier revision (status.revisions) instead of what the spec says."),
     ] = None
     history: Annotated[int, Field(ge=0, le=20, description="Earlier revisions kept for rollbackTo.")] = 3

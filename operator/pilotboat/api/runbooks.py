@@ -42,6 +42,10 @@ RUNBOOKS: dict[Reason, Runbook] = WELL | {
     Reason.HUB_RATE_LIMITED: Runbook("The hub asked us to slow down.", "Wait, use a token, or a mirror."),
     Reason.HUB_UNREACHABLE: Runbook("The hub or the server did not answer.", "Check the network, or set an endpoint."),
     Reason.DOWNLOAD_FAILED: Runbook("A download failed for the reason in the message.", "Read the message."),
+    Reason.DOWNLOAD_STALLED: Runbook(
+        "A server sends less than 1 KiB a second, and did so each time it was asked.",
+        "Look at the server and at proxies on the way, or give a mirror.",
+    ),
     Reason.DISK_FULL: Runbook("The volume has no room for the files.", "Use a larger volume, or fewer files."),
     Reason.IMAGE_PULL_ERROR: Runbook(
         "A node cannot pull an image.", "Correct image or secrets; if others can, cordon the node, delete the pod."
@@ -69,6 +73,10 @@ RUNBOOKS: dict[Reason, Runbook] = WELL | {
     ),
     Reason.REVISION_NOT_FOUND: Runbook(
         "spec.rollout.rollbackTo names a revision that is not kept.", "Take one of status.revisions."
+    ),
+    Reason.ACTION_IGNORED: Runbook(
+        "spec.rollout.action names a revision that is not the canary. Nothing was done, nor will be for that id.",
+        "Look at the canary that there is: `pilotboat rollout status NAME`. What you ask of it needs a new id.",
     ),
     Reason.CONTAINER_CONFIG_ERROR: Runbook("kubelet cannot make the container.", "Read the message."),
     Reason.POD_REJECTED: Runbook(

@@ -196,8 +196,8 @@ def meanwhile(
 
 
 def _heard_at_once(facts: Facts) -> bool:
-    """Whether nothing is asked of a canary that goes, or stays as it is, but that which it hears."""
-    return facts.action is None or facts.action.verb is Verb.ABORT
+    """Whether nothing is asked, or that which also a canary hears that goes, or stays as it is."""
+    return facts.asked is None or (facts.action is not None and facts.action.verb is Verb.ABORT)
 
 
 def _runs(known: RolloutStatus, stable: str, canary: str) -> bool:

@@ -50,7 +50,7 @@ def _changed(view: View) -> bool:
 def _events(view: View, old: list[Condition], new: list[Condition], lost: tuple[Event, ...]) -> tuple[Event, ...]:
     """A canary's and a loss's story first; a condition adds no event of a reason that these have told."""
     told = story.told(view.observed.parent, view.spec.rollout, view.course) if view.spec and view.course else ()
-    told = (*lost, *told)
+    told = (*lost, *story.missed(view.missed, view.canary), *told)
     reasons = {event.reason for event in told}
     return (*told, *(event for event in outcome.events(old, new) if event.reason not in reasons))
 
@@ -235,9 +235,9 @@ def _current(view: View) -> str | None:
 
 
 def _actions(view: View) -> list[str] | None:
-    """Ids of the actions that have been heard, whether or not they had an effect."""
-    heard = view.spec.rollout.action if view.spec and view.course and view.course.heard else None
-    return actions.remembered(view.observed.parent, heard)
+    """Ids of the actions that have been heard, whether or not they had an effect, and of those that never can."""
+    heard = view.course is not None and (view.course.heard or view.missed is not None)
+    return actions.remembered(view.observed.parent, view.spec.rollout.action if view.spec and heard else None)
 
 
 def _last_failure(view: View) -> Failure | None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..api.model_deployment import ModelDeploymentSpec
-from ..api.rollout import RolloutStatus
-from . import build, diagnose, outcome, rollout, routes
+from ..api.rollout import Action, RolloutStatus, Verb
+from . import actions, build, diagnose, outcome, rollout, routes
 from .build import Raw, dig
 from .course import Course
 from .outcome import Cause
@@ -43,6 +43,18 @@ class View:
     def canary(self) -> RolloutStatus | None:
         """The canary under way, or given up."""
         return self.course.state if self.course else None
+
+    @property
+    def missed(self) -> Action | None:
+        """What is asked of a revision that is not the canary, nor is to be one next: it is never done."""
+        asked = actions.due(self.observed.parent, self.spec.rollout) if self.spec else None
+        if asked is None or asked.revision is None or self.course is None:
+            return None
+        canary = self.target if self.course.promoted else self.canary and self.canary.canary
+        if self.course.heard:
+            return None if asked.revision == canary else asked
+        waits = self.blocked is not None or asked.revision == self.target  # who is next is not known yet, or is this
+        return None if waits or (asked.revision == canary and asked.verb is Verb.ABORT) else asked
 
     @property
     def generation(self) -> int:

@@ -42,8 +42,13 @@ class Facts:
     """The scheduler's words, where a pod of the canary waits for what other pods hold."""
     broken: Cause | None = None
     """Why the canary's pods cannot live."""
-    action: Action | None = None
+    asked: Action | None = None
     """What a person asks for, where it has not been done yet."""
+
+    @property
+    def action(self) -> Action | None:
+        """The same, where it is asked of this canary."""
+        return self.asked if self.asked and self.asked.revision in (None, self.canary.name) else None
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def resumed(state: RolloutStatus, spec: Rollout, facts: Facts, now: datetime) ->
     """The rollout before anything is seen of it: in the steps as they are now, or begun anew where it was given up and
     somebody asks for that; so what keeps a canary from its first users keeps it from them this time too."""
     if state.phase is RolloutPhase.ABORTED and _asked(facts, Verb.RETRY):
-        return begin(state.stable, state.canary, now), replace(facts, action=None)
+        return begin(state.stable, state.canary, now), replace(facts, asked=None)
     return steps.found(state, spec, now), facts
 
 

@@ -65,7 +65,7 @@ def facts(
         unrouted,
         starved=starved,
         broken=next((cause for pod in pods if (cause := diagnose.hopeless(pod))), None),
-        action=actions.due(observed.parent, spec.rollout),
+        asked=actions.due(observed.parent, spec.rollout),
     )
 
 

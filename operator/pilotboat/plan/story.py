@@ -1,4 +1,5 @@
-"""What is news about a canary, as events: begun, at a step's weight, held, promoted, given up, overtaken.
+"""What is news about a canary, as events: begun, at a step's weight, held, promoted, given up, overtaken; and what is
+asked of one that is none.
 
 Owns: the events of a rollout with steps. Must not know: conditions (outcome.py) or how it is decided (course.py).
 
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 
 from ..api.analysis import Decision
 from ..api.reasons import Reason
-from ..api.rollout import Rollout, RolloutPhase, RolloutRecord, RolloutStatus
+from ..api.rollout import Action, Rollout, RolloutPhase, RolloutRecord, RolloutStatus
 from . import outcome, proof
 from .build import Raw, dig
 from .canary import words
@@ -27,6 +28,20 @@ def told(parent: Raw, spec: Rollout, course: Course) -> tuple[Event, ...]:
     before = outcome.read(RolloutStatus, dig(parent, "status", "rollout"))
     ended = [_ended(course.ended)] if course.ended else []
     return (*ended, *_under_way(before, spec, course.state))
+
+
+def missed(asked: Action | None, canary: RolloutStatus | None) -> tuple[Event, ...]:
+    """That nothing comes of what is asked, for it names another revision than that of the canary."""
+    if asked is None:
+        return ()
+    told = f"the canary is {canary.canary}" if canary else "there is no canary"
+    if canary and canary.canary == asked.revision:
+        told = "it is on its way out, for another change came"
+    message = (
+        f"{asked.verb} is asked of revision {asked.revision}, and {told}: nothing was done, nor will be for the id "
+    )
+    message += f"{asked.id}. `pilotboat rollout status NAME` shows where the rollout stands; ask again with a new id"
+    return (Event("Warning", Reason.ACTION_IGNORED, message),)
 
 
 def _ended(record: RolloutRecord) -> Event:

@@ -108,9 +108,12 @@ def _in_rollout(world: Surroundings, **changes: Any) -> None:
 
 
 def say(world: Surroundings, chance: random.Random) -> object:
-    verb = chance.choice(["Approve", "Skip", "Promote", "Abort", "Retry"])
-    _in_rollout(world, action={"verb": verb, "id": str(chance.randrange(10**8))})
-    return verb
+    """Of whoever is the canary, of that one, of the newest, or of one that never was."""
+    verb, number = chance.choice(["Approve", "Skip", "Promote", "Abort", "Retry"]), chance.randrange(10**8)
+    named = [None, dig(world.parent, "status", "rollout", "canary"), dig(world.parent, "status", "updateRevision")]
+    revision = (*named, "deadbeef")[number % 4]
+    _in_rollout(world, action={"verb": verb, "id": str(number)} | ({"revision": revision} if revision else {}))
+    return f"{verb} {revision or ''}"
 
 
 def pause_or_go_on(world: Surroundings, _: random.Random) -> object:

@@ -61,7 +61,7 @@ class Life:
             self.gated,
             starved=None if self.broken else starved,
             broken=self.broken,
-            action=Action(verb=verb, id="1") if verb else None,
+            asked=Action(verb=verb, id="1") if verb else None,
         )
         restarted = RolloutStatus.model_validate(self.state.wire()).model_copy(update={"decision": self.decision})
         state, facts = resumed(restarted, self.spec, facts, self.now)

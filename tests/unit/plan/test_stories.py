@@ -24,10 +24,11 @@ from unit.plan.stories import Story
 from unit.plan.surroundings import Surroundings, lanes_of
 from unit.plan.world import Raw, check_schema, types
 
-SEEDS = (*range(22), 92, 131, 192, 227, 269, 337, 350)
+SEEDS = (*range(22), 92, 131, 192, 227, 269, 337, 350, 1002, 1009, 1114)
 """Chosen so that each of these, taken back, is found: what leaves the gateway is told until its route is gone (3, 10,
-16, 17); none are told of seeds that never come (92, 131); a canary waits for stable's replicas (192, 350). Who changes
-the actions or their weights has other stories, and chooses anew."""
+16, 17); none are told of seeds that never come (92, 131); a canary waits for stable's replicas (192, 350), and hears
+nothing that is asked of another (1002, 1009, 1114). Who changes the actions or their weights has other stories, and
+chooses anew."""
 OTHERS = range(1000, 1400)
 REASONS = frozenset(map(str, Reason))
 PASSES, SECONDS, EVENTS = 40, 120, 25
@@ -161,6 +162,19 @@ def counted(world: Surroundings, deployment: Raw) -> bool:
     return seen and bool(ready == (dig(deployment, "status", "availableReplicas") or 0))
 
 
+def what_is_asked_of_another_is_not_done(world: Surroundings, _: Observed, plan: Plan) -> None:
+    """Neither Promote nor Abort, and nothing is said to be ignored that was not."""
+    asked, told = dig(world.parent, "spec", "rollout", "action") or {}, status_of(plan).get("rollout") or {}
+    before = dig(world.parent, "status", "rollout") or {}
+    begun = (told.get("canary"), told.get("started")) != (before.get("canary"), before.get("started"))
+    for verb, field, value in (("Promote", "forced", True), ("Abort", "message", "aborted by request")):
+        if told.get(field) == value and (begun or before.get(field) != value):
+            assert (asked["verb"], asked.get("revision", told["canary"])) == (verb, told["canary"])
+    if any(event.reason == Reason.ACTION_IGNORED for event in plan.events):
+        assert asked["id"] in status_of(plan)["actions"]
+        assert asked["revision"] != told.get("canary") or told["phase"] == "Draining"
+
+
 INVARIANTS = (
     status_is_what_the_api_server_takes,
     status_speaks_of_this_generation,
@@ -170,6 +184,7 @@ INVARIANTS = (
     only_what_is_there_is_deleted,
     what_serves_keeps_what_it_has,
     seeds_stay_with_replicas,
+    what_is_asked_of_another_is_not_done,
     every_request_has_a_lane,
     order_does_not_matter,
     no_step_takes_what_serves_and_is_needed,

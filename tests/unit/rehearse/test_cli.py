@@ -16,6 +16,8 @@ import pytest
 from pilotboat import cli, rehearse_cli
 from pilotboat.rehearse.errors import BadFile
 from pilotboat.rehearse.file import ApiKey
+from pilotboat.rehearse.promises import Line
+from pilotboat.rehearse.table import Row, Side
 
 
 def test_a_bad_file_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,13 +99,20 @@ def test_figures_that_cannot_be_written_are_told_before_anything_is_done(
     assert "No such file" in said.err
 
 
-def test_a_disk_that_is_full_at_the_end_costs_the_file_and_not_the_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.main([*unreachable(tmp_path), "--json=/dev/full"]) == 2
+def test_a_disk_that_is_full_at_the_end_costs_the_file_and_not_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    row = Row("f", "deletePod", Side("chat-0", (Line("lost", "0", "0", True),)))
+    assert rehearse_cli._told([row], 1, Path("/dev/full"), None) == 2
     said = capsys.readouterr()
     assert said.out.startswith("fault ")
     assert "--json: /dev/full: No space left on device" in said.err
+
+
+def test_what_ended_before_the_first_fault_has_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*unreachable(tmp_path), f"--json={tmp_path}/figures.json"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[-1].startswith("pilotboat: ")
+    assert json.loads((tmp_path / "figures.json").read_text()) == []
 
 
 async def test_a_bug_of_ours_is_no_broken_promise_and_costs_no_figures(capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,6 +97,7 @@ def nested(depth: int) -> dict[str, Any]:
         ({"logit_bias": {"5": 10**400}}, "logit_bias.5"),
         ({"logit_bias": {"5": 101}}, "logit_bias.5"),
         ({"logit_bias": [1]}, "logit_bias"),
+        ({"logit_bias": {str(token): 1 for token in range(1025)}}, "logit_bias"),
         ({"response_format": {"type": "xml"}}, "response_format"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
         *[({"response_format": {"type": "json_schema", "json_schema": x}}, "response_format") for x in ("x", ["x"], 5)],
@@ -243,6 +244,11 @@ def test_text_parts_are_joined_and_developers_are_system() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     work = params.chat({"messages": [{"role": "developer", "content": parts}]}, info(), "id", 0.0)
     assert work.requests[0].messages == ({"role": "system", "content": "ab"},)
+
+
+def test_as_many_tokens_are_biased_as_are_allowed() -> None:
+    bias = {str(token): -100 for token in range(params.MAX_BIASES)}
+    assert len(chat(logit_bias=bias).requests[0].sampling.logit_bias) == 1024
 
 
 def test_choices_have_seeds_of_their_own() -> None:
