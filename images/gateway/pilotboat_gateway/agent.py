@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from typing import cast
 
 from pilotboat.api.routing import Evidence, Route, Unreached
 
@@ -213,15 +214,15 @@ class Agent:
     async def _lines(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """HAProxy's own connection; one a worker. Read a few times a second, what came meanwhile at once: to wake for
         each line costs more than all else that is done for it, and of the core that the request itself needs."""
-        rest = b""
+        rest, transport = b"", cast("asyncio.Transport", writer.transport)
         try:
             while piece := await reader.read(PIECE):
-                writer.transport.pause_reading()
+                transport.pause_reading()
                 *lines, rest = (rest + piece).split(b"\n")
                 for line in lines:
                     self._line(line.decode(errors="replace"))
                 await asyncio.sleep(READ)
-                writer.transport.resume_reading()
+                transport.resume_reading()
         except OSError as error:
             log.warning("the log of requests broke off: %s", error)
         finally:
