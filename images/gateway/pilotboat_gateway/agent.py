@@ -214,7 +214,7 @@ class Agent:
     async def _lines(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """HAProxy's own connection; one a worker. Read a few times a second, what came meanwhile at once: to wake for
         each line costs more than all else that is done for it, and of the core that the request itself needs."""
-        rest, transport = b"", cast(asyncio.Transport, writer.transport)
+        rest, transport = b"", cast("asyncio.Transport", writer.transport)
         try:
             while piece := await reader.read(PIECE):
                 transport.pause_reading()
