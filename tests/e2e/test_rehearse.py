@@ -29,6 +29,8 @@ NAME = "assistant"
 EXAMPLES = ROOT / "examples" / "rehearsals"
 CALLER, VICTIM = "n1", "n2"
 HIT = {"cutNode": {"node": VICTIM}, "cutZone": {"zone": "zone-2"}}
+UNTIMED = {"trafficSeconds": None, "replacementSeconds": None, "readySeconds": None}
+"""Of what is promised of a kind this leaves the requests: other work on this machine takes time from a rehearsal."""
 PATHS = os.pathsep.join(str(ROOT / path) for path in ("tests", "operator", "."))
 
 
@@ -51,6 +53,7 @@ def shortened(example: str, space: Space, folder: Path, **more: Any) -> Path:
     raw["wait"] = 400
     for fault in raw["faults"]:
         fault["for"] = min(fault["for"], 10)
+        fault["promise"] = dict(UNTIMED)
         fault |= HIT.get(fault["kind"], {})
     path = folder / example
     path.write_text(yaml.safe_dump(raw | more))
@@ -83,7 +86,9 @@ def test_one_replica(deployed: Space, tmp_path: Path) -> None:
     rows = {row["kind"]: row["ours"] for row in json.loads(record.read_text())}
     assert set(rows) == {"killProcess", "deletePod", "slowModel", "fullDisk"}, output
     assert trouble(rows.values()) == [], output
-    assert rows["killProcess"]["seen"]["lost"] == rows["deletePod"]["seen"]["lost"] == 0, output
+    assert {kind: row["seen"]["lost"] for kind, row in rows.items()} == dict.fromkeys(rows, 0), output
+    measured = not any(row["trouble"] or row["unfinished"] for row in rows.values())
+    assert code == (0 if measured else 2), output
     assert rows["killProcess"]["restored"]["ready"] is not None, output
     assert rows["deletePod"]["restored"]["replaced"] is not None, output
     for pod in deployed.pods(NAME):

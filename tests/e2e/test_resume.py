@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab import faults, layout
-from tests.e2e.conftest import FTJ, Space, hub_pod
+from pilotboat.api.runtime import EXIT_SUPERSEDED
+from tests.e2e.conftest import FTJ, PATIENCE, Space, hub_pod
 from tests.e2e.test_fine_tune_job import give_rows, job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
@@ -35,18 +38,37 @@ def running(space: Space, name: str) -> dict[str, Any]:
     return pod
 
 
+def ending(space: Space, pod: str, code: int) -> subprocess.Popen[bytes]:
+    """Who ends well when the pod's trainer is told to have ended so. It has to look before that is told: a pod that was
+    asked to go is gone as soon as its kubelet has said how it ended."""
+    said = f"--for=jsonpath={{.status.containerStatuses[0].state.terminated.exitCode}}={code}"
+    command = space.cluster.command("wait", f"pod/{pod}", said, f"--timeout={PATIENCE}")
+    return subprocess.Popen(command, env=space.cluster.env)
+
+
+def written(space: Space, name: str) -> dict[str, list[str]]:
+    """A job's checkpoints by writer: the lab's volumes are folders of this machine."""
+    volume = space.cluster.get("pvc", f"{name}-checkpoints")["spec"]["volumeName"]
+    writers = Path(space.cluster.get("pv", volume)["spec"]["hostPath"]["path"], name).iterdir()
+    return {writer.name: sorted(saved.name for saved in writer.iterdir()) for writer in writers}
+
+
 def test_a_node_that_is_cut_off_costs_no_more_than_a_few_steps(space: Space) -> None:
     give_rows(space)
     space.apply("FineTuneJob", "moved", job(**LONG, podTemplate=beside_the_hub(space)))
     space.reason(FTJ, "moved", "Checkpointed", "CheckpointSaved")
     pod = running(space, "moved")
     node = next(node for node in layout.current().nodes if node.name == pod["spec"]["nodeName"])
+    saved = space.status(FTJ, "moved")["progress"]["lastCheckpoint"]["step"]
     with contextlib.ExitStack() as undo:
         undo.callback(faults.restore, node)
         faults.cut(node)  # its trainer goes on, and so does its volume
         space.reason(FTJ, "moved", "Running", "Resumed")
         before = space.status(FTJ, "moved")["progress"]
         space.wait(FTJ, "moved", "Complete", "600s")
+        fenced = ending(space, pod["metadata"]["name"], EXIT_SUPERSEDED)
+    assert fenced.wait() == 0
+    assert written(space, "moved") == {"writer-00002": [f"checkpoint-{step}" for step in (STEPS - EVERY, STEPS)]}
     status = space.status(FTJ, "moved")
     first, second = status["attempts"]
     assert (first["pod"], first["reason"]) == (pod["metadata"]["name"], "NodeLost")
@@ -54,7 +76,7 @@ def test_a_node_that_is_cut_off_costs_no_more_than_a_few_steps(space: Space) -> 
     assert second["reason"] == "Trained"
     assert status["progress"]["step"] == STEPS
     assert status["progress"]["pod"] == second["pod"]
-    assert 0 < before["resumedFromStep"] == status["progress"]["resumedFromStep"]
+    assert saved <= before["resumedFromStep"] == status["progress"]["resumedFromStep"]
     assert "restarts" not in status, "a lost node is no failure"
     space.told("moved", "NodeLost", "Resumed")
     space.gone(f"pod/{pod['metadata']['name']}")

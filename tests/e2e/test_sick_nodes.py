@@ -5,7 +5,7 @@ What a node's status says is simulated, as the lab's GPUs are (`lab.sickness`); 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -54,8 +54,14 @@ def recovery(space: Space) -> dict[str, Any]:
     return dict(space.status(MDEP, "chat").get("recovery") or {})
 
 
+def one_device_less(node: Node) -> None:
+    """As its device plugin says it."""
+    sickness.devices(node, GPUS - 1)
+
+
+@pytest.mark.parametrize("breaks", [one_device_less, pytest.param(sickness.xid, marks=pytest.mark.long)])
 def test_a_device_out_of_order_costs_its_replica_nothing_until_it_fails_and_gets_it_a_place_elsewhere_first(
-    lab: Lab, space: Space, caller: Caller
+    lab: Lab, space: Space, caller: Caller, breaks: Callable[[Node], None]
 ) -> None:
     """Each replica takes all GPUs of a node, so one node is free, and one has a replica and not the caller."""
     zones = {"failback": {"after": "20s"}}
@@ -64,7 +70,7 @@ def test_a_device_out_of_order_costs_its_replica_nothing_until_it_fails_and_gets
     sick = next(node for node in lab.nodes if node.name != caller.node and on(space, node))
     (replica,) = on(space, sick)
     with caller.load("chat", threads=4, pause=0.1) as load:
-        sickness.devices(sick, GPUS - 1)
+        breaks(sick)
         space.cluster.run("wait", f"{MDEP}/chat", "--for=jsonpath={.status.recovery.nodes}", f"--timeout={PATIENCE}")
         seen = recovery(space)
         assert (seen["nodes"][0]["name"], seen["nodes"][0]["fault"]) == (sick.name, "GPUFault")
@@ -78,6 +84,7 @@ def test_a_device_out_of_order_costs_its_replica_nothing_until_it_fails_and_gets
         told = recovery(space)["last"]
         assert (told["fault"], told["subject"]) == ("GPUFault", f"node {sick.name}")
         assert told["detectedAt"] <= told["replacedAt"] <= told["readyAt"]
+        assert {"schedule", "pull", "fetch", "load", "warm"} == told["seconds"].keys()
         sickness.cure(lab)
         space.signal(replica, "CONT")
         space.has("chat", 2)

@@ -1,7 +1,8 @@
 """A node that lives and is not well, as the API server has it: a device out of order, a full disk, an eviction.
 
-Owns: admission policies that insist on it, for the kubelet would have its own word there again within two seconds. Must
-not know: what is tested. Undone by `cure`, which `faults.undo` calls.
+Owns: admission policies that insist on it, for the kubelet would have its own word there again within two seconds; of
+a condition that is not its own it says nothing. Must not know: what is tested. Undone by `cure`, which `faults.undo`
+calls.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ LABEL = "lab-sickness"
 def devices(node: Node, offered: int) -> None:
     """Of the node's GPUs so many are offered from now on, as where a device plugin has taken the others out."""
     _insist(node.lab, "nodes", node.name, {f'"/status/allocatable/{GPU.replace("/", "~1")}"': str(offered)})
+
+
+def xid(node: Node) -> None:
+    """The driver has told an error of a GPU, as a node problem detector writes it down: nothing else changes."""
+    words = {"reason": "Xid79", "message": "GPU has fallen off the bus"}
+    _conditions(node, {"type": "GpuXidError", "status": "True", **words})
 
 
 def full_disk(node: Node) -> None:
@@ -40,6 +47,14 @@ def cure(lab: Lab) -> None:
     client = Client.load(lab.kubeconfig)
     for plural in (BINDINGS, POLICIES):
         client.delete(f"{API}/{plural}?labelSelector={LABEL}")
+    for node in lab.nodes:
+        _conditions(node)
+
+
+def _conditions(node: Node, *each: dict[str, str]) -> None:
+    """These and no others of ours; kubelets have theirs."""
+    told: Object = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.name}, "status": {"conditions": each}}
+    Client.load(node.lab.kubeconfig).apply(f"/api/v1/nodes/{node.name}/status", told)
 
 
 def _insist(lab: Lab, resource: str, name: str, values: dict[str, str]) -> None:
