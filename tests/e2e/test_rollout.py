@@ -96,19 +96,34 @@ def test_traffic_is_split_exactly_and_no_request_is_lost(space: Space, caller: C
 
 
 @pytest.mark.parametrize(
-    ("engine", "words"),
-    [({"failRatio": 0.5}, "errors"), ({"exitAfter": 0}, "CrashLoopBackOff"), ({"first": 0.3}, "time to first token")],
-    ids=["half of the requests fail", "dies", "slow"],
+    ("engine", "words", "worse"),
+    [
+        ({"failRatio": 0.5}, "errors", {"errors"}),
+        ({"exitAfter": 0}, "CrashLoopBackOff", set()),
+        ({"exitAfter": 50}, "CrashLoopBackOff", set()),
+        ({"first": 0.3, "delay": 0.3}, "worse than stable in the same minutes", {"firstToken", "perToken"}),
+    ],
+    ids=["half of the requests fail", "dies at its start", "dies at work", "slow to begin and to go on"],
 )
 def test_a_bad_canary_is_given_up_and_stable_keeps_everything(
-    space: Space, caller: Caller, engine: dict[str, Any], words: str
+    space: Space, caller: Caller, engine: dict[str, Any], words: str, worse: set[str]
 ) -> None:
+    """Only that canary's own requests fail: what it answers with an error; and of those under way as a lane's only
+    replica dies a few, whose tries are used up before the gateway calls it dead (docs/status.md)."""
     steps = [{"weight": 30, "hold": "10m"}]
     old = serve(space, "bad", canary(steps))
     space.apply("ModelDeployment", "bad", canary(steps, tokens=5, engine=engine))
-    with caller.load("bad", threads=4, pause=0.05):
+    with caller.load("bad", threads=4, pause=0.05) as load:
         until(space, "bad", "phase", "Aborted")
-    assert words in space.status(MDEP, "bad")["rollout"]["message"]
+    status = space.status(MDEP, "bad")
+    assert words in status["rollout"]["message"]
+    assert {each["metric"] for each in seen(status) if each["canaryOver"] > each["canary"] / 3} == worse
+    assert not [each for each in seen(status) if each["stableOver"] > each["stable"] / 5]
+    if "exitAfter" in engine:
+        assert sum(load.failed.values()) <= (10 if engine["exitAfter"] else 0), load.wrong
+    else:
+        assert set(load.failed) == ({"failed 500"} if "failRatio" in engine else set()), load.wrong
+    assert (engine == {"exitAfter": 0}) == (set(load.by) - set(load.failed) == {old}), "it had users, if it could"
     everything_from(caller, "bad", old)
     space.told("bad", "CanaryRolledBack")
     assert space.reason(MDEP, "bad", "Ready", "CanaryRolledBack")
@@ -116,6 +131,12 @@ def test_a_bad_canary_is_given_up_and_stable_keeps_everything(
     until(space, "bad", "phase", "AwaitingApproval")
     act(space, "bad", "Promote")
     space.wait(MDEP, "bad", "Ready")
+
+
+def seen(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was counted of the canary that was over last, by metric; of one without users nothing."""
+    found: list[dict[str, Any]] = status["rollouts"][0].get("decision", {}).get("metrics", [])
+    return found
 
 
 def test_a_canary_that_is_as_good_is_promoted_by_what_was_measured(space: Space, caller: Caller) -> None:
@@ -216,18 +237,39 @@ def test_without_a_spare_gpu_one_is_borrowed(space: Space, caller: Caller) -> No
         rollout = space.status(MDEP, "full")["rollout"]
         assert (rollout["borrowing"], rollout["weight"]) == (True, 10)
         new = rollout["canary"]
+        assert replicas(space, "full") == {old: want - 1, new: 1}
         assert caller.ask("full", 1000).by == pytest.approx({old: 900, new: 100}, abs=SHARED)
         with caller.load("full", threads=1, headers=CANARY, **STREAM) as streams:
             act(space, "full", "Abort")
             until(space, "full", "phase", "Aborted")
             everything_from(caller, "full", old)
+        space.cluster.run(
+            "wait", f"deployment/full-{old}", f"--for=jsonpath={{.status.readyReplicas}}={want}", "--timeout=300s"
+        )
+        assert replicas(space, "full") == {old: want}, "what was lent is given back"
         act(space, "full", "Retry", "2")
         until(space, "full", "phase", "AwaitingApproval")
         act(space, "full", "Promote", "3")
         space.wait(MDEP, "full", "Ready")
+        alone = gpu | {"rollout": {"surge": "Always", "deadline": "20s"}}
+        space.apply("ModelDeployment", "full", canary(steps, tokens=6, **alone))
+        assert "nvidia.com/gpu" in space.reason(MDEP, "full", "Ready", "InsufficientSurgeCapacity")
+        until(space, "full", "phase", "Aborted")
+        assert "InsufficientSurgeCapacity: no room within 20s" in space.status(MDEP, "full")["rollout"]["message"]
+        assert replicas(space, "full") == {new: want}
+        everything_from(caller, "full", new)
     assert load.failed == {}, load.wrong
+    assert set(load.by) == {old, new}
     assert streams.failed == {}, streams.wrong
     assert new in streams.by, "what the canary had begun to say it has said to the end"
+
+
+def replicas(space: Space, name: str) -> dict[str, int]:
+    """What is asked of each revision's Deployment that has any."""
+    marks = f"-l{labels.INSTANCE}={name},{labels.COMPONENT}=server"
+    raw = json.loads(space.cluster.run("get", "deployments", marks, "-ojson"))["items"]
+    asked = {each["metadata"]["labels"][labels.REVISION]: each["spec"]["replicas"] for each in raw}
+    return {revision: count for revision, count in asked.items() if count}
 
 
 def test_a_canary_is_tried_before_it_has_users(space: Space, caller: Caller) -> None:
