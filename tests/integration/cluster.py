@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 from kubernetes.aio import client
 
+from pilotboat.api import labels
 from pilotboat.engine.api import Api
 from pilotboat.engine.kinds import CHILDREN, EVENT, FINE_TUNE_JOB, MODEL_DEPLOYMENT, Kind, kind_of
 from pilotboat.plan.types import Ref
@@ -140,6 +141,11 @@ def _shape(value: Any, namespace: str) -> Any:
     if isinstance(value, list):
         return [_shape(item, namespace) for item in value]
     return POD_NAME.sub(r"\1-a-pod", value.replace(namespace, "a-namespace")) if isinstance(value, str) else value
+
+
+def ours(raw: Raw) -> bool:
+    """Whether the operator made it, or had it made, whoever owns it."""
+    return (raw["metadata"].get("labels") or {}).get(labels.MANAGED_BY) == labels.MANAGER
 
 
 @asynccontextmanager

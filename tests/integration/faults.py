@@ -1,4 +1,7 @@
-"""What befalls at one chosen write of an operator behind the proxy: it is killed, or a user is quicker than it."""
+"""What befalls at one chosen call of an operator behind the proxy: it is killed, a user is quicker, it is not answered.
+
+And what came of it: `changes`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from tests.integration.cluster import PATIENCE
-from tests.integration.proxy import Call, Faults, Proxy
+from tests.integration.proxy import Call, Faults, Proxy, status
 from tests.integration.running import operator
 
 
@@ -53,3 +56,39 @@ def after_writes(proxy: Proxy, number: int, act: Callable[[], Awaitable[object]]
 def done(proxy: Proxy) -> int:
     """How many writes the API server has done."""
     return len([call for call in proxy.writes if call.code])
+
+
+def changes(proxy: Proxy) -> list[str]:
+    """What was created and what deleted, each as often as it was: who makes all anew has the same end state, too."""
+    made = [f"+ {_named(call)}" for call in proxy.writes if call.code == 201]
+    return sorted(made + [f"- {_named(call)}" for call in proxy.writes if call.method == "DELETE" and call.code < 300])
+
+
+def _named(call: Call) -> str:
+    """Plural and name: those of two namespaces are the same."""
+    return "/".join(call.path.split("/")[-2:])
+
+
+LATE = 1.0
+"""Seconds that an answer takes which is late."""
+
+
+def trouble(proxy: Proxy, kind: str, which: Callable[[Call], bool]) -> asyncio.Event:
+    """The first call of those is not answered as it should be; the event is set when it was made.
+
+    `kind` is a status, in place of what was asked for, or `late`: done at once, and answered when watches have told
+    of it.
+    """
+    met = asyncio.Event()
+
+    async def meet(call: Call) -> web.Response | None:
+        if met.is_set() or not which(call):
+            return None
+        met.set()
+        if kind == "late":
+            await asyncio.sleep(LATE)
+            return None
+        return status(int(kind), "trouble", **({"Retry-After": "1"} if kind == "429" else {}))
+
+    proxy.faults = Faults(after=meet) if kind == "late" else Faults(before=meet)
+    return met

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,8 @@ from kubernetes.aio import client
 from tests.integration.cluster import tls
 
 Raw = dict[str, Any]
+GONE: Raw = {"kind": "Status", "status": "Failure", "code": 410, "reason": "Expired", "message": "too old"}
+EXPIRED = json.dumps({"type": "ERROR", "object": GONE}).encode() + b"\n"
 
 
 @dataclass
@@ -24,8 +26,13 @@ class Call:
 
     method: str
     path: str
-    watch: bool
+    query: Mapping[str, str] = field(default_factory=dict)
     code: int = 0
+    """As the API server answered it, whether that reached the operator or not."""
+
+    @property
+    def watch(self) -> bool:
+        return "watch" in self.query
 
     @property
     def write(self) -> bool:
@@ -48,6 +55,8 @@ class Faults:
     """Whether a watch event is passed on."""
     silent: set[int] = field(default_factory=set)
     """Watches, by number, that stay open and say no more."""
+    expired: set[int] = field(default_factory=set)
+    """Watches, by number, that end with a 410 in place of their next event: the version they began at is gone."""
 
 
 class Proxy:
@@ -84,7 +93,7 @@ class Proxy:
         return [call for call in self.calls if call.write]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        call = Call(request.method, request.path, "watch" in request.query)
+        call = Call(request.method, request.path, request.query)
         self.calls.append(call)
         answer = await self.faults.before(call)
         if answer is not None:
@@ -115,13 +124,24 @@ class Proxy:
                 event = json.loads(line)
                 if number in self.faults.silent:
                     await asyncio.Event().wait()
+                if number in self.faults.expired:
+                    await response.write(EXPIRED)
+                    break
                 if self.faults.passes(event["object"].get("kind", ""), event):
                     await response.write(line)
         return response
 
     def silence(self) -> None:
         """Every watch open now stays open and tells nothing more; those opened later work."""
-        self.faults.silent = set(range(1, self.watches + 1))
+        self.faults.silent = self._open
+
+    def expire(self) -> None:
+        """Every watch open now loses its next event, and its version with it; those opened later work."""
+        self.faults.expired = self._open
+
+    @property
+    def _open(self) -> set[int]:
+        return set(range(1, self.watches + 1))
 
 
 def status(code: int, message: str, **headers: str) -> web.Response:

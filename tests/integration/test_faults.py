@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from pilotboat.api import labels
-from pilotboat.engine.kinds import CHILDREN, CONFIG_MAP, DEPLOYMENT, MODEL_DEPLOYMENT, POD, SERVICE, kind_of
+from pilotboat.engine import api
+from pilotboat.engine.api import load_configuration
+from pilotboat.engine.kinds import CHILDREN, DEPLOYMENT, MODEL_DEPLOYMENT, POD, SERVICE, kind_of
 from pilotboat.engine.web import status_app
-from tests.integration.cluster import Cluster
-from tests.integration.faults import after_writes, done, killed_after
-from tests.integration.proxy import Call, Faults, Proxy, status
+from tests.integration.cluster import Cluster, namespace_of, ours
+from tests.integration.faults import after_writes, changes, done, killed_after, trouble
+from tests.integration.proxy import GONE, Call, Faults, Proxy, status
 from tests.integration.running import Running, operator
 from tests.integration.test_gateway import through_gateway
 from tests.integration.test_reconcile import fine_tune_job, model_deployment, reported, settled
 
 Raw = dict[str, Any]
+End = tuple[Raw, list[str]]
 WRITES = 5
 """Of a ModelDeployment with two replicas: ConfigMap, Deployment, Service, PodDisruptionBudget and status."""
 
@@ -30,33 +36,87 @@ async def shape(cluster: Cluster, running: Running) -> Raw:
     return await cluster.shape()
 
 
-@pytest.fixture
-async def clean(cluster: Cluster) -> Raw:
-    """The end state of a run without faults."""
-    async with operator(cluster.configuration, cluster.namespace) as running:
-        parent = await cluster.apply(model_deployment())
-        end = await shape(cluster, running)
-        await cluster.delete(parent)
-        for kind in (DEPLOYMENT, SERVICE, POD):
-            await cluster.until(kind, lambda found: not found)
-    await cluster.until(CONFIG_MAP, lambda found: not any(raw["metadata"].get("ownerReferences") for raw in found))
-    return end
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def clean(plane: Path) -> End:
+    """The end of a run without faults, and what was created and deleted in it."""
+    configuration = await load_configuration(str(plane))
+    async with (
+        namespace_of(configuration, "without-faults") as cluster,
+        Proxy(configuration) as proxy,
+        operator(proxy.configuration, cluster.namespace) as running,
+    ):
+        await cluster.apply(model_deployment())
+        return await shape(cluster, running), changes(proxy)
 
 
 @pytest.mark.parametrize("answered", [True, False], ids=["answered", "unanswered"])
 @pytest.mark.parametrize("last", range(1, WRITES + 1))
 async def test_killed_after_any_write_the_next_one_ends_where_a_clean_run_does(
-    cluster: Cluster, proxy: Proxy, clean: Raw, last: int, answered: bool
+    cluster: Cluster, proxy: Proxy, clean: End, last: int, answered: bool
 ) -> None:
     await cluster.apply(model_deployment())
     await killed_after(proxy, cluster.namespace, last, answered=answered)
-    async with operator(cluster.configuration, cluster.namespace) as second:
-        assert await shape(cluster, second) == clean
-    created = [call for call in proxy.writes if call.code == 201]
-    assert len(created) <= min(last, WRITES - 1)
+    async with operator(proxy.configuration, cluster.namespace) as second:
+        assert (await shape(cluster, second), changes(proxy)) == clean
 
 
-async def test_an_api_server_that_fails_often_only_delays(cluster: Cluster, proxy: Proxy, clean: Raw) -> None:
+def of(method: str, plural: str) -> Callable[[Call], bool]:
+    """Calls of that method about that kind, or its status."""
+    return lambda call: call.method == method and f"/{plural}" in call.path and not call.watch
+
+
+MET: dict[str, tuple[Callable[[Call], bool], str]] = {
+    "a list": (of("GET", "modeldeployments"), "429 500 late"),
+    "a watch": (lambda call: call.watch and call.path.endswith("/modeldeployments"), "429 500"),
+    "the first child": (of("PATCH", "configmaps"), "409 429 500"),
+    "a child with children": (of("PATCH", "deployments"), "late"),
+    "the status": (lambda call: call.method == "PATCH" and call.path.endswith("/status"), "409 500 late"),
+    "an event": (of("POST", "events"), "500"),
+}
+"""Calls of a creation that differ in what becomes of them, and how each is not answered as it should be."""
+
+
+@pytest.mark.parametrize(("call", "kind"), [(call, kind) for call, (_, kinds) in MET.items() for kind in kinds.split()])
+async def test_trouble_with_any_call_only_delays(
+    cluster: Cluster, proxy: Proxy, clean: End, call: str, kind: str
+) -> None:
+    await met_and_overcome(cluster, proxy, clean, kind, MET[call][0])
+
+
+async def met_and_overcome(
+    cluster: Cluster, proxy: Proxy, clean: End, kind: str, which: Callable[[Call], bool]
+) -> None:
+    """One call meets trouble, and the end is that of a run without."""
+    met = trouble(proxy, kind, which)
+    async with operator(proxy.configuration, cluster.namespace) as running:
+        await cluster.apply(model_deployment())
+        await running.until(met.is_set)
+        assert (await shape(cluster, running), changes(proxy)) == clean
+        assert running.value("reconciles_total", result="error") == 0
+
+
+CALLS = 44
+"""As many as an operator makes at least beside its watches, from its start until it has told of a ModelDeployment."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [*((kind, n) for kind in ("429", "500", "late") for n in range(CALLS)), *(("409", n) for n in range(WRITES))],
+)
+async def test_trouble_with_each_call_only_delays(
+    cluster: Cluster, proxy: Proxy, clean: End, kind: str, number: int
+) -> None:
+    numbers = itertools.count()
+
+    def which(call: Call) -> bool:
+        counts = call.write if kind == "409" else not call.watch
+        return counts and next(numbers) == number
+
+    await met_and_overcome(cluster, proxy, clean, kind, which)
+
+
+async def test_an_api_server_that_fails_often_only_delays(cluster: Cluster, proxy: Proxy, clean: End) -> None:
     dice = random.Random(7)
 
     async def fail(call: Call) -> web.Response | None:
@@ -78,8 +138,47 @@ async def test_an_api_server_that_fails_often_only_delays(cluster: Cluster, prox
         end = await shape(cluster, running)
     own = "ModelDeployment chat"  # whose spec and generation the test changed
     assert {name: raw for name, raw in end.items() if name != own} == {
-        name: raw for name, raw in clean.items() if name != own
+        name: raw for name, raw in clean[0].items() if name != own
     }
+
+
+async def test_watches_whose_version_is_too_old_begin_anew(cluster: Cluster, proxy: Proxy) -> None:
+    """What each would have told next only a new list can tell, and no resync comes in time."""
+    async with operator(proxy.configuration, cluster.namespace, resync=3600):
+        await cluster.apply(model_deployment("before"))
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        proxy.expire()
+        begun = proxy.watches
+        await cluster.apply(model_deployment("meanwhile"))
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: len(found) == 2 and reported(found))
+        assert proxy.watches > begun
+
+
+async def test_a_list_whose_second_page_has_expired_is_none(
+    cluster: Cluster, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is begun anew. By a later one nothing is taken for gone that was not on its first page."""
+    monkeypatch.setattr(api, "PAGE", 1)
+    second_pages = 0
+
+    async def expire(call: Call) -> web.Response | None:
+        nonlocal second_pages
+        if "continue" not in call.query or not call.path.endswith("/modeldeployments"):
+            return None
+        second_pages += 1
+        return web.json_response(GONE, status=410)
+
+    for name in ("one", "two"):
+        await cluster.apply(model_deployment(name))
+    proxy.faults.before = expire
+    async with operator(proxy.configuration, cluster.namespace, resync=1) as running:
+        await running.until(lambda: second_pages >= 1)
+        assert not running.engine.health.working
+        proxy.faults = Faults()
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: len(found) == 2 and reported(found))
+        proxy.faults.before, before = expire, second_pages
+        await running.until(lambda: second_pages >= before + 2)
+        assert running.engine.store.count(MODEL_DEPLOYMENT) == 2
 
 
 async def test_a_watch_that_goes_silent_is_begun_anew(cluster: Cluster, proxy: Proxy) -> None:
@@ -193,11 +292,6 @@ async def nothing_left(cluster: Cluster, running: Running) -> None:
         await cluster.until(kind, lambda found: not any(map(ours, found)))
     await running.idle()
     assert not [raw for kind in (*CHILDREN, POD) for raw in await cluster.list(kind) if ours(raw)]
-
-
-def ours(raw: Raw) -> bool:
-    """Whether the operator made it, or had it made, whoever owns it."""
-    return (raw["metadata"].get("labels") or {}).get(labels.MANAGED_BY) == labels.MANAGER
 
 
 async def test_made_anew_under_the_same_name_it_gets_children_of_its_own(cluster: Cluster) -> None:

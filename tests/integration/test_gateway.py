@@ -14,6 +14,7 @@ import pytest
 from pilotboat.api import labels
 from pilotboat.engine.gateways import OWNERS
 from pilotboat.engine.kinds import (
+    CHILDREN,
     CONFIG_MAP,
     DEPLOYMENT,
     GATEWAY_PARTS,
@@ -27,8 +28,8 @@ from pilotboat.engine.kinds import (
     Kind,
 )
 from pilotboat.plan import ports, routes
-from tests.integration.cluster import Cluster
-from tests.integration.faults import killed_after
+from tests.integration.cluster import Cluster, ours
+from tests.integration.faults import changes, killed_after
 from tests.integration.proxy import Proxy
 from tests.integration.running import Running, operator
 from tests.integration.test_reconcile import DISOWNED, model_deployment, repaired, reported
@@ -311,16 +312,19 @@ async def test_killed_after_any_write_the_next_one_ends_where_a_clean_run_does(
 ) -> None:
     await cluster.apply(through_gateway())
     await killed_after(proxy, cluster.namespace, last)
-    async with operator(cluster.configuration, cluster.namespace) as second:
+    async with operator(proxy.configuration, cluster.namespace) as second:
         await rest(cluster, second, 4)
-        interrupted = await cluster.shape()
+        interrupted = await cluster.shape(), changes(proxy)
         for parent in await cluster.list(MODEL_DEPLOYMENT):
             await cluster.delete(parent)
-        for kind in (DEPLOYMENT, POD, SERVICE):
-            await cluster.until(kind, lambda found: not found)
+        for kind in (*CHILDREN, POD):
+            await cluster.until(kind, lambda found: not any(map(ours, found)))
+        await second.until(lambda: not [*second.engine.store.parents(), *second.engine.store.gateways.keys()])
+        await second.idle()
+        proxy.calls.clear()
         await cluster.apply(through_gateway())
         await rest(cluster, second, 4)
-        assert await cluster.shape() == interrupted
+        assert (await cluster.shape(), changes(proxy)) == interrupted
 
 
 async def test_many_share_one_and_only_the_oldest_own_it(cluster: Cluster, proxy: Proxy) -> None:

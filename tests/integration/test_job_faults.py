@@ -18,7 +18,7 @@ from pilotboat.engine.api import load_configuration
 from pilotboat.engine.kinds import FINE_TUNE_JOB, JOB, POD
 from pilotboat.plan.build import dig
 from tests.integration.cluster import PATIENCE, Cluster, namespace_of
-from tests.integration.faults import done, killed_after
+from tests.integration.faults import changes, done, killed_after
 from tests.integration.proxy import Call, Faults, Proxy
 from tests.integration.running import operator
 from tests.integration.test_lost_node import job, says
@@ -75,20 +75,16 @@ async def trained(cluster: Cluster, pod: str) -> None:
     await cluster.apply(raw, "kubelet", subresource="status")
 
 
-def created(proxy: Proxy) -> list[str]:
-    return sorted(call.path.split("/")[-2] for call in proxy.writes if call.code == 201)
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def undisturbed(plane: Path) -> End:
-    """The end of a life without faults, and what was created in it."""
+    """The end of a life without faults, and what was created and deleted in it."""
     configuration = await load_configuration(str(plane))
     async with (
         namespace_of(configuration, "undisturbed") as cluster,
         Proxy(configuration) as proxy,
         operator(proxy.configuration, cluster.namespace),
     ):
-        return await end(live(cluster), cluster), created(proxy)
+        return await end(live(cluster), cluster), changes(proxy)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +101,7 @@ async def test_killed_after_any_write_the_next_one_ends_where_an_undisturbed_run
     rest = asyncio.create_task(end(life, cluster))
     await killed_after(proxy, cluster.namespace, done(proxy) + last, answered=False)
     async with operator(proxy.configuration, cluster.namespace) as second:
-        assert (await rest, created(proxy)) == undisturbed
+        assert (await rest, changes(proxy)) == undisturbed
         assert second.value("reconciles_total", result="error") == 0
 
 

@@ -7,10 +7,9 @@ from typing import Any
 from pilotboat.engine.engine import utc
 from pilotboat.engine.kinds import CONFIG_MAP, DEPLOYMENT, MODEL_DEPLOYMENT, PDB, SERVICE
 from pilotboat.plan import build
-from tests.integration.cluster import Cluster
+from tests.integration.cluster import Cluster, ours
 from tests.integration.proxy import Proxy
 from tests.integration.running import operator
-from tests.integration.test_faults import ours
 from tests.integration.test_reconcile import DISOWNED, model_deployment, reported, settled
 
 Raw = dict[str, Any]

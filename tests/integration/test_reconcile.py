@@ -212,6 +212,20 @@ async def test_a_deleted_child_comes_back(cluster: Cluster) -> None:
             await cluster.until(kind, lambda found, gone=gone: found and found[0]["metadata"]["uid"] != gone)
 
 
+async def test_a_child_that_somebody_holds_is_made_anew_once_it_is_let_go(cluster: Cluster) -> None:
+    """By a finalizer of his; meanwhile the others are looked after."""
+    async with operator(cluster.configuration, cluster.namespace) as running:
+        await cluster.apply(model_deployment())
+        await cluster.until(MODEL_DEPLOYMENT, reported)
+        held = await cluster.merge(SERVICE, "chat", {"metadata": {"finalizers": ["example.org/hold"]}})
+        await cluster.delete(held)
+        await repaired(cluster, PDB, "chat", {"spec": {"minAvailable": "100%"}})
+        assert (await cluster.get(SERVICE, "chat"))["metadata"]["uid"] == held["metadata"]["uid"]
+        await cluster.merge(SERVICE, "chat", {"metadata": {"finalizers": []}})
+        await cluster.until(SERVICE, lambda found: found and found[0]["metadata"]["uid"] != held["metadata"]["uid"])
+        assert running.value("reconciles_total", result="error") == 0
+
+
 async def test_deleting_the_parent_deletes_everything(cluster: Cluster) -> None:
     async with operator(cluster.configuration, cluster.namespace) as running:
         parent = await cluster.apply(model_deployment())

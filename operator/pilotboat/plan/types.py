@@ -47,7 +47,7 @@ class Refusal(StrEnum):
     """Why a manifest could not be applied, and no retry of ours would help."""
 
     NAME_TAKEN = "NameTaken"
-    """An object of that name exists and its controller is not our parent; we never adopt or overwrite it."""
+    """An object of that name exists that is not our parent's, nor was made for it: we never adopt or overwrite it."""
     FORBIDDEN = "Forbidden"
     """403: quota, policy, an admission webhook, or missing RBAC."""
     INVALID = "Invalid"
