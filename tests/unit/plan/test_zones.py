@@ -334,9 +334,21 @@ def test_twenty_minutes_of_flapping_are_two_moves_at_most(period: int) -> None:
     assert moves([(second, second // period % 2 == 0) for second in range(0, 1200, 2)]) <= 2
 
 
-@given(st.lists(st.sampled_from([True, False, None]), min_size=600, max_size=600))
-def test_twenty_minutes_of_any_flapping_are_two_moves_at_most(bad: list[bool | None]) -> None:
-    assert moves([(2.0 * n, each) for n, each in enumerate(bad)]) <= 2
+RUNS = st.tuples(st.sampled_from([True, None]), st.integers(1, 300), st.integers(1, 149))
+
+
+@given(st.lists(RUNS, min_size=1, max_size=60))
+@example([(True, 10, 149)] * 9)
+def test_twenty_minutes_of_any_flapping_are_two_moves_at_most(runs: list[tuple[bool | None, int, int]]) -> None:
+    """Looks, every two seconds, in each state; well for less than the 300 s after which a zone is believed."""
+    story = [each for bad, down, up in runs for each in (*[bad] * down, *[False] * up)][:600]
+    assert moves([(2.0 * n, each) for n, each in enumerate(story)]) <= 2
+
+
+def test_who_is_well_for_just_long_enough_to_be_believed_moves_each_time_and_twice_as_late() -> None:
+    """That is no flapping: five moves in twenty minutes are the most that there can be, and then none for twenty."""
+    story = [(second, second < 18 or second in (320, 924)) for second in range(0, 2100, 2)]
+    assert (moves(story[:600]), moves(story)) == (5, 5)
 
 
 @pytest.mark.parametrize("period", [60, 120, 420])
