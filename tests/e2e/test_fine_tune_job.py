@@ -63,7 +63,7 @@ def test_a_job_trains_and_a_deployment_serves_what_it_made(space: Space) -> None
     space.apply("ModelDeployment", "tuned", served(fineTuneJob={"name": "small"}))
     space.reason(MDEP, "tuned", "ArtifactReady", "WaitingForFineTuneJob")
     give_rows(space)
-    space.wait(FTJ, "small", "Complete", "600s")
+    space.wait(FTJ, "small", "Complete", "1200s")
     status = space.status(FTJ, "small")
     assert status["phase"] == "Complete"
     assert status["trainerStatus"]["progressPercentage"] == 100
@@ -98,7 +98,7 @@ def test_suspended_and_resumed_it_continues(space: Space) -> None:
     space.gone("pod -lapp.kubernetes.io/instance=pause")
     step = space.status(FTJ, "pause")["progress"]["lastCheckpoint"]["step"]
     space.cluster.run("patch", FTJ, "pause", "--type=merge", '-p={"spec":{"suspend":false}}')
-    space.wait(FTJ, "pause", "Complete", "600s")
+    space.wait(FTJ, "pause", "Complete", "1200s")
     status = space.status(FTJ, "pause")
     assert status["progress"]["step"] == 200
     assert status["progress"]["lastCheckpoint"]["step"] >= step
