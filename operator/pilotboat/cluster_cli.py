@@ -99,7 +99,7 @@ async def credentials(arguments: argparse.Namespace) -> client.Configuration:
         raise Refused("--kubeconfig: its token holds what no header can, such as the end of a line")
     if token.startswith("Basic ") and not loaded.cert_file:  # it would be anonymous; a certificate beside it counts
         raise Refused(
-            "--kubeconfig: its user has a username and password, which Kubernetes takes no more since 1.19: "
+            "--kubeconfig: its user has a username and password, which Kubernetes has not taken since 1.19: "
             "use a token, a client certificate or an exec plugin"
         )
     return loaded

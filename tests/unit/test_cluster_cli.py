@@ -153,7 +153,7 @@ def test_a_password_is_refused_and_not_shown(
     kubeconfig.write_text(kubeconfig.read_text().replace("token: t", PASSWORD))
     assert cli.main([*arguments, "--kubeconfig", str(kubeconfig)]) == failed
     said = capsys.readouterr().err
-    assert said.startswith("pilotboat: --kubeconfig: its user has a username and password, which Kubernetes takes no ")
+    assert said.startswith("pilotboat: --kubeconfig: its user has a username and password, which Kubernetes has not ")
     assert "very-secret" not in said
     assert said.count("\n") == 1
 

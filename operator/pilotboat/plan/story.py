@@ -34,14 +34,12 @@ def missed(asked: Action | None, canary: RolloutStatus | None) -> tuple[Event, .
     """That nothing comes of what is asked, for it names another revision than that of the canary."""
     if asked is None:
         return ()
-    told = f"the canary is {canary.canary}" if canary else "there is no canary"
+    why = f"the canary is {canary.canary}" if canary else "there is no canary"
     if canary and canary.canary == asked.revision:
-        told = "it is on its way out, for another change came"
-    message = (
-        f"{asked.verb} is asked of revision {asked.revision}, and {told}: nothing was done, nor will be for the id "
-    )
-    message += f"{asked.id}. `pilotboat rollout status NAME` shows where the rollout stands; ask again with a new id"
-    return (Event("Warning", Reason.ACTION_IGNORED, message),)
+        why = "it is on its way out, for another change came"
+    told = f"{asked.verb} is asked of revision {asked.revision}, and {why}: nothing was done, nor will be for this id"
+    todo = "`pilotboat rollout status NAME` shows where the rollout stands; ask again with a new id"
+    return (Event("Warning", Reason.ACTION_IGNORED, f"{told} ({asked.id}). {todo}"),)
 
 
 def _ended(record: RolloutRecord) -> Event:
