@@ -5,8 +5,7 @@ Owns: the arithmetic of a move. Must not know: steps, judgement, pods.
 Of `whole` replicas (`want`, or one less while one is borrowed) a revision that carries w per cent of the traffic needs
 w per cent, to within one per cent of the traffic. Two such needs add up to at most whole + 1: so a rollout needs one
 replica more than `want`, and while borrowing none. Weight is raised only to what the canary's ready replicas carry, and
-stable shrinks only to what its remaining weight needs; a step that neither side can take at once is ramped. Replicas
-that are ready and get no requests, or too few, carry nothing, and take nobody's place.
+stable shrinks only to what its remaining weight needs; a step that neither side can take at once is ramped.
 """
 
 from __future__ import annotations
@@ -38,9 +37,10 @@ class Standing:
 
     @property
     def most(self) -> int:
-        """Replicas there may be of both together, beside those that bear nothing."""
-        most = 2 * self.want if self.surge is Surge.ALWAYS else self.want + (not self.borrowing)
-        return most + self.stable.unused + self.canary.unused
+        """Replicas there may be of both together."""
+        if self.surge is Surge.ALWAYS:
+            return 2 * self.want
+        return self.want + (not self.borrowing)
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def move(at: Standing) -> Move:
     weight = max(at.weight, min(at.goal, carries(at.canary.serving, at.whole)))
     if weight == 100 and at.ends:
         return Move(0, at.want, weight)
-    wanted = min(at.want, max(1, need(max(at.goal, weight), at.whole)) + at.canary.unused)
-    kept = max(1, need(100 - weight, at.whole)) + at.stable.unused
+    wanted = max(1, need(max(at.goal, weight), at.whole))
+    kept = max(1, need(100 - weight, at.whole))
     stable = min(at.want, max(kept, at.most - wanted))
     canary = min(wanted, max(at.canary.replicas, at.most - stable))
     return Move(stable, canary, weight)

@@ -6,7 +6,7 @@ what may be evicted (budget.py), what their state means (diagnose.py), how it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,13 +20,11 @@ from . import (
     artifact,
     budget,
     build,
-    diagnose,
     flood,
     foreign_route,
     history,
     http_route,
     kept,
-    load,
     probe,
     queries,
     recovery,
@@ -107,12 +105,12 @@ def _kept(
 ) -> Plan:
     """No new pods can be made: what was rolled out is scaled and repaired, in what needs no source. Seeds stay."""
     parent, live = observed.parent, history.by_revision(observed)
-    there = [_counted(whole, observed, seen, *each) for each in live.items()]
+    there = [_counted(*each) for each in live.items()]
     ahead = meanwhile(observed, spec, there, now)
     held = kept.whole(observed, blocked)
     again = min(LOOK_AGAIN, way.again or LOOK_AGAIN, seen.look_again or LOOK_AGAIN)
     revision, canary = kept.revision(observed), ahead.state if ahead else None
-    lanes = kept.lanes(observed, revision, ahead, seen.uneven) if revision else []
+    lanes = kept.lanes(observed, revision, ahead, _uneven(way, seen)) if revision else []
     traffic = routes.manifests(observed, spec, way, lanes, canary, seen.zone_weights) if revision else []
     if ahead and _refused(observed, traffic):
         ahead = unmoved(observed, there)
@@ -148,11 +146,11 @@ def _rolled(
     mine = live.pop(wanted, None)
     starved = starving(observed, wanted)
     older = sorted(live.items(), key=lambda entry: _shrink_first(entry[1]))
-    first, *others = there = [_counted(whole, observed, seen, *each) for each in ((wanted, mine), *older)]
+    first, *others = there = [_counted(wanted, mine), *(_counted(*each) for each in older)]
     ahead = course(whole, spec, first, others, _unrouted(way), starved, settings, now)
     made = _replicas(observed, target, wanted, mine, older, ahead, seen)
     routed = routes.revisions(observed, wanted)
-    lanes = routes.lanes(observed, routed, seen.uneven, ahead.weights, ahead.step.ended)
+    lanes = routes.lanes(observed, routed, _uneven(way, seen), ahead.weights, ahead.step.ended)
     traffic = routes.manifests(observed, spec, way, lanes, ahead.state, seen.zone_weights)
     rests = ahead.rests(observed_by(parent))
     if rests and _refused(observed, traffic):
@@ -198,6 +196,11 @@ def _again(
     asked = routes.HEARD_BY if http_route.changes_unheard(observed, observed_by(observed.parent)) else None
     own = (spares.look_again(observed, spec, ahead.lent, now), flood.look_again(observed, now))
     return min((wait for wait in (way.again, ahead.look_again, asked, seen.look_again, *own) if wait), default=None)
+
+
+def _uneven(way: routes.Way, seen: Recovery) -> Mapping[str, int]:
+    """Zones whose replicas get less than their share: past our gateways nobody makes it so."""
+    return seen.zone_weights if way.through else {}
 
 
 def _unrouted(way: routes.Way) -> Cause | None:
@@ -258,26 +261,14 @@ def _surplus(observed: Observed, spec: ModelDeploymentSpec, wanted: str, ahead: 
     return [*gone, *budget.surplus(parent, children, spec)]
 
 
-def _counted(
-    whole: Observed, observed: Observed, seen: Recovery, revision: str, deployment: Raw | None
-) -> rollout.Revision:
-    """A revision as the rollout counts it, without those that stand in for others still: a status older than its spec
-    says nothing."""
+def _counted(revision: str, deployment: Raw | None) -> rollout.Revision:
+    """A revision as the rollout counts it, without stand-ins: a status older than its spec says nothing."""
     if deployment is None:
         return rollout.Revision(revision, 0, 0)
     known = dig(deployment, "status", "observedGeneration") == dig(deployment, "metadata", "generation")
-    there, unused = dig(deployment, "spec", "replicas") or 0, _unused(whole, observed, seen, revision)
-    stand_ins = min(recovery.stand_ins(deployment), seen.extra(observed, there, revision))
-    asked = max(0, there - stand_ins)
-    ready = max(0, (dig(deployment, "status", "availableReplicas") or 0) - unused)
-    rest = max(0, asked - ready) if known else 0
-    return rollout.Revision(revision, asked, ready, known, min(rest, max(0, unused - stand_ins)))
-
-
-def _unused(whole: Observed, observed: Observed, seen: Recovery, revision: str) -> int:
-    """Replicas that Kubernetes calls ready and that bear nothing: lost ones, and those of zones without their share."""
-    ready = sum(map(diagnose.ready, build.of_revision(whole.pods, revision)))
-    return ready - load.bearing(observed, build.of_revision(observed.pods, revision), seen.uneven) // 100
+    ready = dig(deployment, "status", "availableReplicas") or 0
+    asked = (dig(deployment, "spec", "replicas") or 0) - recovery.stand_ins(deployment)
+    return rollout.Revision(revision, max(0, asked), ready, known)
 
 
 def _shrink_first(deployment: Raw) -> tuple[bool, str, str]:

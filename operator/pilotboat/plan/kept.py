@@ -45,14 +45,14 @@ def scaled(observed: Observed, spec: ModelDeploymentSpec, seen: Recovery, ahead:
     return [manifest for made in resized for manifest in made]
 
 
-def lanes(observed: Observed, current: str, ahead: Course | None, uneven: Mapping[str, int]) -> list[Lane]:
+def lanes(observed: Observed, current: str, ahead: Course | None, zones: Mapping[str, int]) -> list[Lane]:
     """Whom requests are sent to: that revision alone, or all as long as it has no pod that serves; beside a canary both
-    with their shares. `uneven`: zones that get less traffic."""
+    with their shares. `zones`: who get less traffic."""
     every = routes.revisions(observed, current)
     if ahead and ahead.weights:
-        return routes.lanes(observed, every, uneven, ahead.weights, ahead.step.ended)
-    alone = load.bearing(observed, build.of_revision(observed.pods, current), uneven)
-    return routes.lanes(observed, [current] if alone else every, uneven)
+        return routes.lanes(observed, every, zones, ahead.weights, ahead.step.ended)
+    alone = load.bearing(observed, current, zones)
+    return routes.lanes(observed, [current] if alone else every, zones)
 
 
 def whole(observed: Observed, blocked: Cause | None) -> str | None:

@@ -7,11 +7,10 @@ Owns: that arithmetic. Must not know: zones' states, how traffic is moved, how r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from . import build, capacity, diagnose, shares
-from .build import Raw
 from .types import Observed
 
 ALIKE = ""
@@ -53,17 +52,9 @@ class Load:
         return {name: lacking for name, need in needs.items() if (lacking := need - serving.get(name, 0)) > 0}
 
 
-def bearing(observed: Observed, pods: Iterable[Raw], uneven: Mapping[str, int]) -> int:
-    """What those of these pods that are ready bear, in hundredths of a replica; `uneven`: zones that get less than
-    their share, and how many per cent of it."""
-    return sum(_part(observed, pod, uneven) for pod in pods if diagnose.ready(pod))
-
-
-def idle(observed: Observed, pods: Iterable[Raw], uneven: Mapping[str, int]) -> int:
-    """How many replicas these are short of, because their zones get less than their share."""
-    return -(-sum(100 - _part(observed, pod, uneven) for pod in pods if diagnose.lasting(pod)) // 100)
-
-
-def _part(observed: Observed, pod: Raw, uneven: Mapping[str, int]) -> int:
-    node = observed.nodes.get(build.dig(pod, "spec", "nodeName") or "")
-    return uneven.get(node.zone, 100) if node else 100
+def bearing(observed: Observed, revision: str, zones: Mapping[str, int]) -> int:
+    """What the ready replicas of a revision bear, in hundredths of one; `zones`: who get less than their share, and how
+    many per cent of it."""
+    ready = filter(diagnose.ready, build.of_revision(observed.pods, revision))
+    nodes = (observed.nodes.get(build.dig(pod, "spec", "nodeName") or "") for pod in ready)
+    return sum(zones.get(node.zone, 100) if node else 100 for node in nodes)

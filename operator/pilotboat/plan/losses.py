@@ -7,7 +7,7 @@ A replica is lost when its node is suspect and it does not serve: no gateway rea
 it is not ready. Where only a device of the node is out of order it must have served before: a new one gets a device
 that is well, and is not ready while it loads. Lost replicas are left as they are, for nobody knows that they are dead,
 and as many more are asked for. When the node is well again, or they serve again though it is not, they must stay so
-before the surplus goes: each further loss doubles that time.
+before the surplus goes: each further loss doubles that time. Nor does it go before their zone has its whole share.
 
 Where more than half of all nodes are not heard of at once and no gateway has told of a replica since, it is more likely
 that the control plane is cut off than that they are dead: they stay suspected, and only what was lost before is lost.
@@ -16,7 +16,7 @@ Half is not enough, so one node of two that dies is stood in for; where all are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -107,8 +107,16 @@ def _sight(seen: Sequence[tuple[Sighting, float]]) -> Sight:
     return Sight(bool(up), canned, max([0.0, *up]))
 
 
-def look(observed: Observed, known: Sequence[LostNode], well_after: float, asks: bool, now: datetime) -> Losses:
-    """The memory brought up to date. `asks`: gateways are there to be asked; `well_after`: seconds to be well again.
+def look(
+    observed: Observed,
+    known: Sequence[LostNode],
+    well_after: float,
+    asks: bool,
+    now: datetime,
+    uneven: Collection[str] = (),
+) -> Losses:
+    """The memory brought up to date. `asks`: gateways are there to be asked; `well_after`: seconds to be well again;
+    `uneven`: zones whose replicas get less than their share.
 
     Where no node can be seen at all (none is told of), nothing is lost.
     """
@@ -124,13 +132,13 @@ def look(observed: Observed, known: Sequence[LostNode], well_after: float, asks:
     for name, pods in sorted(placed.items()):
         node = observed.nodes.get(name, Node(name, lost="the node is gone"))
         if node.suspect:
-            judged = _suspected(observed, before.get(name), node, pods, well_after, asks, now)
+            judged = _suspected(observed, before.get(name), node, pods, well_after, asks, now, node.zone in uneven)
             by_silence = cut_off and node.lost is not None and name in observed.nodes
             kept = [_as_before(before.get(name), each, observed) for each in judged] if by_silence else judged
             unjudged |= frozenset().union(*map(failing, judged)) - frozenset().union(*map(failing, kept))
             found += kept
         elif name in before:
-            found += _well(before[name], pods, well_after, now)
+            found += _well(before[name], pods, well_after, now, node.zone in uneven)
     counts = [node for node in found if node.counted or not node.well_since]
     memory = sorted((node for node in found if node not in counts), key=lambda node: node.since, reverse=True)
     told = [*counts, *memory[:REMEMBERED]]
@@ -156,9 +164,10 @@ def _suspected(
     well_after: float,
     asks: bool,
     now: datetime,
+    uneven: bool,
 ) -> list[LostNode]:
     """A node that is not to be trusted: which of its replicas are lost. What was lost stays so, until it has served
-    again for as long as a node must be well."""
+    again for as long as a node must be well, and its zone is not `uneven`."""
     if not pods and before is None:
         return []
     told = _suspicion(before, node, now)
@@ -171,7 +180,7 @@ def _suspected(
         name = _name(pod)
         served = _served_for(pod, seen.get(name), told.since, now, waits, stale=node.lost is not None)
         if name in held:
-            stays = served is None or served < held_for(told, well_after)
+            stays = uneven or served is None or served < held_for(told, well_after)
         else:
             stays = served == 0 and (node.lost is not None or ceased.has(pod, now))
         lost += [name] if stays else []
@@ -190,18 +199,19 @@ def _suspicion(before: LostNode | None, node: Node, now: datetime) -> LostNode:
     return LostNode(name=node.name, zone=node.zone, fault=node.suspect[0], since=since, losses=losses)
 
 
-def _well(before: LostNode, pods: Sequence[Raw], well_after: float, now: datetime) -> list[LostNode]:
+def _well(before: LostNode, pods: Sequence[Raw], well_after: float, now: datetime, uneven: bool) -> list[LostNode]:
     """Well again: its replicas count when it has been so long enough, and its losses are remembered for longer.
 
-    Those that are not ready by then are waited for a little: were the surplus to go now, it would be they.
+    Those that are not ready by then are waited for a little: were the surplus to go now, it would be they. So are those
+    of an `uneven` zone, however long it takes: they get too few requests to be in anybody's place.
     """
     since = before.well_since or timestamp(now)
-    lasted = elapsed(since, now)
+    lasted, waits = elapsed(since, now), uneven and before.counted
     harmless = not before.counted and before.well_since is None and before.losses == 1
-    if harmless or lasted >= FORGET:
+    if harmless or (lasted >= FORGET and not waits):
         return []
     over = lasted - held_for(before, well_after)
-    here = {_name(pod) for pod in pods if over < 0 or (over < HEARD_BY and not diagnose.ready(pod))}
+    here = {_name(pod) for pod in pods if waits or over < 0 or (over < HEARD_BY and not diagnose.ready(pod))}
     left = [name for name in before.pods if name in here]
     return [before.model_copy(update={"well_since": since, "pods": left, "serving": [], "counted": bool(left)})]
 

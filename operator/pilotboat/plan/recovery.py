@@ -7,7 +7,7 @@ Deployments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -19,7 +19,7 @@ from ..api.reasons import Reason
 from ..api.recovery import RecoveryStatus, ZoneState, ZoneStatus
 from ..api.rollout import RolloutStatus
 from ..api.traffic import Traffic
-from . import build, capacity, diagnose, faults, load, losses, nodes, outcome, readiness, timeline, zones
+from . import build, capacity, diagnose, faults, losses, nodes, outcome, readiness, timeline, zones
 from .build import Raw, dig
 from .load import Load
 from .losses import Losses
@@ -41,23 +41,11 @@ class Recovery:
     """What status says so far."""
     known_zones: tuple[ZoneStatus, ...] = ()
     look_again: timedelta | None = None
-    uneven: Mapping[str, int] = field(default_factory=dict)
-    """Zones to whose replicas gateways send less than their share, and how many per cent of it."""
 
     def extra(self, observed: Observed, replicas: int, revision: str | None = None) -> int:
-        """Replicas above those asked for, of one revision or of all: in the place of lost ones; and those there are
-        stay in the place of any whose zone has less than its share."""
-        if not replicas:
-            return 0
-        deployments = build.of_kind(observed.children, "Deployment")
-        pods = observed.pods
-        if revision is not None:
-            deployments, pods = build.of_revision(deployments, revision), tuple(build.of_revision(pods, revision))
-        lost = self.losses.stand_ins(pods, replicas)
-        idle = load.idle(
-            observed, [pod for pod in pods if pod["metadata"]["name"] not in self.losses.pods], self.uneven
-        )
-        return max(lost, min(sum(map(stand_ins, deployments)), lost + idle))
+        """Replicas above those asked for, of one revision or of all."""
+        found = observed.pods if revision is None else build.of_revision(observed.pods, revision)
+        return self.losses.stand_ins(found, replicas)
 
     def believed(self, observed: Observed) -> Observed:
         """The same without the readiness of lost replicas, in which Kubernetes believes for most of a minute."""
@@ -67,7 +55,7 @@ class Recovery:
 
     @property
     def zone_weights(self) -> dict[str, int]:
-        """Zones whose replicas are to get less than their share."""
+        """Zones whose replicas get less than their share."""
         return zones.weights(self.zones)
 
     @property
@@ -83,14 +71,16 @@ def look(observed: Observed, spec: ModelDeploymentSpec, asks: bool, now: datetim
     known = outcome.read(RecoveryStatus, dig(observed.parent, "status", "recovery")) or RecoveryStatus()
     known_zones = tuple(outcome.read_all(ZoneStatus, dig(observed.parent, "status", "zones")))
     observed = observed if _uses_devices(spec) else _without_device_faults(observed)
-    lost = losses.look(observed, known.nodes, spec.zones.failback.after_seconds, asks, now)
+    uneven = zones.weights(known_zones) if asks else ()
+    lost = losses.look(observed, known.nodes, spec.zones.failback.after_seconds, asks, now, uneven)
     seen, failing = losses.sights(observed, now - RECENT), lost.failing | lost.unjudged
     world = zones.count(observed.pods, observed.nodes, failing, seen, _load(observed, spec))
     states = zones.look(known_zones, spec.zones, world, now) if observed.nodes else known_zones
     again = [wait for wait in (lost.look_again, zones.look_again(states, spec.zones, now)) if wait]
-    if any(not node.well_since for node in lost.nodes) or any(zone.state is not ZoneState.HEALTHY for zone in states):
+    unwell = any(zone.state is not ZoneState.HEALTHY for zone in (*known_zones, *states))
+    if unwell or any(not node.well_since for node in lost.nodes):
         again.append(nodes.WATCHFUL)
-    return Recovery(lost, states, known, known_zones, min(again, default=None), zones.weights(states) if asks else {})
+    return Recovery(lost, states, known, known_zones, min(again, default=None))
 
 
 def _load(observed: Observed, spec: ModelDeploymentSpec) -> Load:

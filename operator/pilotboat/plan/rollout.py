@@ -3,7 +3,7 @@
 Owns: the arithmetic of a rolling update over one Deployment a revision. Must not know: what a revision is made of.
 
 Invariants, for every step and from any state (tests/unit/plan/test_rollout.py holds them by hypothesis):
-1. replicas are only added while their sum stays within `want + surge`, those that bear nothing not counted;
+1. replicas are only added while their sum stays within `want + surge`;
 2. a ready replica is taken away only where at least `want` ready ones remain, and an older one of which nothing is
    known only where nothing is wanted;
 3. replicas that are not ready go first, but no more of them than the target needs for its first `surge` replicas,
@@ -33,18 +33,16 @@ class Revision:
     replicas: int
     ready: int
     known: bool = True
-    unused: int = 0
-    """Of the rest, those that are ready and get no requests, or less than their share: they bear nothing yet."""
 
     @property
     def serving(self) -> int:
-        """Replicas known to be ready, and to be sent requests."""
+        """Replicas known to be ready."""
         return min(self.ready, self.replicas) if self.known else 0
 
     @property
     def idle(self) -> int:
         """Replicas known not to be ready."""
-        return self.replicas - self.serving - self.unused if self.known else 0
+        return self.replicas - self.serving if self.known else 0
 
     @property
     def down(self) -> bool:
@@ -83,20 +81,18 @@ def step(want: int, target: Revision, others: Sequence[Revision], starved: bool 
         return Step(want, left)
     if target.idle and not target.serving:
         _stand_in(want + surge - max(target.replicas, surge), left, others)
-    unused = target.unused + sum(min(revision.unused, left[revision.name]) for revision in others)
-    room = want + surge + unused - sum(left.values())
+    room = want + surge - sum(left.values())
     return Step(min(want, max(target.replicas, room, 0)), left)
 
 
 def _without_surplus(want: int, target: Revision, others: Sequence[Revision]) -> dict[str, int]:
-    """Older replicas without the ready ones that are not needed for `want` ready ones in all. Which of them go is not
-    ours to say, so those that bear nothing are no surplus before all others are."""
+    """Older replicas without the ready ones that are not needed for `want` ready ones in all."""
     spare = target.serving + sum(revision.serving for revision in others) - want
     left: dict[str, int] = {}
     for revision in others:
         gone = max(0, min(spare, revision.serving))
         spare -= gone
-        left[revision.name] = revision.replicas - gone - revision.unused * (target.serving >= want)
+        left[revision.name] = revision.replicas - gone
     return left
 
 

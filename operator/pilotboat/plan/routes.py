@@ -137,13 +137,14 @@ def revisions(observed: Observed, target: str) -> list[str]:
 def lanes(
     observed: Observed,
     names: Sequence[str],
-    uneven: Mapping[str, int],
+    zones: Mapping[str, int],
     weights: Mapping[str, int] | None = None,
     ending: Collection[str] = (),
 ) -> list[Lane]:
-    """The lanes of these revisions, newest first; `weights` are a canary's, in per cent, else ready replicas decide, by
-    what they bear: those of `ending` revisions, which go with this pass, only where there are no others."""
-    serving = {name: load.bearing(observed, build.of_revision(observed.pods, name), uneven) for name in names}
+    """The lanes of these revisions, newest first; `weights` are a canary's, in per cent, else ready replicas decide, as
+    far as their `zones` get requests: those of `ending` revisions, which go with this pass, where there are no others.
+    """
+    serving = {name: load.bearing(observed, name, zones) for name in names}
     staying = {name: 0 if name in ending else count for name, count in serving.items()}
     ready = staying if any(staying.values()) else serving
     if weights is not None:

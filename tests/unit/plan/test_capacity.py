@@ -149,27 +149,3 @@ def test_a_step_of_the_whole_traffic_leaves_stable_something(want: int, surge: S
     assert made.stable == (want if surge is Surge.ALWAYS else 1)
     assert made.canary == whole
     assert move(replace(at, ends=True)).stable == 0
-
-
-@st.composite
-def halves(draw: st.DrawFn, name: str, most: int) -> Revision:
-    """Of which some get no requests."""
-    replicas = draw(st.integers(0, most))
-    unused = draw(st.integers(0, replicas))
-    return Revision(name, replicas, replicas - unused, unused=unused)
-
-
-@given(st.data(), st.integers(1, 12), weights, weights, st.sampled_from(Surge), st.booleans(), st.booleans())
-def test_whoever_gets_no_requests_carries_nothing_and_is_kept_in_nobodys_place(
-    data: st.DataObject, want: int, weight: int, goal: int, surge: Surge, borrowing: bool, ends: bool
-) -> None:
-    """A ReplicaSet may take those that carry the traffic, and leave those that get none."""
-    stable, canary = data.draw(halves("s", want)), data.draw(halves("c", want))
-    at = Standing(want, stable, canary, weight, goal, surge, borrowing and want > 1, ends)
-    made = move(at)
-    assert canary.serving >= need(made.weight, at.whole) or made.weight == weight
-    left = stable.serving - max(0, stable.replicas - made.stable)
-    assert left >= min(stable.serving, need(100 - made.weight, at.whole))
-    assert made.canary >= min(want, need(max(goal, made.weight), at.whole) + canary.unused) or (
-        made.stable + made.canary >= at.most or made.canary == want
-    )

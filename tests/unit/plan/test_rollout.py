@@ -15,10 +15,8 @@ counts = st.integers(0, 6)
 
 @st.composite
 def revisions(draw: st.DrawFn, name: str) -> Revision:
-    replicas, known = draw(counts), draw(st.booleans())
-    ready = draw(st.integers(0, replicas + 2))
-    unused = draw(st.integers(0, max(0, replicas - ready))) if known else 0
-    return Revision(name, replicas, ready, known, unused)
+    replicas = draw(counts)
+    return Revision(name, replicas, draw(st.integers(0, replicas + 2)), draw(st.booleans()))
 
 
 @st.composite
@@ -28,19 +26,16 @@ def worlds(draw: st.DrawFn) -> tuple[int, Revision, list[Revision], bool]:
 
 
 def kept_ready(revision: Revision, replicas: int) -> int:
-    """Replicas that are sent requests after scaling: the ReplicaSet takes those first that are not ready, and knows
-    nothing of those that get none."""
-    taken = max(0, revision.replicas - replicas - revision.idle)
-    return max(0, revision.serving - taken)
+    """Ready replicas that a revision has after scaling: the ReplicaSet takes those first that are not ready."""
+    return min(revision.serving, replicas)
 
 
 @given(worlds())
 def test_nothing_is_added_beyond_the_surge(world: tuple[int, Revision, list[Revision], bool]) -> None:
     want, target, others, starved = world
     made = step(want, target, others, starved)
-    unused = target.unused + sum(min(r.unused, made.others[r.name]) for r in others)
     grown = max(0, made.target - target.replicas) + sum(max(0, made.others[r.name] - r.replicas) for r in others)
-    assert not grown or made.target + sum(made.others.values()) <= want + SURGE + unused
+    assert not grown or made.target + sum(made.others.values()) <= want + SURGE
 
 
 @given(worlds())
@@ -48,7 +43,7 @@ def test_ready_replicas_go_only_where_enough_remain(world: tuple[int, Revision, 
     want, target, others, starved = world
     made = step(want, target, others, starved)
     before = target.serving + sum(r.serving for r in others)
-    after = min(target.serving, made.target) + sum(kept_ready(r, made.others[r.name]) for r in others)
+    after = kept_ready(target, made.target) + sum(kept_ready(r, made.others[r.name]) for r in others)
     assert after >= min(want, before)
 
 
