@@ -4,6 +4,7 @@ new. Replicas of our own making, which hold what they are given, so that every c
 from __future__ import annotations
 
 import asyncio
+import csv
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pilotboat.api.routing import LOAD_PORT
-from pilotboat_gateway.runtime import stats
+from pilotboat_gateway.runtime import ask
 from tests.integration.cluster import Cluster
 from tests.integration.gatewayproc import PORT, Gateway, addresses, gateway, until
 
@@ -101,7 +102,8 @@ async def have(two: tuple[Replica, Replica], count: int) -> None:
 
 
 async def weighs(pod: Gateway, each: Replica, wanted: int) -> bool:
-    rows = await stats(pod.folder / "runtime.sock")
+    told = await ask(pod.folder / "runtime.sock", "show stat -1 4 -1")
+    rows = csv.DictReader(told.removeprefix("# ").splitlines())
     return [int(row["weight"]) for row in rows if row["addr"].startswith(f"{each.address}:")] == [wanted]
 
 
