@@ -5,7 +5,8 @@ Owns: the arithmetic of a move. Must not know: steps, judgement, pods.
 Of `whole` replicas (`want`, or one less while one is borrowed) a revision that carries w per cent of the traffic needs
 w per cent, to within one per cent of the traffic. Two such needs add up to at most whole + 1: so a rollout needs one
 replica more than `want`, and while borrowing none. Weight is raised only to what the canary's ready replicas carry, and
-stable shrinks only to what its remaining weight needs; a step that neither side can take at once is ramped.
+stable shrinks only to what its remaining weight needs; a step that neither side can take at once is ramped. For each of
+the canary's replicas that is ready and of no use there may be one more, up to `want`.
 """
 
 from __future__ import annotations
@@ -70,10 +71,11 @@ def move(at: Standing) -> Move:
     weight = max(at.weight, min(at.goal, carries(at.canary.serving, at.whole)))
     if weight == 100 and at.ends:
         return Move(0, at.want, weight)
-    wanted = max(1, need(max(at.goal, weight), at.whole))
+    wanted = min(at.want, max(1, need(max(at.goal, weight), at.whole)) + at.canary.useless)
     kept = max(1, need(100 - weight, at.whole))
-    stable = min(at.want, max(kept, at.most - wanted))
-    canary = min(wanted, max(at.canary.replicas, at.most - stable))
+    most = at.most + at.canary.useless
+    stable = min(at.want, max(kept, most - wanted))
+    canary = min(wanted, max(at.canary.replicas, most - stable))
     return Move(stable, canary, weight)
 
 

@@ -50,6 +50,8 @@ class Course:
     look_again: timedelta | None = None
     promoted: bool = False
     """The target has become the revision that serves."""
+    useless: int = 0
+    """Replicas of a target without steps that are ready and of no use."""
     lent: str | None = None
     """Since when the spare replicas make room for this rollout."""
     probes: tuple[Manifest, ...] = ()
@@ -99,7 +101,7 @@ def course(
     slept = known is not None and known.asleep and stable is not None and known.stable == stable.name
     if stable is None or (stable.down and not (running or slept)):
         step = rollout.step(spec.replicas if lent else spec.wanted, target, others, starved is not None)
-        return Course(step, ended=superseded(known, observed, now), lent=lent)
+        return Course(step, ended=superseded(known, observed, now), useless=target.useless, lent=lent)
     if not (running or slept) and (first := _before(observed, spec, known, stable, target, others, lent, now)):
         return first
     state = running or _begun(known, stable.name, target.name, now)

@@ -39,6 +39,7 @@ from .build import Raw, dig
 from .course import Course, course, meanwhile, observed_by, unmoved
 from .deployment_status import report
 from .deployment_view import View
+from .load import Useless
 from .outcome import Cause, invalid
 from .readiness import reached
 from .recovery import Recovery
@@ -105,12 +106,14 @@ def _kept(
 ) -> Plan:
     """No new pods can be made: what was rolled out is scaled and repaired, in what needs no source. Seeds stay."""
     parent, live = observed.parent, history.by_revision(observed)
-    there = [_counted(*each) for each in live.items()]
+    uneven = _uneven(way, seen)
+    useless = _useless(whole, observed, uneven)
+    there = [_counted(useless, *each) for each in live.items()]
     ahead = meanwhile(observed, spec, there, now)
     held = kept.whole(observed, blocked)
     again = min(LOOK_AGAIN, way.again or LOOK_AGAIN, seen.look_again or LOOK_AGAIN)
     revision, canary = kept.revision(observed), ahead.state if ahead else None
-    lanes = kept.lanes(observed, revision, ahead, _uneven(way, seen)) if revision else []
+    lanes = kept.lanes(observed, revision, ahead, uneven) if revision else []
     traffic = routes.manifests(observed, spec, way, lanes, canary, seen.zone_weights) if revision else []
     if ahead and _refused(observed, traffic):
         ahead = unmoved(observed, there)
@@ -123,7 +126,8 @@ def _kept(
     sent = {*routes.revisions(observed, revision), *(lane.revision for lane in lanes)}
     gone = [*budget.surplus(parent, observed.children, spec), *routes.surplus(observed, way, sent)]
     room = budget.manifests(parent, spec, view.spare - view.unplaced)
-    ordered = _ordered(observed, traffic, made, room, canary is not None)
+    costs = shrink.costs(observed, made, useless)
+    ordered = _ordered(costs, traffic, made, room, canary is not None)
     return _also(plan, **ordered, delete=tuple(Ref.of(raw) for raw in gone))
 
 
@@ -144,13 +148,14 @@ def _rolled(
     if wanted != target.revision and wanted not in live:
         return _kept(whole, observed, spec, history.missing(wanted, live), way, seen, now)
     mine = live.pop(wanted, None)
-    starved = starving(observed, wanted)
+    starved, uneven = starving(observed, wanted), _uneven(way, seen)
+    useless = _useless(whole, observed, uneven)
     older = sorted(live.items(), key=lambda entry: _shrink_first(entry[1]))
-    first, *others = there = [_counted(wanted, mine), *(_counted(*each) for each in older)]
+    first, *others = there = [_counted(useless, *each) for each in ((wanted, mine), *older)]
     ahead = course(whole, spec, first, others, _unrouted(way), starved, settings, now)
     made = _replicas(observed, target, wanted, mine, older, ahead, seen)
     routed = routes.revisions(observed, wanted)
-    lanes = routes.lanes(observed, routed, _uneven(way, seen), ahead.weights, ahead.step.ended)
+    lanes = routes.lanes(observed, routed, uneven, ahead.weights, ahead.step.ended)
     traffic = routes.manifests(observed, spec, way, lanes, ahead.state, seen.zone_weights)
     rests = ahead.rests(observed_by(parent))
     if rests and _refused(observed, traffic):
@@ -163,7 +168,7 @@ def _rolled(
     last = [*budget.manifests(parent, spec, view.spare - view.unplaced), *ahead.probes, *sown]
     return _also(
         report(view, now),
-        **_ordered(observed, traffic, made, last, rests),
+        **_ordered(shrink.costs(observed, made, useless), traffic, made, last, rests),
         delete=(*(Ref.of(raw) for raw in gone), *probe.surplus(whole.children, ahead.wanted), *stale),
         requeue_after=_again(observed, spec, way, ahead, seen, now),
     )
@@ -209,14 +214,14 @@ def _unrouted(way: routes.Way) -> Cause | None:
 
 
 def _ordered(
-    observed: Observed,
+    costs: Mapping[str, str | None],
     traffic: Sequence[Manifest],
     made: Sequence[Manifest],
     last: Sequence[Manifest],
     rests: bool,
 ) -> dict[str, Any]:
     """The parts of a plan, in order; `rests`: whether replicas rest on how the traffic is split."""
-    first = {"costs": shrink.costs(observed, made)}
+    first = {"costs": costs}
     if rests:
         return first | {"apply": tuple(traffic), "after": (*made, *last)}
     return first | {"apply": (*made, *traffic, *last)}
@@ -261,14 +266,20 @@ def _surplus(observed: Observed, spec: ModelDeploymentSpec, wanted: str, ahead: 
     return [*gone, *budget.surplus(parent, children, spec)]
 
 
-def _counted(revision: str, deployment: Raw | None) -> rollout.Revision:
-    """A revision as the rollout counts it, without stand-ins: a status older than its spec says nothing."""
+def _useless(whole: Observed, observed: Observed, uneven: Mapping[str, int]) -> Useless:
+    return Useless(observed, build.without(whole, probe.PROBE, seeds.SEED).pods, uneven)
+
+
+def _counted(useless: Useless, revision: str, deployment: Raw | None) -> rollout.Revision:
+    """A revision as the rollout counts it, without stand-ins: a status older than its spec says nothing, and of those
+    that Kubernetes calls ready none counts that is of no use."""
     if deployment is None:
         return rollout.Revision(revision, 0, 0)
     known = dig(deployment, "status", "observedGeneration") == dig(deployment, "metadata", "generation")
-    ready = dig(deployment, "status", "availableReplicas") or 0
-    asked = (dig(deployment, "spec", "replicas") or 0) - recovery.stand_ins(deployment)
-    return rollout.Revision(revision, max(0, asked), ready, known)
+    stand_ins, idle = recovery.stand_ins(deployment), useless.count(revision)
+    asked = max(0, (dig(deployment, "spec", "replicas") or 0) - stand_ins)
+    ready = max(0, (dig(deployment, "status", "availableReplicas") or 0) - idle)
+    return rollout.Revision(revision, asked, ready, known, max(0, min(asked - ready, idle - stand_ins)))
 
 
 def _shrink_first(deployment: Raw) -> tuple[bool, str, str]:

@@ -14,7 +14,21 @@ from ..api.model_deployment import Failure, ModelDeploymentStatus
 from ..api.reasons import Reason
 from ..api.recovery import RecoveryStatus, ZoneStatus
 from ..api.rollout import RolloutPhase, RolloutStatus
-from . import actions, artifact, build, diagnose, flood, history, http_route, notes, outcome, recovery, seeds, story
+from . import (
+    actions,
+    artifact,
+    build,
+    diagnose,
+    flood,
+    history,
+    http_route,
+    notes,
+    outcome,
+    recovery,
+    rollout,
+    seeds,
+    story,
+)
 from .build import dig
 from .canary_status import canary_condition, records, standing
 from .deployment_view import View
@@ -136,8 +150,9 @@ def _pods(view: View) -> Cause | None:
         return Cause(Reason.INSUFFICIENT_SURGE_CAPACITY, f"no room for a pod of the new revision: {found.message}")
     if view.step and replacing and not (found and found.fault):
         rest = sum(view.step.others.values())
-        told = f"{view.updated_ready} of {view.want} replicas updated, {rest} of older revisions remain"
-        return Cause(Reason.ROLLING_OUT, told)
+        useless = view.course.useless if view.course else 0
+        told = f"{view.updated_ready - useless} of {view.want} replicas updated, {rest} of older revisions remain"
+        return Cause(Reason.ROLLING_OUT, told + rollout.beside(useless))
     extra = len(view.pods) - view.want - view.extra
     return Cause(Reason.SCALING, f"{extra} surplus pods are ending") if found is None and extra > 0 else found
 

@@ -1,5 +1,5 @@
 """Who bears how much: whether the replicas elsewhere bear what those of a zone answer, each revision by its share of
-the traffic; and what a revision's replicas bear where a zone gets less than its share.
+the traffic; and what a revision's replicas bear where a zone gets less than its share, or some are lost.
 
 Owns: that arithmetic. Must not know: zones' states, how traffic is moved, how replicas shift.
 """
@@ -7,10 +7,11 @@ Owns: that arithmetic. Must not know: zones' states, how traffic is moved, how r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from . import build, capacity, diagnose, shares
+from .build import Raw
 from .types import Observed
 
 ALIKE = ""
@@ -55,6 +56,32 @@ class Load:
 def bearing(observed: Observed, revision: str, zones: Mapping[str, int]) -> int:
     """What the ready replicas of a revision bear, in hundredths of one; `zones`: who get less than their share, and how
     many per cent of it."""
-    ready = filter(diagnose.ready, build.of_revision(observed.pods, revision))
-    nodes = (observed.nodes.get(build.dig(pod, "spec", "nodeName") or "") for pod in ready)
-    return sum(zones.get(node.zone, 100) if node else 100 for node in nodes)
+    return sum(_borne(observed, pod, zones) for pod in build.of_revision(observed.pods, revision))
+
+
+def _borne(observed: Observed, pod: Raw, zones: Mapping[str, int]) -> int:
+    node = observed.nodes.get(build.dig(pod, "spec", "nodeName") or "")
+    return (zones.get(node.zone, 100) if node else 100) if diagnose.ready(pod) else 0
+
+
+@dataclass(frozen=True)
+class Useless:
+    """Replicas that Kubernetes calls ready and that bear less than a whole one: lost ones, and those of a zone that
+    gets less than its share. It takes them for as good as any."""
+
+    observed: Observed
+    told: tuple[Raw, ...]
+    """The pods as Kubernetes has them, where `observed` knows better."""
+    zones: Mapping[str, int]
+    """Who get less than their share, and how many per cent of it."""
+
+    def count(self, revision: str) -> int:
+        """How many of a revision's replicas there are too few to bear what Kubernetes counts on."""
+        called = sum(map(diagnose.ready, build.of_revision(self.told, revision)))
+        return called - bearing(self.observed, revision, self.zones) // 100
+
+    def among(self, pods: Iterable[Raw]) -> list[Raw]:
+        """Those of these pods, who bear least in front."""
+        called = {pod["metadata"]["name"] for pod in self.told if diagnose.ready(pod)}
+        borne = [(_borne(self.observed, pod, self.zones), pod) for pod in pods if pod["metadata"]["name"] in called]
+        return [pod for share, pod in sorted(borne, key=lambda each: each[0]) if share < 100]

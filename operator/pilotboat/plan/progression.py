@@ -17,7 +17,7 @@ from ..api.analysis import Verdict
 from ..api.base import seconds
 from ..api.reasons import Reason
 from ..api.rollout import Action, GateRecord, OnFailure, Rollout, RolloutPhase, RolloutStatus, Surge, Verb
-from . import capacity, proof, steps
+from . import capacity, proof, rollout, steps
 from .build import elapsed, timestamp
 from .capacity import Move, Standing
 from .outcome import Cause
@@ -201,13 +201,13 @@ def _standing(state: RolloutStatus, spec: Rollout, facts: Facts) -> Standing:
 def _weighed(state: RolloutStatus, spec: Rollout, facts: Facts, made: Move, now: datetime) -> RolloutStatus:
     """The state with the weight of the move, and since when pods are awaited: what `deadline` counts from.
 
-    A higher weight is progress. What a gate takes (it has a deadline of its own), or a pause, is no fault of the pods:
-    they are awaited from its end on, or from when none of them is ready any more.
+    A higher weight is progress. What a gate takes (it has a deadline of its own), or a pause, is no fault of the pods,
+    nor are their zones: they are awaited from its end on, or from when none of them is ready any more.
     """
     changes: dict[str, object] = {"weight": made.weight, "highest": max(state.highest, made.weight)}
     if made.weight >= steps.goal(state, spec):
         changes |= {"since": state.since or timestamp(now), "waiting_since": None}
-    elif _kept_back(state, spec, facts):
+    elif _kept_back(state, spec, facts) or facts.canary.useless:
         changes["waiting_since"] = None
     elif made.weight > state.weight or state.waiting_since is None:
         changes["waiting_since"] = timestamp(now)
@@ -269,7 +269,7 @@ def _waiting(state: RolloutStatus, spec: Rollout, facts: Facts) -> RolloutStatus
         return _told(state, RolloutPhase.PROGRESSING, facts.starved, Reason.INSUFFICIENT_SURGE_CAPACITY)
     lent = ", one of stable's replicas is lent to it" if state.borrowing else ""
     told = f"{facts.canary.serving} replicas of the canary are ready; {steps.goal(state, spec)} % needs more{lent}"
-    return _told(state, RolloutPhase.PROGRESSING, told)
+    return _told(state, RolloutPhase.PROGRESSING, told + rollout.beside(facts.canary.useless))
 
 
 def _look_again(state: RolloutStatus, spec: Rollout, now: datetime) -> timedelta | None:

@@ -3,7 +3,7 @@
 Owns: the arithmetic of a rolling update over one Deployment a revision. Must not know: what a revision is made of.
 
 Invariants, for every step and from any state (tests/unit/plan/test_rollout.py holds them by hypothesis):
-1. replicas are only added while their sum stays within `want + surge`;
+1. replicas are only added while their sum stays within `want + surge`, the target's useless ones not counted;
 2. a ready replica is taken away only where at least `want` ready ones remain, and an older one of which nothing is
    known only where nothing is wanted;
 3. replicas that are not ready go first, but no more of them than the target needs for its first `surge` replicas,
@@ -33,6 +33,9 @@ class Revision:
     replicas: int
     ready: int
     known: bool = True
+    useless: int = 0
+    """Of those that are not ready, how many Kubernetes calls so: they are lost, or their zone gets less than its share
+    of the requests. Others are made beside them, and time is no proof against them."""
 
     @property
     def serving(self) -> int:
@@ -48,6 +51,11 @@ class Revision:
     def down(self) -> bool:
         """Whether it is known to serve nothing; what is not known is no proof of that."""
         return self.known and not self.serving
+
+
+def beside(useless: int) -> str:
+    """Words on so many replicas that Kubernetes calls ready, and that are of no use."""
+    return f"; {useless} more are ready, and are lost or in a zone without its share of the requests" if useless else ""
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ def step(want: int, target: Revision, others: Sequence[Revision], starved: bool 
         return Step(want, left)
     if target.idle and not target.serving:
         _stand_in(want + surge - max(target.replicas, surge), left, others)
-    room = want + surge - sum(left.values())
+    room = want + surge + target.useless - sum(left.values())
     return Step(min(want, max(target.replicas, room, 0)), left)
 
 

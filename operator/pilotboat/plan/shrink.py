@@ -5,7 +5,8 @@ Owns: who is marked to go first. Must not know: why there are to be fewer, how a
 A ReplicaSet takes those first that are not ready, then those of the lowest `pod-deletion-cost`, then those on the
 fullest node, then those that became ready last. The last two know nothing of zones, and a replica that was lost and
 came back is one that became ready last: where a zone has more nodes than replicas it would be left empty by its own
-return. While another revision has replicas too nothing is marked: a rollout takes all of them in the end.
+return. While another revision has replicas too, of which a rollout takes all in the end, only those are marked that
+Kubernetes calls ready and that are of no use: lost ones, and those of a zone that gets less than its share.
 """
 
 from __future__ import annotations
@@ -16,28 +17,40 @@ from collections.abc import Iterable, Iterator, Mapping
 from ..api import labels
 from . import build, diagnose
 from .build import Raw, dig
+from .load import Useless
 from .types import Manifest, Observed
 
 FIRST = "-1"
 """The cost of those that are to go; it is 0 where nothing is said."""
 
 
-def costs(observed: Observed, made: Iterable[Manifest]) -> dict[str, str | None]:
+def costs(observed: Observed, made: Iterable[Manifest], useless: Useless) -> dict[str, str | None]:
     """Costs to write before these Deployments are applied, by pod; None: none any more.
 
     Where anybody else has given one of the pods a cost, the choice is his.
     """
     live = {raw["metadata"]["name"]: raw for raw in build.of_kind(observed.children, "Deployment")}
     lasting = [pod for pod in observed.pods if diagnose.lasting(pod)]
+    found: dict[str, str | None] = {}
     for new in made:
         old = live.get(new["metadata"]["name"]) if new["kind"] == "Deployment" else None
         left = dig(new, "spec", "replicas") or 0
         if not left or left >= (dig(old, "spec", "replicas") or 0):
             continue
         mine = build.of_revision(lasting, dig(old, "metadata", "labels", labels.REVISION))
-        if len(mine) == len(lasting) and {_cost(pod) for pod in mine} <= {None, FIRST}:
-            return _changed(mine, {pod["metadata"]["name"] for pod in _leaving(mine, left, observed)})
-    return {}
+        if not {_cost(pod) for pod in mine} <= {None, FIRST}:
+            continue
+        alone = len(mine) == len(lasting)
+        leaving = _leaving(mine, left, observed) if alone else _useless(mine, left, useless)
+        found |= _changed(mine, {pod["metadata"]["name"] for pod in leaving})
+    return found
+
+
+def _useless(pods: list[Raw], left: int, useless: Useless) -> list[Raw]:
+    """As many of these as go once those have gone that Kubernetes does not call ready."""
+    called = {pod["metadata"]["name"] for pod in useless.told if diagnose.ready(pod)}
+    over = sum(pod["metadata"]["name"] in called for pod in pods) - left
+    return useless.among(sorted(pods, key=_age))[: max(0, over)]
 
 
 def _changed(pods: Iterable[Raw], leaving: set[str]) -> dict[str, str | None]:

@@ -149,3 +149,20 @@ def test_a_step_of_the_whole_traffic_leaves_stable_something(want: int, surge: S
     assert made.stable == (want if surge is Surge.ALWAYS else 1)
     assert made.canary == whole
     assert move(replace(at, ends=True)).stable == 0
+
+
+@given(st.data(), st.integers(1, 12), weights, weights, st.sampled_from(Surge), st.booleans(), st.booleans())
+def test_beside_replicas_of_no_use_there_may_be_as_many_more(
+    data: st.DataObject, want: int, weight: int, goal: int, surge: Surge, borrowing: bool, ends: bool
+) -> None:
+    """They carry nothing; the canary has `want` replicas at most, and stable what is left to it needs."""
+    stable = data.draw(st.integers(0, want))
+    replicas = data.draw(st.integers(0, want))
+    useless = data.draw(st.integers(0, replicas))
+    canary = Revision("c", replicas, replicas - useless, useless=useless)
+    at = Standing(want, Revision("s", stable, stable), canary, weight, goal, surge, borrowing and want > 1, ends)
+    made, plain = move(at), move(replace(at, canary=replace(canary, useless=0)))
+    assert made.weight == plain.weight
+    assert plain.canary <= made.canary <= min(want, plain.canary + useless)
+    assert made.stable >= min(plain.stable, max(1, need(100 - made.weight, at.whole))) or made.weight == 100
+    assert made.stable + made.canary <= max(at.most + useless, made.stable + replicas)

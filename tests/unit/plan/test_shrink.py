@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from pilotboat.api import labels
 from pilotboat.plan import shrink
-from pilotboat.plan.types import Node, Observed
+from pilotboat.plan.load import Useless
+from pilotboat.plan.types import Manifest, Node, Observed
 from tests.unit.plan.test_recovery import World
 from unit.plan.world import Pod, Raw
 
@@ -40,6 +41,13 @@ def observed(found: list[Raw], *deployments: Raw, nodes: Mapping[str, Node] = NO
     return Observed({}, deployments, tuple(found), nodes=nodes)
 
 
+def costs(
+    seen: Observed, made: Manifest, told: Sequence[Raw] = (), zones: Mapping[str, int] | None = None
+) -> dict[str, str | None]:
+    """`told`: the pods as Kubernetes has them, where that is not as they are."""
+    return shrink.costs(seen, [made], Useless(seen, tuple(told) or seen.pods, zones or {}))
+
+
 @pytest.mark.parametrize(
     ("placed", "left", "going"),
     [
@@ -58,26 +66,58 @@ def observed(found: list[Raw], *deployments: Raw, nodes: Mapping[str, Node] = NO
 def test_zones_keep_as_many_as_each_other(placed: tuple[str, ...], left: int, going: set[str]) -> None:
     """The fullest zone gives, there the fullest node, there the youngest; with nothing to choose nothing is said."""
     seen = observed(pods(*placed), deployment(len(placed)))
-    assert shrink.costs(seen, [deployment(left)]) == dict.fromkeys(going, shrink.FIRST)
+    assert costs(seen, deployment(left)) == dict.fromkeys(going, shrink.FIRST)
 
 
 def test_who_was_to_go_and_stayed_is_as_good_as_any_other() -> None:
     seen = observed(pods("a1", "b1", "b2", costs={"a1": shrink.FIRST, "b2": shrink.FIRST}), deployment(3))
-    assert shrink.costs(seen, [deployment(2)]) == {"a1.0": None}
+    assert costs(seen, deployment(2)) == {"a1.0": None}
 
 
 def test_a_cost_that_somebody_else_gave_leaves_the_choice_to_him() -> None:
     seen = observed(pods("a1", "b1", "b2", costs={"a1": "-50"}), deployment(3))
-    assert shrink.costs(seen, [deployment(2)]) == {}
+    assert costs(seen, deployment(2)) == {}
 
 
 def test_a_rollout_takes_all_of_them_in_the_end() -> None:
     found = [*pods("a1", "b1", "b2"), *pods("c1", revision="two")]
-    assert shrink.costs(observed(found, deployment(3), deployment(1, "two")), [deployment(2)]) == {}
+    assert costs(observed(found, deployment(3), deployment(1, "two")), deployment(2)) == {}
+
+
+@pytest.mark.parametrize(
+    ("placed", "zones", "left", "going"),
+    [
+        (("a1", "b1", "c1"), {}, 2, set()),
+        (("a1", "b1", "c1"), {"b": 0}, 2, {"b1.1"}),
+        (("b1", "b2", "c1"), {"b": 50}, 2, {"b1.0"}),
+        (("b1", "b2", "c1"), {"b": 50}, 1, {"b1.0", "b2.1"}),
+        (("b1", "b2", "c1"), {"b": 50}, 0, set()),
+        (("b1", "a1", "c1"), {"a": 10, "b": 50}, 2, {"a1.1"}),
+        (("b1!", "b2", "c1"), {"b": 0}, 2, set()),
+        (("b1!", "b2", "c1"), {"b": 0}, 1, {"b2.1"}),
+    ],
+)
+def test_beside_another_revision_those_go_first_that_bear_nothing(
+    placed: tuple[str, ...], zones: dict[str, int], left: int, going: set[str]
+) -> None:
+    """Kubernetes itself takes those that are not ready, and takes all others for as good as each other."""
+    found = [*pods(*placed), *pods("c2", revision="two")]
+    seen = observed(found, deployment(3), deployment(1, "two"))
+    assert costs(seen, deployment(left), zones=zones) == dict.fromkeys(going, shrink.FIRST)
+
+
+def test_beside_another_revision_the_dead_go_first_whom_kubernetes_calls_ready() -> None:
+    believed, told = pods("a1", "b1!", "c1"), pods("a1", "b1", "c1")
+    for raw, same in zip(told, believed, strict=True):
+        raw["metadata"]["name"] = same["metadata"]["name"]
+    other = pods("c2", revision="two")
+    seen = observed([*believed, *other], deployment(3), deployment(1, "two"))
+    assert costs(seen, deployment(2), [*told, *other]) == {"b1!.1": shrink.FIRST}
+    assert costs(seen, deployment(2)) == {}
 
 
 def test_without_nodes_nothing_is_said() -> None:
-    assert shrink.costs(observed(pods("a1", "b1", "b2"), deployment(3), nodes={}), [deployment(2)]) == {}
+    assert costs(observed(pods("a1", "b1", "b2"), deployment(3), nodes={}), deployment(2)) == {}
 
 
 class Wide(World):

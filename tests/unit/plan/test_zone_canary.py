@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from pilotboat.api.routing import Route
-from pilotboat.plan import build
+from pilotboat.plan import build, diagnose
 from tests.unit.plan.test_recovery import ZONES, Partly, World
 from tests.unit.plan.world import condition
 
@@ -107,3 +108,78 @@ def test_who_stands_in_stays_until_the_zone_has_its_whole_share(mode: str) -> No
         assert sum(map(world.answers, world.pods)) >= 3 + (seen[-1] in range(1, 100))
     assert set(seen) == ({0, 10, 25, 50, 100} if mode == "Automatic" else {0})
     assert world.asked == ((3, None) if mode == "Automatic" else (4, "1"))
+
+
+class Believing(Rolled):
+    """Kubernetes counts whom it calls ready, though he may be dead."""
+
+    def report(self, deployment: dict[str, Any]) -> None:
+        super().report(deployment)
+        ready = sum(diagnose.ready(self.pods[name][1].raw) for name in self.pods_of(deployment))
+        deployment["status"] |= {"availableReplicas": ready}
+
+    def _kept(self, name: str) -> tuple[Any, ...]:
+        placed, _, *rest = super()._kept(name)
+        return placed, diagnose.ready(self.pods[name][1].raw), *rest
+
+    def revisions(self) -> dict[str, int]:
+        """How many replicas of each serve where they get requests."""
+        found = Counter(name.split("-")[1] for name in self.pods if self.answers(name))
+        return dict(sorted(found.items()))
+
+    def watch(self, seconds: int, least: int) -> None:
+        """Time goes by, and never do fewer get requests."""
+        for _ in range(0, seconds, 5):
+            self.passes(5)
+            assert sum(self.revisions().values()) >= least, (self.revisions(), self.weights)
+
+
+STEPS = [{"weight": 10, "hold": "1m"}, {"weight": 50, "hold": "1m"}]
+
+
+@pytest.mark.parametrize("steps", [[], STEPS], ids=["at once", "a canary"])
+def test_a_rollout_beside_a_zone_that_gets_nothing_takes_nobody_away_whom_requests_need(steps: list[Any]) -> None:
+    """Of six new ones some are there: until a person approves of the zone, as many old ones stay."""
+    failback = {"mode": "Manual", "after": "1m"}
+    world = Believing(replicas=6, room=30, failback=failback)
+    world.edit(rollout={"steps": steps, "analysis": GATES | {"errors": {"enabled": False}}} if steps else {})
+    world.lose("n2")
+    world.passes(60)
+    world.heal("n2")
+    world.passes(10)
+    old = world.status["currentRevision"]
+    world.edit(inference={"batchSize": 7})
+    world.watch(1200, 6)
+    new = world.status["updateRevision"]
+    assert world.weights == {"b": 0}
+    there = world.revisions()
+    assert there[new] >= 2, "others are made beside those that get nothing"
+    assert there[old]
+    told = condition(world.status, "Ready")["message"]
+    assert f"; {6 - there[new]} more are ready, and are lost or in a zone without its share of the requests" in told
+    assert "rollouts" not in world.status, "no deadline has run"
+    world.edit(zones={"failback": failback | {"approved": ["b"]}})
+    world.watch(900, 6)
+    assert (world.asked, world.revisions(), world.weights) == ((6, None), {new: 6}, {})
+
+
+def test_a_rollout_counts_on_nobody_who_is_dead_though_kubernetes_calls_him_ready() -> None:
+    world = Believing(replicas=3, room=30)
+    world.edit(inference={"batchSize": 7})
+    world.passes(10)
+    new = world.status["updateRevision"]
+    for _ in range(40):
+        if world.revisions().get(new) == 2:
+            break
+        world.passes(1, step=1)
+    world.follow()  # what was asked for before the loss is done
+    world.lose(
+        world.node_of(next(n for n in sorted(world.pods) if n.split("-")[1] == new and world.serves(n))) or "",
+        noticed=False,
+    )
+    alive = sum(world.revisions().values())
+    for _ in range(3):
+        world.pass_on()
+        for deployment in world.deployments:
+            world.control(deployment)
+        assert sum(world.revisions().values()) >= min(3, alive)
