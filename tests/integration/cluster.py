@@ -19,7 +19,7 @@ from pilotboat.engine.kinds import CHILDREN, EVENT, FINE_TUNE_JOB, MODEL_DEPLOYM
 from pilotboat.plan.types import Ref
 
 Raw = dict[str, Any]
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds until a wait fails; nothing is ever waited for that long."""
 NAMESPACE = Kind("v1", "Namespace", "namespaces")
 

@@ -38,7 +38,7 @@ NAMED = "PILOTBOAT_EXTERNAL_DNS"
 
 INTERVAL = 1.0
 """Seconds between its looks."""
-PATIENCE = 60.0
+PATIENCE = 180.0
 ERROR = re.compile(" level=(error|fatal) ")
 QUIET = "All records are already up to date"
 

@@ -31,7 +31,7 @@ from pilotboat.plan.dns_records import Names
 
 ZONE, KEY = "example.org", "regions"
 HOST = "127.0.0.1"
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 CONFIG = """
 server:

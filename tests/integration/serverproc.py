@@ -115,11 +115,11 @@ async def _answering(url: str) -> None:
         assert (await http.get("/readyz")).status_code == 200
 
 
-async def gone(pids: list[int], alive: Callable[[int], bool], seconds: float = 60) -> None:
+async def gone(pids: list[int], alive: Callable[[int], bool], seconds: float = 180) -> None:
     """Wait until none of the processes is alive."""
     async with asyncio.timeout(seconds):
         while any(alive(pid) for pid in pids):  # noqa: ASYNC110 - other processes end, and tell nobody here
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
 
 
 def is_alive(pid: int) -> bool:

@@ -57,7 +57,7 @@ class HAProxy:
         return row["status"].partition(" ")[0], int(row["weight"])
 
 
-async def becomes(found: Callable[[], Awaitable[object]], wanted: object, seconds: float = 30) -> None:
+async def becomes(found: Callable[[], Awaitable[object]], wanted: object, seconds: float = 120) -> None:
     last: object = None
     try:
         async with asyncio.timeout(seconds):

