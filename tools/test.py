@@ -31,8 +31,8 @@ LAB = "test"
 
 PYTEST = ("pytest", "-q", "--durations=40", "--durations-min=3")
 """With a word on which tests took the time."""
-SHOWN = ("pytest", "-q", "-s")
-"""What they print is seen as it comes."""
+BY_FILE = ("-n3", "--dist=loadfile", "--no-loadscope-reorder")
+"""In the order of tests/integration/conftest.py."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -78,7 +78,7 @@ def whole() -> None:
         # is dear.
         every(
             ("End-to-end tests side by side", *PYTEST, "tests/e2e", "-m", "not alone", "-n3"),
-            ("Integration tests", *PYTEST, "tests/integration", "-m", "not long", "-n3", "--dist=loadfile"),
+            ("Integration tests", *PYTEST, "tests/integration", "-m", "not long", *BY_FILE),
             ("End-to-end tests that break things", *PYTEST, "tests/e2e", "-m", "alone and not long"),
         )
 
@@ -86,9 +86,7 @@ def whole() -> None:
 def soak() -> None:
     """Faults without end, for as long as SOAK_MINUTES says; and before them, one by one, tests that take long."""
     with lab():
-        stage(
-            "A Gateway and an external-dns that are not ours", "pytest", "tests/integration", "-q", "-s", "-m", "long"
-        )
+        stage("Integration tests that take long", "pytest", "tests/integration", "-q", "-s", "-m", "long")
         stage("Faults that take long", "pytest", "tests/e2e", "-q", "-s", "-m", "long")
         stage("Soak on the lab", "pytest", "tests/e2e/test_soak.py", "-q", "-s")
 

@@ -172,13 +172,15 @@ def whole_lab(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def space(installed: Cluster) -> Iterator[Space]:
-    """A fresh namespace under the restricted Pod Security level, deleted afterwards."""
+    """A fresh namespace under the restricted Pod Security level, deleted afterwards, with gateways that would wait for
+    minutes for streams that nobody has."""
     name = f"t-{uuid.uuid4().hex[:8]}"
     cluster = replace(installed, namespace=name)
     cluster.run("create", "namespace", name)
     cluster.run("label", "namespace", name, demo.RESTRICTED)
     yield Space(cluster)
-    subprocess.run(cluster.command("delete", "namespace", name, "--wait=false"), env=cluster.env, check=False)
+    for what in (("namespace", name), ("pods", "--all", "--grace-period=1")):
+        subprocess.run(cluster.command("delete", *what, "--wait=false"), env=cluster.env, check=False)
 
 
 @pytest.fixture
@@ -226,3 +228,8 @@ def fake(**more: Any) -> dict[str, Any]:
         "podTemplate": {"resources": {"requests": {"cpu": "50m"}}},  # so that no model beside it starves it
         **more,
     }
+
+
+def direct(**more: Any) -> dict[str, Any]:
+    """The same without a gateway, whose three pods take as long to start as all the rest of a small test."""
+    return fake(traffic="Direct", **more)

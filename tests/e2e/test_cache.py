@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lab import procs
-from tests.e2e.conftest import MDEP, Space, fake, hub_pod
+from tests.e2e.conftest import MDEP, Space, direct, hub_pod
 
 pytestmark = pytest.mark.e2e
 
@@ -54,7 +54,7 @@ def kept(space: Space, number: int) -> dict[str, Any]:
     """A spec that serves one of the two, by way of a cache. All nodes of the lab share this machine's disk."""
     url = f"http://files.{space.cluster.namespace}.svc:8000/{number}/config.json"
     source = {"http": {"urls": [url], "sha256": hashlib.sha256(FILES[number].encode()).hexdigest()}}
-    return fake(model={"source": source, "cache": {"type": "Node", "claimName": "nodes", "keepFree": 0}})
+    return direct(model={"source": source, "cache": {"type": "Node", "claimName": "nodes", "keepFree": 0}})
 
 
 def test_a_model_is_on_every_node_and_an_earlier_one_is_returned_to_when_their_source_is_gone(space: Space) -> None:

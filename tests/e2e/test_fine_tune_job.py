@@ -40,7 +40,8 @@ def give_rows(space: Space, text: str | None = None) -> None:
 
 def served(**source: Any) -> dict[str, Any]:
     """A small ModelDeployment of the tiny model, tuned or not."""
-    return {"model": {"source": source}, "inference": {"maxLength": 256}, "service": {"workers": 1}}
+    small = {"inference": {"maxLength": 256}, "service": {"workers": 1}}
+    return {"model": {"source": source}, "traffic": "Direct", **small}
 
 
 def surprise(space: Space, name: str) -> float:
@@ -90,7 +91,7 @@ def test_a_broken_line_is_named_by_its_number(space: Space) -> None:
 
 def test_suspended_and_resumed_it_continues(space: Space) -> None:
     give_rows(space)
-    training = {"maxSteps": 200, "batchSize": 4, "maxLength": 64, "gradientAccumulationSteps": 16}
+    training = {"maxSteps": 50, "batchSize": 4, "maxLength": 64, "gradientAccumulationSteps": 16}
     space.apply("FineTuneJob", "pause", job(training=training, checkpoints={"everySteps": 5}))
     space.reason(FTJ, "pause", "Checkpointed", "CheckpointSaved")
     space.cluster.run("patch", FTJ, "pause", "--type=merge", '-p={"spec":{"suspend":true}}')
@@ -100,7 +101,7 @@ def test_suspended_and_resumed_it_continues(space: Space) -> None:
     space.cluster.run("patch", FTJ, "pause", "--type=merge", '-p={"spec":{"suspend":false}}')
     space.wait(FTJ, "pause", "Complete", "1200s")
     status = space.status(FTJ, "pause")
-    assert status["progress"]["step"] == 200
+    assert status["progress"]["step"] == 50
     assert status["progress"]["lastCheckpoint"]["step"] >= step
 
 

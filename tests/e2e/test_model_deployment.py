@@ -10,7 +10,7 @@ import pytest
 from openai import OpenAI
 
 from tests.e2e.caller import Caller
-from tests.e2e.conftest import MDEP, Space, fake
+from tests.e2e.conftest import MDEP, Space, direct, fake
 from tools import demo
 from tools.host import ROOT
 
@@ -54,7 +54,7 @@ def test_a_changed_spec_rolls_without_losing_a_request(space: Space, caller: Cal
     space.apply("ModelDeployment", "roll", fake(replicas=2))
     space.wait(MDEP, "roll", "Ready")
     before = space.status(MDEP, "roll")["currentRevision"]
-    with caller.load("roll", threads=1, fresh=True) as load:
+    with caller.load("roll", threads=1, pause=0.05, fresh=True) as load:
         space.apply("ModelDeployment", "roll", fake(replicas=2, inference={"maxLength": 1024}))
         space.cluster.run("wait", f"{MDEP}/roll", "--for=jsonpath={.status.observedGeneration}=2", "--timeout=300s")
         space.wait(MDEP, "roll", "Ready")
@@ -69,7 +69,7 @@ def test_a_broken_revision_leaves_the_old_one_serving_and_the_fix_goes_through(s
     space.wait(MDEP, "bad", "Ready")
     old = space.status(MDEP, "bad")["currentRevision"]
     # A connection that rests may be closed by HAProxy's reload just as it is used: then once more, as clients do.
-    with caller.load("bad", threads=2, pause=0.05, again=1) as load:
+    with caller.load("bad", threads=2, pause=0.2, again=1) as load:
         space.apply("ModelDeployment", "bad", fake(engine={"type": "Fake", "image": "localhost/none:1"}))
         message = space.reason(MDEP, "bad", "Ready", "ImagePullError")
     assert "localhost/none:1" in message
@@ -99,7 +99,7 @@ def test_children_edited_or_deleted_by_hand_are_repaired(space: Space) -> None:
 
 
 def test_gpus_are_asked_for_and_given(space: Space) -> None:
-    space.apply("ModelDeployment", "gpu", fake(gpu={"count": 2}))
+    space.apply("ModelDeployment", "gpu", direct(gpu={"count": 2}))
     space.wait(MDEP, "gpu", "Ready")
     (pod,) = space.pods("gpu")
     assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
@@ -139,7 +139,7 @@ def test_gpus_are_asked_for_and_given(space: Space) -> None:
     ids=lambda value: value if isinstance(value, str) and value[0].isupper() else "",
 )
 def test_bad_input_is_named(space: Space, changes: dict[str, object], condition: str, reason: str, words: str) -> None:
-    space.apply("ModelDeployment", "bad", fake(**changes))
+    space.apply("ModelDeployment", "bad", direct(**changes))
     assert words.lower() in space.reason(MDEP, "bad", condition, reason).lower()
     space.told("bad", reason)
     space.cluster.run("delete", MDEP, "bad", "--timeout=300s")
@@ -148,7 +148,7 @@ def test_bad_input_is_named(space: Space, changes: dict[str, object], condition:
 
 def test_a_missing_secret_that_appears_is_taken(space: Space) -> None:
     space.apply(
-        "ModelDeployment", "keys", fake(service={"workers": 1, "apiKeySecretRef": {"name": "keys", "key": "k"}})
+        "ModelDeployment", "keys", direct(service={"workers": 1, "apiKeySecretRef": {"name": "keys", "key": "k"}})
     )
     space.reason(MDEP, "keys", "Ready", "SecretNotFound")
     space.cluster.run("create", "secret", "generic", "keys", "--from-literal=k=sesame")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import GATED, MDEP, TOKEN, Space, fake, hub_pod
+from tests.e2e.conftest import GATED, MDEP, TOKEN, Space, direct, hub_pod
 from tools import demo, hubpod
 
 pytestmark = pytest.mark.e2e
@@ -18,7 +18,7 @@ WRITE = "import json; json.dump({'model_type': 'llama'}, open('/volume/models/sm
 
 def served_from(source: dict[str, Any]) -> dict[str, Any]:
     """A ModelDeployment's spec with that source."""
-    return fake(model={"source": source})
+    return direct(model={"source": source})
 
 
 def test_a_gated_repository_asks_for_a_token_and_keeps_it_secret(space: Space) -> None:

@@ -23,7 +23,16 @@ quiet()
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # what the tests compute themselves leaves cores to what they test
 
 
+FIRST = (
+    *("test_trainer_resume.py", "test_faults.py", "test_gateway.py", "test_trainer_real.py", "test_regions.py"),
+    *("test_server_engines.py", "test_region_operator.py", "test_trainer_progress.py", "test_server_process.py"),
+    *("test_data_plane.py", "test_trainer_results.py", "test_trainer_volume.py"),
+)
+"""Files that take long, those that compute among those that wait: the others fill what is left of a run."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
     for item in items:
         if "plane" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.plane)

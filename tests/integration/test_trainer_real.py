@@ -39,6 +39,7 @@ def test_lora_on_the_real_model_learns(tmp_path: Path) -> None:
     assert round(100 * result["trainableParameters"] / result["totalParameters"], 3) == 0.274
 
 
+@pytest.mark.long
 def test_a_gguf_is_taken_apart_and_trained(tmp_path: Path) -> None:
     base = tmp_path / "base"
     base.mkdir()

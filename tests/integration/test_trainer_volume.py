@@ -34,7 +34,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make(tmp_path_factory.mktemp("base"))
 
 
-@pytest.mark.parametrize("room", [330, 700], ids=["the first checkpoint", "the second"])
+@pytest.mark.parametrize(
+    "room", [pytest.param(330, marks=pytest.mark.long), 700], ids=["the first checkpoint", "the second"]
+)
 def test_a_full_volume_is_told_and_nothing_half_saved_stays_in_it(base: Path, tmp_path: Path, room: int) -> None:
     """A real one, of two megabytes, in a namespace of its own; once somebody makes room, the next pod goes on."""
     mount = ("mount", "-t", "tmpfs", "none", str(tmp_path))
