@@ -32,6 +32,9 @@ SETTINGS = PlanSettings(
 class Running:
     """A leader at work."""
 
+    killed = 0
+    """How many have been. With each of them kopf ends what belongs to any kopf of this loop that began before."""
+
     def __init__(self, engine: Engine, metrics: Metrics, tasks: list[asyncio.Task[None]]) -> None:
         self.engine = engine
         self.metrics = metrics
@@ -39,6 +42,7 @@ class Running:
 
     async def kill(self) -> None:
         """End at once: no request is finished, nothing is tidied up."""
+        Running.killed += 1
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
@@ -80,11 +84,13 @@ async def operator(
             asyncio.create_task(engine.run()),
             asyncio.create_task(wiring.watch(engine, api, namespaces, silence)),
         ]
-        running = Running(engine, metrics, tasks)
+        running, before = Running(engine, metrics, tasks), Running.killed
         try:
             yield running
         finally:
+            beside = Running.killed > before
             await running.kill()
             for task in tasks:
-                if not task.cancelled() and (error := task.exception()):
+                error = None if task.cancelled() else task.exception()
+                if error and not (beside and isinstance(error, RuntimeError)):
                     raise error
