@@ -56,7 +56,7 @@ class Running:
         """Until something is true in this process."""
         async with asyncio.timeout(PATIENCE):
             while not true():  # noqa: ASYNC110 -- there is no event for it
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.01)
 
     def value(self, name: str, **labels: str) -> float:
         """A metric, summed over the labels not given."""

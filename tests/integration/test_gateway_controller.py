@@ -204,7 +204,7 @@ async def test_streams_go_through_it_token_by_token(cluster: Cluster, port: int,
         async with edge.http.post(url, json=body, headers=HOST) as said:
             first = await said.content.readline()
             ended = asyncio.ensure_future(said.content.read())
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
             assert first.startswith(b"data: ")
             assert not ended.done(), "the first token came before the last was made"
             assert b"[DONE]" in await ended

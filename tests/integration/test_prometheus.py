@@ -288,7 +288,7 @@ async def test_a_bug_ends_one_look_and_the_next_comes() -> None:
         asker.want(CHAT, one(server, period=0.001))
         async with asyncio.timeout(PATIENCE):
             while len(server.requests) < 3:  # noqa: ASYNC110 -- there is no event for it
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.01)
 
 
 # what becomes of a canary

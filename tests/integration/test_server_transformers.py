@@ -147,7 +147,7 @@ async def test_an_engine_that_breaks_ends_what_ran_and_sends_elsewhere_what_wait
     with torch.nn.modules.module.register_module_forward_pre_hook(at_each_step):
         ran, waited = (asyncio.create_task(drained(host.generate((endless,)))) for _ in range(2))
         while not host.scheduler.waiting:  # noqa: ASYNC110 - it has no event for it
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
         breaks.set()
         with pytest.raises(EngineFailed):
             await ran

@@ -51,7 +51,7 @@ def until(pod: subprocess.Popen[str], there: Callable[[], object]) -> None:
     """Look very often: what follows must happen while the pod is at it, and it needs the core that looks."""
     while not there():
         assert pod.poll() is None
-        time.sleep(0.001)
+        time.sleep(0.005)
 
 
 def test_sigterm_saves_and_is_never_success(base: Path, uninterrupted: Training, tmp_path: Path) -> None:

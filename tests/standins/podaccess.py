@@ -147,7 +147,7 @@ async def _first_child(pid: int) -> int:
     path = Path(f"/proc/{pid}/task/{pid}/children")
     async with asyncio.timeout(20):
         while not (found := path.read_text().split()) or _name(found[0]) != "sh":  # noqa: ASYNC110, ASYNC240
-            await asyncio.sleep(0)  # another process makes it, and becomes the shell when /proc is its own
+            await asyncio.sleep(0.001)  # another process makes it, and becomes the shell when /proc is its own
     return int(found[0])
 
 
