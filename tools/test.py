@@ -77,7 +77,7 @@ def whole() -> None:
         # servers. None needs what another leaves, so one that fails hides nothing of the next: a run on a new machine
         # is dear.
         every(
-            ("End-to-end tests side by side", *PYTEST, "tests/e2e", "-m", "not alone", "-n3"),
+            ("End-to-end tests side by side", *PYTEST, "tests/e2e", "-m", "not alone and not long", "-n3"),
             ("Integration tests", *PYTEST, "tests/integration", "-m", "not long", *BY_FILE),
             ("End-to-end tests that break things", *PYTEST, "tests/e2e", "-m", "alone and not long"),
         )

@@ -199,7 +199,8 @@ def test_a_bad_link_costs_time_and_no_request(
     told(load, 200, streams=load.whole // 100)
 
 
-@pytest.mark.parametrize("way", [faults.Way.IN, pytest.param(faults.Way.OUT, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("way", [faults.Way.IN, faults.Way.OUT])
 def test_a_link_that_carries_one_way_only_is_as_good_as_cut(
     lab: Lab, space: Space, chat: str, caller: Caller, way: faults.Way
 ) -> None:
@@ -216,6 +217,7 @@ def test_a_link_that_carries_one_way_only_is_as_good_as_cut(
     told(load, 200)
 
 
+@pytest.mark.long
 def test_a_leader_that_is_cut_off_is_followed_by_another_and_nothing_is_done_twice(
     lab: Lab, space: Space, chat: str, caller: Caller
 ) -> None:

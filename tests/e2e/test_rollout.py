@@ -102,7 +102,7 @@ def test_traffic_is_split_exactly_and_no_request_is_lost(space: Space, caller: C
     [
         ({"failRatio": 0.5}, "errors", {"errors"}),
         ({"exitAfter": 0}, "CrashLoopBackOff", set()),
-        ({"exitAfter": 50}, "CrashLoopBackOff", set()),
+        pytest.param({"exitAfter": 50}, "CrashLoopBackOff", set(), marks=pytest.mark.long),
         ({"first": 0.3, "delay": 0.3}, "worse than stable in the same minutes", {"firstToken", "perToken"}),
     ],
     ids=["half of the requests fail", "dies at its start", "dies at work", "slow to begin and to go on"],
