@@ -106,14 +106,13 @@ def _kept(
 ) -> Plan:
     """No new pods can be made: what was rolled out is scaled and repaired, in what needs no source. Seeds stay."""
     parent, live = observed.parent, history.by_revision(observed)
-    uneven = _uneven(way, seen)
-    useless = _useless(whole, observed, uneven)
+    useless = _useless(whole, observed, way, seen)
     there = [_counted(useless, *each) for each in live.items()]
     ahead = meanwhile(observed, spec, there, now)
     held = kept.whole(observed, blocked)
     again = min(LOOK_AGAIN, way.again or LOOK_AGAIN, seen.look_again or LOOK_AGAIN)
     revision, canary = kept.revision(observed), ahead.state if ahead else None
-    lanes = kept.lanes(observed, revision, ahead, uneven) if revision else []
+    lanes = kept.lanes(observed, revision, ahead, useless.zones) if revision else []
     traffic = routes.manifests(observed, spec, way, lanes, canary, seen.zone_weights) if revision else []
     if ahead and _refused(observed, traffic):
         ahead = unmoved(observed, there)
@@ -126,8 +125,7 @@ def _kept(
     sent = {*routes.revisions(observed, revision), *(lane.revision for lane in lanes)}
     gone = [*budget.surplus(parent, observed.children, spec), *routes.surplus(observed, way, sent)]
     room = budget.manifests(parent, spec, view.spare - view.unplaced)
-    costs = shrink.costs(observed, made, useless)
-    ordered = _ordered(costs, traffic, made, room, canary is not None)
+    ordered = _ordered(shrink.costs(observed, made, useless), traffic, made, room, canary is not None)
     return _also(plan, **ordered, delete=tuple(Ref.of(raw) for raw in gone))
 
 
@@ -148,14 +146,13 @@ def _rolled(
     if wanted != target.revision and wanted not in live:
         return _kept(whole, observed, spec, history.missing(wanted, live), way, seen, now)
     mine = live.pop(wanted, None)
-    starved, uneven = starving(observed, wanted), _uneven(way, seen)
-    useless = _useless(whole, observed, uneven)
+    starved, useless = starving(observed, wanted), _useless(whole, observed, way, seen)
     older = sorted(live.items(), key=lambda entry: _shrink_first(entry[1]))
     first, *others = there = [_counted(useless, *each) for each in ((wanted, mine), *older)]
     ahead = course(whole, spec, first, others, _unrouted(way), starved, settings, now)
     made = _replicas(observed, target, wanted, mine, older, ahead, seen)
     routed = routes.revisions(observed, wanted)
-    lanes = routes.lanes(observed, routed, uneven, ahead.weights, ahead.step.ended)
+    lanes = routes.lanes(observed, routed, useless.zones, ahead.weights, ahead.step.ended)
     traffic = routes.manifests(observed, spec, way, lanes, ahead.state, seen.zone_weights)
     rests = ahead.rests(observed_by(parent))
     if rests and _refused(observed, traffic):
@@ -201,11 +198,6 @@ def _again(
     asked = routes.HEARD_BY if http_route.changes_unheard(observed, observed_by(observed.parent)) else None
     own = (spares.look_again(observed, spec, ahead.lent, now), flood.look_again(observed, now))
     return min((wait for wait in (way.again, ahead.look_again, asked, seen.look_again, *own) if wait), default=None)
-
-
-def _uneven(way: routes.Way, seen: Recovery) -> Mapping[str, int]:
-    """Zones whose replicas get less than their share: past our gateways nobody makes it so."""
-    return seen.zone_weights if way.through else {}
 
 
 def _unrouted(way: routes.Way) -> Cause | None:
@@ -266,8 +258,10 @@ def _surplus(observed: Observed, spec: ModelDeploymentSpec, wanted: str, ahead: 
     return [*gone, *budget.surplus(parent, children, spec)]
 
 
-def _useless(whole: Observed, observed: Observed, uneven: Mapping[str, int]) -> Useless:
-    return Useless(observed, build.without(whole, probe.PROBE, seeds.SEED).pods, uneven)
+def _useless(whole: Observed, observed: Observed, way: routes.Way, seen: Recovery) -> Useless:
+    """Past our gateways nobody sees to it that a zone gets less than its share."""
+    told = build.without(whole, probe.PROBE, seeds.SEED).pods
+    return Useless(observed, told, seen.zone_weights if way.through else {})
 
 
 def _counted(useless: Useless, revision: str, deployment: Raw | None) -> rollout.Revision:
