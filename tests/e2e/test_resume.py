@@ -82,6 +82,7 @@ def test_a_node_that_is_cut_off_costs_no_more_than_a_few_steps(space: Space) -> 
     space.gone(f"pod/{pod['metadata']['name']}")
 
 
+@pytest.mark.long
 def test_a_pod_that_is_deleted_saves_and_another_goes_on(space: Space) -> None:
     give_rows(space)
     training = {**LONG["training"], "maxSteps": 120, "gradientAccumulationSteps": 16}

@@ -59,7 +59,8 @@ def one_device_less(node: Node) -> None:
     sickness.devices(node, GPUS - 1)
 
 
-@pytest.mark.parametrize("breaks", [one_device_less, pytest.param(sickness.xid, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("breaks", [one_device_less, sickness.xid])
 def test_a_device_out_of_order_costs_its_replica_nothing_until_it_fails_and_gets_it_a_place_elsewhere_first(
     lab: Lab, space: Space, caller: Caller, breaks: Callable[[Node], None]
 ) -> None:
