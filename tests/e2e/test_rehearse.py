@@ -79,7 +79,6 @@ def trouble(rows: Iterable[dict[str, Any]]) -> list[str]:
     return [why for why in told if "this machine is too busy" not in why and "failed on this side" not in why]
 
 
-@pytest.mark.long
 def test_one_replica(deployed: Space, tmp_path: Path) -> None:
     record = tmp_path / "figures.json"
     code, output = rehearse(deployed, shortened("replica.yaml", deployed, tmp_path), f"--json={record}")
