@@ -40,8 +40,12 @@ def give_rows(space: Space, text: str | None = None) -> None:
 
 def served(**source: Any) -> dict[str, Any]:
     """A small ModelDeployment of the tiny model, tuned or not."""
-    small = {"inference": {"maxLength": 256}, "service": {"workers": 1}}
-    return {"model": {"source": source}, "traffic": "Direct", **small}
+    return {
+        "model": {"source": source},
+        "traffic": "Direct",
+        "inference": {"maxLength": 256},
+        "service": {"workers": 1},
+    }
 
 
 def surprise(space: Space, name: str) -> float:

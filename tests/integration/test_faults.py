@@ -246,16 +246,14 @@ async def test_what_is_made_at_first_takes_as_many_writes_as_are_tried_here(
     assert len(made) == writes - 1
 
 
-def numbers(case: str) -> list[Any]:
-    """Of writes after which it is tried; of a gateway's, whose deletion waits for the garbage collector, the odd ones
-    are left to `make soak`."""
-    left = [pytest.mark.long] if case == "Gateway" else []
-    return [pytest.param(n, marks=left if n % 2 else []) for n in range(FIRST[case][1] + 1)]
+def left(case: str, number: int) -> list[pytest.MarkDecorator]:
+    """A gateway's deletion waits for the garbage collector: after every second write it is left to `make soak`."""
+    return [pytest.mark.long] if case == "Gateway" and number % 2 else []
 
 
 @pytest.mark.parametrize(
     ("case", "written"),
-    [pytest.param(case, *each.values, marks=each.marks) for case in FIRST for each in numbers(case)],
+    [pytest.param(case, n, marks=left(case, n)) for case, (_, writes) in FIRST.items() for n in range(writes + 1)],
 )
 async def test_deleted_after_any_write_nothing_stays(cluster: Cluster, proxy: Proxy, case: str, written: int) -> None:
     parent = await cluster.apply(FIRST[case][0])
@@ -266,7 +264,7 @@ async def test_deleted_after_any_write_nothing_stays(cluster: Cluster, proxy: Pr
         assert running.value("reconciles_total", result="error") == 0
 
 
-@pytest.mark.parametrize("written", numbers("Gateway"))
+@pytest.mark.parametrize("written", [pytest.param(n, marks=left("Gateway", n)) for n in range(FIRST["Gateway"][1] + 1)])
 async def test_deleted_after_any_write_it_leaves_the_gateway_to_the_others(
     cluster: Cluster, proxy: Proxy, written: int
 ) -> None:

@@ -88,16 +88,18 @@ class ModelDeploymentPlanner:
             return report(View(observed, None, way, blocked=invalid(error)), now)
         served = sources.served(spec.model, parent["metadata"]["namespace"], observed.references)
         seen = recovery.look(observed, spec, way.pointed and spec.traffic is Traffic.GATEWAY, now)
-        observed = seen.believed(observed)
+        told, observed = observed.pods, seen.believed(observed)
+        useless = Useless(observed, told, seen.uneven(way.through))
         if isinstance(served, Cause):
-            return _kept(whole, observed, spec, served, way, seen, now)
+            return _kept(whole, observed, useless, spec, served, way, seen, now)
         asked = target(observed, spec, served, settings)
-        return _rolled(whole, observed, spec, asked, way, seen, settings, now)
+        return _rolled(whole, observed, useless, spec, asked, way, seen, settings, now)
 
 
 def _kept(
     whole: Observed,
     observed: Observed,
+    useless: Useless,
     spec: ModelDeploymentSpec,
     blocked: Cause,
     way: routes.Way,
@@ -106,7 +108,6 @@ def _kept(
 ) -> Plan:
     """No new pods can be made: what was rolled out is scaled and repaired, in what needs no source. Seeds stay."""
     parent, live = observed.parent, history.by_revision(observed)
-    useless = _useless(whole, observed, way, seen)
     there = [_counted(useless, *each) for each in live.items()]
     ahead = meanwhile(observed, spec, there, now)
     held = kept.whole(observed, blocked)
@@ -132,6 +133,7 @@ def _kept(
 def _rolled(
     whole: Observed,
     observed: Observed,
+    useless: Useless,
     spec: ModelDeploymentSpec,
     target: Target,
     way: routes.Way,
@@ -144,9 +146,8 @@ def _rolled(
     live = history.by_revision(observed)
     wanted = spec.rollout.rollback_to or target.revision
     if wanted != target.revision and wanted not in live:
-        return _kept(whole, observed, spec, history.missing(wanted, live), way, seen, now)
-    mine = live.pop(wanted, None)
-    starved, useless = starving(observed, wanted), _useless(whole, observed, way, seen)
+        return _kept(whole, observed, useless, spec, history.missing(wanted, live), way, seen, now)
+    mine, starved = live.pop(wanted, None), starving(observed, wanted)
     older = sorted(live.items(), key=lambda entry: _shrink_first(entry[1]))
     first, *others = there = [_counted(useless, *each) for each in ((wanted, mine), *older)]
     ahead = course(whole, spec, first, others, _unrouted(way), starved, settings, now)
@@ -256,12 +257,6 @@ def _surplus(observed: Observed, spec: ModelDeploymentSpec, wanted: str, ahead: 
     configs = [raw for raw in build.of_kind(children, "ConfigMap") if not routes.is_route(parent, raw)]
     gone += [raw for raw in configs if history.revision_of(parent, raw) not in kept]
     return [*gone, *budget.surplus(parent, children, spec)]
-
-
-def _useless(whole: Observed, observed: Observed, way: routes.Way, seen: Recovery) -> Useless:
-    """Past our gateways nobody sees to it that a zone gets less than its share."""
-    told = build.without(whole, probe.PROBE, seeds.SEED).pods
-    return Useless(observed, told, seen.zone_weights if way.through else {})
 
 
 def _counted(useless: Useless, revision: str, deployment: Raw | None) -> rollout.Revision:

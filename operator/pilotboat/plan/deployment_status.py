@@ -151,7 +151,7 @@ def _pods(view: View) -> Cause | None:
     if view.step and replacing and not (found and found.fault):
         rest = sum(view.step.others.values())
         useless = view.course.useless if view.course else 0
-        told = f"{view.updated_ready - useless} of {view.want} replicas updated, {rest} of older revisions remain"
+        told = f"{view.updated_bearing} of {view.want} replicas updated, {rest} of older revisions remain"
         return Cause(Reason.ROLLING_OUT, told + rollout.beside(useless))
     extra = len(view.pods) - view.want - view.extra
     return Cause(Reason.SCALING, f"{extra} surplus pods are ending") if found is None and extra > 0 else found

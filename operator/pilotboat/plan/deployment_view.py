@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..api.model_deployment import ModelDeploymentSpec
 from ..api.rollout import Action, RolloutStatus, Verb
-from . import actions, build, diagnose, outcome, rollout, routes
+from . import actions, build, diagnose, load, outcome, rollout, routes
 from .build import Raw, dig
 from .course import Course
 from .outcome import Cause
@@ -109,6 +109,11 @@ class View:
     def updated_ready(self) -> int:
         """Pods of the asked revision that serve now."""
         return sum(diagnose.ready(pod) for pod in self.target_pods)
+
+    @property
+    def updated_bearing(self) -> int:
+        """The same, as far as they get their share of the requests."""
+        return load.bearing(self.observed, self.target or "", self.recovery.uneven(self.way.through)) // 100
 
     @property
     def not_created(self) -> Cause | None:

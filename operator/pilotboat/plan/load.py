@@ -75,6 +75,11 @@ class Useless:
     zones: Mapping[str, int]
     """Who get less than their share, and how many per cent of it."""
 
+    @property
+    def called(self) -> frozenset[str]:
+        """Names of those that Kubernetes calls ready."""
+        return frozenset(pod["metadata"]["name"] for pod in self.told if diagnose.ready(pod))
+
     def count(self, revision: str) -> int:
         """How many of a revision's replicas there are too few to bear what Kubernetes counts on."""
         called = sum(map(diagnose.ready, build.of_revision(self.told, revision)))
@@ -82,6 +87,6 @@ class Useless:
 
     def among(self, pods: Iterable[Raw]) -> list[Raw]:
         """Those of these pods, who bear least in front."""
-        called = {pod["metadata"]["name"] for pod in self.told if diagnose.ready(pod)}
+        called = self.called
         borne = [(_borne(self.observed, pod, self.zones), pod) for pod in pods if pod["metadata"]["name"] in called]
         return [pod for share, pod in sorted(borne, key=lambda each: each[0]) if share < 100]

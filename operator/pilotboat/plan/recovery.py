@@ -7,7 +7,7 @@ Deployments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -53,9 +53,14 @@ class Recovery:
         pods = (readiness.lost(pod) if pod["metadata"]["name"] in lost else pod for pod in observed.pods)
         return replace(observed, pods=tuple(pods)) if lost else observed
 
+    def uneven(self, through: bool) -> Mapping[str, int]:
+        """Zones whose replicas get less than their share; unless requests go `through` our gateways nobody makes it
+        so."""
+        return self.zone_weights if through else {}
+
     @property
     def zone_weights(self) -> dict[str, int]:
-        """Zones whose replicas get less than their share."""
+        """Zones whose replicas are to get less than their share."""
         return zones.weights(self.zones)
 
     @property

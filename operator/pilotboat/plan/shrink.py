@@ -48,8 +48,7 @@ def costs(observed: Observed, made: Iterable[Manifest], useless: Useless) -> dic
 
 def _useless(pods: list[Raw], left: int, useless: Useless) -> list[Raw]:
     """As many of these as go once those have gone that Kubernetes does not call ready."""
-    called = {pod["metadata"]["name"] for pod in useless.told if diagnose.ready(pod)}
-    over = sum(pod["metadata"]["name"] in called for pod in pods) - left
+    over = len(useless.called & {pod["metadata"]["name"] for pod in pods}) - left
     return useless.among(sorted(pods, key=_age))[: max(0, over)]
 
 

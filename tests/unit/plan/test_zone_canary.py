@@ -142,7 +142,8 @@ def test_a_rollout_beside_a_zone_that_gets_nothing_takes_nobody_away_whom_reques
     """Of six new ones some are there: until a person approves of the zone, as many old ones stay."""
     failback = {"mode": "Manual", "after": "1m"}
     world = Believing(replicas=6, room=30, failback=failback)
-    world.edit(rollout={"steps": steps, "analysis": GATES | {"errors": {"enabled": False}}} if steps else {})
+    judged = {"analysis": GATES | {"errors": {"enabled": False}}, "deadline": "10m"}
+    world.edit(rollout={"steps": steps, **judged} if steps else {})
     world.lose("n2")
     world.passes(60)
     world.heal("n2")
@@ -157,6 +158,7 @@ def test_a_rollout_beside_a_zone_that_gets_nothing_takes_nobody_away_whom_reques
     assert there[old]
     told = condition(world.status, "Ready")["message"]
     assert f"; {6 - there[new]} more are ready, and are lost or in a zone without its share of the requests" in told
+    assert told.startswith(f"{there[new]} of 6 replicas updated") or steps
     assert "rollouts" not in world.status, "no deadline has run"
     world.edit(zones={"failback": failback | {"approved": ["b"]}})
     world.watch(900, 6)
