@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,18 @@ MDEP, FTJ = "modeldeployments.pilotboat.dev", "finetunejobs.pilotboat.dev"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest side by side first, so that no worker still has them when all others are done."""
     items.sort(key=lambda item: item.path.name != "test_fine_tune_job.py")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a failed test, what its namespace and the nodes had to say: they are gone when somebody reads of it."""
+    report = yield
+    space = getattr(item, "funcargs", {}).get("space")
+    if report.failed and space:
+        report.sections.append(("What the cluster said", story(space)))
+    return report
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,21 @@ class Space:
         """A deployment's endpoint, from this process."""
         with self.cluster.forwarded(f"service/{name}", 8080) as port:
             yield f"http://127.0.0.1:{port}/v1"
+
+
+def story(space: Space) -> str:
+    """Nodes' conditions, the status of all custom resources, pods and events of a test's namespace."""
+    nodes = '-ojsonpath={range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")]}{"\\n"}{end}'
+    status = "-ojsonpath={range .items[*]}{.kind} {.metadata.name} {.status}{end}"
+    looks = (
+        ("nodes", nodes),
+        (f"{MDEP},{FTJ}", status),
+        ("pods", "-owide"),
+        ("events", "--sort-by=.metadata.creationTimestamp"),
+    )
+    asked = [space.cluster.command("get", *look) for look in looks]
+    told = [subprocess.run(each, env=space.cluster.env, capture_output=True, text=True, check=False) for each in asked]
+    return "\n".join(each.stdout + each.stderr for each in told)
 
 
 def made(raw: dict[str, Any]) -> tuple[str, int]:
