@@ -39,7 +39,7 @@ MDEP, FTJ = "modeldeployments.pilotboat.dev", "finetunejobs.pilotboat.dev"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest side by side first, so that no worker still has them when all others are done."""
-    items.sort(key=lambda item: item.path.name != "test_fine_tune_job.py")
+    items.sort(key=lambda item: (item.path.name != "test_fine_tune_job.py", item.path.name != "test_rollout.py"))
 
 
 @pytest.hookimpl(wrapper=True)
