@@ -1,6 +1,7 @@
-"""Writes every generated file: CRDs, the chart's copy of them, the references of both and the list of reasons.
+"""Writes every generated file: CRDs, the chart's copy of them, the references of both, the list of reasons, the
+dashboard.
 
-Owns: where generated files lie. Must not know: what is in them (pilotboat.api and tools/chartvalues.py do).
+Owns: where generated files lie. Must not know: what is in them (pilotboat.api, tools/{chartvalues,dashboard}.py do).
 `--check` writes nothing and fails on drift.
 """
 
@@ -14,7 +15,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "operator")]
 
 # The path above makes these importable without an install.
 from pilotboat.api import crd, reference  # noqa: E402
-from tools import chartvalues  # noqa: E402
+from tools import chartvalues, dashboard  # noqa: E402
 
 CHART_HEAD = "{{- if .Values.crds.install }}\n"
 CHART_TAIL = "{{- end }}\n"
@@ -26,6 +27,7 @@ def generated() -> dict[Path, str]:
         ROOT / "docs" / "crd-reference.md": reference.crds(),
         ROOT / "docs" / "reasons.md": reference.reasons(),
         ROOT / "docs" / "chart-values.md": chartvalues.page(),
+        ROOT / "charts" / "pilotboat" / "files" / "dashboard.json": dashboard.render(),
     }
     for kind in crd.KINDS:
         text = crd.render(kind)

@@ -19,6 +19,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
+{{- /* What a Prometheus may select by comes beside the chart's own labels, which stand. */}}
+{{- define "pilotboat.monitored" -}}
+{{- mergeOverwrite (include "pilotboat.strings" .Values.monitoring.labels | fromYaml) (include "pilotboat.labels" . | fromYaml) | toYaml }}
+{{- end }}
+
 {{- define "pilotboat.image" -}}
 {{- required (printf "images.%s is required: no images are published, see docs/images.md on how to build and push them" .name) (index .values.images .name) }}
 {{- end }}
