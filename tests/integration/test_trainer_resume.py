@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 from standins import tiny
 from standins.receiver import Receiver
-from standins.training import Training
+from standins.training import Pod, Training
 
 STEPS, EVERY = 96, 12
 """Long enough that a signal sent at the first checkpoint arrives before the last step, on any machine."""
@@ -47,7 +46,7 @@ def same_as(uninterrupted: Training, job: Training) -> None:
     assert ours["digests"]["adapter_model.safetensors"] == theirs["digests"]["adapter_model.safetensors"]
 
 
-def until(pod: subprocess.Popen[str], there: Callable[[], object]) -> None:
+def until(pod: Pod, there: Callable[[], object]) -> None:
     """Look very often: what follows must happen while the pod is at it, and it needs the core that looks."""
     while not there():
         assert pod.poll() is None

@@ -45,7 +45,7 @@ def test_a_full_volume_is_told_and_nothing_half_saved_stays_in_it(base: Path, tm
     volume = tmp_path / "volume"
     volume.mkdir()
     job = Training(tmp_path / "job", base, **STEPS | {"output": str(volume / "qa")})
-    pods = job.start({"VOLUME": str(volume), "ROOM": str(room)}, around=(*NAMESPACE, "sh", "-c", TWO_PODS, "pods"))
+    pods = job.start_in((*NAMESPACE, "sh", "-c", TWO_PODS, "pods"), {"VOLUME": str(volume), "ROOM": str(room)})
     with pods:
         try:
             output, _ = pods.communicate(timeout=600)

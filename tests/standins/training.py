@@ -1,11 +1,17 @@
-"""A trainer's pod in one folder: config, data, output, termination message; run in this process or in one of its own.
+"""A trainer's pod in one folder: config, data, output, termination message; each in a process of its own.
 
 Owns: running the real program as a pod would. Must not know: what a test wants of it.
+
+To import what a training needs takes nine seconds of a core, and tests start some forty. So pods are forks of one
+process that has imported it, and has done nothing else; those in a namespace of their own are started from nothing, as
+those of end-to-end tests are.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -14,6 +20,57 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+PATHS = f"{ROOT}/operator:{ROOT}/images/trainer"
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["standins.warm"])
+
+
+def _pod(argv: Sequence[str], environment: Mapping[str, str], output: Path) -> None:
+    """In the fork: what the shell and `python -m pilotboat_trainer` would do."""
+    with output.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ |= environment
+    from pilotboat_trainer.cli import main
+
+    sys.exit(main(argv))
+
+
+class Pod:
+    """A trainer that was started: as much of subprocess.Popen as tests use."""
+
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], output: Path) -> None:
+        self._output = output
+        self._process = _FORKS.Process(target=_pod, args=(argv, environment, output))
+        self._process.start()
+
+    @property
+    def returncode(self) -> int | None:
+        """As Popen has it: below zero for the signal that ended it, None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """The same."""
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """To the one process that it is."""
+        if self._process.pid and self.returncode is None:
+            os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
+        """Its output, when it has ended; raises TimeoutError where it has not by then."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise TimeoutError(f"a trainer still runs after {timeout} s: {self._output.read_text()[-2000:]}")
+        return self._output.read_text(), None
+
+
+_NUMBERS = itertools.count()
 
 
 class Training:
@@ -30,27 +87,35 @@ class Training:
         body = {"job": "qa", "base": str(base), "dataset": {"path": str(data)}, "output": str(self.output), **config}
         self.config.write_text(json.dumps(body))
 
-    def start(self, environment: Mapping[str, str] | None = None, around: Sequence[str] = ()) -> subprocess.Popen[str]:
-        """Start a pod; `around` is a command that takes the program's as its last arguments."""
-        variables = os.environ | {
-            "PYTHONPATH": f"{ROOT}/operator:{ROOT}/images/trainer",
-            "PILOTBOAT_TERMINATION_LOG": str(self.log),
-            "PYTHONUNBUFFERED": "1",
-            **(environment or {}),
-        }
+    def start(self, environment: Mapping[str, str] | None = None) -> Pod:
+        """Start a pod."""
+        output = self.folder / f"output-{next(_NUMBERS)}.txt"
+        return Pod(self._arguments, self._variables | dict(environment or {}), output)
+
+    def start_in(self, around: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+        """Start one from nothing; `around` is a command that takes the program's as its last arguments."""
+        variables = os.environ | self._variables | {"PYTHONPATH": PATHS, "PYTHONUNBUFFERED": "1"}
         return subprocess.Popen(
-            [*around, sys.executable, "-m", "pilotboat_trainer", "--config", str(self.config)],
-            env=variables,
+            [*around, sys.executable, "-m", "pilotboat_trainer", *self._arguments],
+            env=variables | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
+    @property
+    def _arguments(self) -> list[str]:
+        return ["--config", str(self.config)]
+
+    @property
+    def _variables(self) -> dict[str, str]:
+        return {"PILOTBOAT_TERMINATION_LOG": str(self.log)}
+
     def run(self, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Run a pod to its end: exit code and output."""
-        process = self.start(environment)
-        output, _ = process.communicate(timeout=900)
-        return process.returncode, output
+        pod = self.start(environment)
+        output, _ = pod.communicate(timeout=900)
+        return pod.returncode or 0, output
 
     @property
     def said(self) -> dict[str, Any]:

@@ -78,15 +78,15 @@ def _run(config: TrainerConfig, stop: Stop) -> TrainerResult:
             posts.post(progress.over(done))
         return done
     threads = cpu_threads(config.cpu_threads)
-    _environment(threads)
+    environment(threads)
     from . import train  # torch and all that comes with it
 
     with contextlib.closing(poster.from_environment()) as posts:
         return train.train(train.Job(config, examples, place, place.begin(fingerprint), posts, stop, threads))
 
 
-def _environment(threads: int) -> None:
-    """Read once by the libraries, as they are imported."""
+def environment(threads: int) -> None:
+    """What the libraries read once, as they are imported."""
     os.environ |= OFFLINE | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
