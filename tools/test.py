@@ -63,7 +63,7 @@ def check() -> None:
     """What needs no cluster."""
     stage("Lint", "ruff", "check", *SOURCES)
     stage("Format", "ruff", "format", "--check", *SOURCES)
-    stage("Types", "mypy", *TYPED)
+    stage("Types", "mypy", f"--cache-dir={host.cache('mypy')}", *TYPED)
     stage("Layers", "lint-imports")
     stage("Generated files", "python", "-m", "tools.gen", "--check")
     host.need("openssl", "openssl")

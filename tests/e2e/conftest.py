@@ -211,6 +211,13 @@ def space(installed: Cluster) -> Iterator[Space]:
 
 
 @pytest.fixture
+def gpus() -> Iterator[None]:
+    """Nobody else's: of the tests that run side by side one has them at a time."""
+    with host.locked("gpus"):
+        yield
+
+
+@pytest.fixture
 def caller(space: Space) -> Caller:
     """A pod that calls: of the hub's image, which has Python, and on its node, which tests that lose one spare."""
     hub, caller = hub_pod(space), Caller(space.cluster)

@@ -98,6 +98,7 @@ def test_children_edited_or_deleted_by_hand_are_repaired(space: Space) -> None:
     space.wait(MDEP, "drift", "Ready")
 
 
+@pytest.mark.usefixtures("gpus")
 def test_gpus_are_asked_for_and_given(space: Space) -> None:
     space.apply("ModelDeployment", "gpu", direct(gpu={"count": 2}))
     space.wait(MDEP, "gpu", "Ready")

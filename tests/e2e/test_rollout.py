@@ -228,7 +228,7 @@ def steered(space: Space, *words: str) -> str:
     return subprocess.run([*command, where], capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.alone
+@pytest.mark.usefixtures("gpus")
 def test_without_a_spare_gpu_one_is_borrowed(space: Space, caller: Caller) -> None:
     nodes = json.loads(space.cluster.run("get", "nodes", "-ojson"))["items"]
     every = sum(int(node["status"]["allocatable"]["nvidia.com/gpu"]) for node in nodes)
