@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from tools import host, place, venv
 from tools.endings import spoken
@@ -31,6 +32,7 @@ LAB = "test"
 
 PYTEST = ("pytest", "-q", "--durations=40", "--durations-min=3")
 """With a word on which tests took the time."""
+END_TO_END = ("tests/e2e", "-m")
 BY_FILE = ("-n3", "--dist=loadfile", "--no-loadscope-reorder")
 """In the order of tests/integration/conftest.py."""
 
@@ -72,42 +74,44 @@ def check() -> None:
 
 def whole() -> None:
     """What needs a real API server, the images and the lab."""
-    with lab():
+    with lab() as start:
         # They wait more than they compute, so three at a time; an integration test's file stays together, for its
-        # servers. None needs what another leaves, so one that fails hides nothing of the next: a run on a new machine
-        # is dear.
+        # servers. Those have the machine to themselves: a lab at rest takes a fifth of two cores. None needs what
+        # another leaves, so one that fails hides nothing of the next: a run on a new machine is dear.
         every(
-            ("End-to-end tests side by side", *PYTEST, "tests/e2e", "-m", "not alone and not long", "-n3"),
-            ("Integration tests", *PYTEST, "tests/integration", "-m", "not long", *BY_FILE),
-            ("End-to-end tests that break things", *PYTEST, "tests/e2e", "-m", "alone and not long"),
+            partial(stage, "Integration tests", *PYTEST, "tests/integration", "-m", "not long", *BY_FILE),
+            start,
+            partial(stage, "End-to-end tests side by side", *PYTEST, *END_TO_END, "not alone and not long", "-n3"),
+            partial(stage, "End-to-end tests that break things", *PYTEST, *END_TO_END, "alone and not long"),
         )
 
 
 def soak() -> None:
     """Faults without end, for as long as SOAK_MINUTES says; and before them, one by one, tests that take long."""
-    with lab():
+    with lab() as start:
         stage("Integration tests that take long", "pytest", "tests/integration", "-q", "-s", "-m", "long")
+        start()
         stage("Faults that take long", "pytest", "tests/e2e", "-q", "-s", "-m", "long")
         stage("Soak on the lab", "pytest", "tests/e2e/test_soak.py", "-q", "-s")
 
 
 @contextmanager
-def lab() -> Iterator[None]:
-    """One of the tests' own, up while the block runs, and what else they take of the machine."""
+def lab() -> Iterator[Callable[[], object]]:
+    """What starts one of the tests' own, whose programs and images are there, and what else they take of the machine;
+    it is ended with the block."""
     os.environ.setdefault("LAB_NODE_GRACE", GRACE)
     with place.own_lab(LAB):
         place.prepare_lab()
         host.need("knotd", "knot")
-        place.the_lab("default")
-        yield
+        yield partial(place.the_lab, "default")
 
 
-def every(*stages: tuple[str, ...]) -> None:
+def every(*stages: Callable[[], object]) -> None:
     """All of them, whatever becomes of the ones before; raises StepFailed with all that failed."""
     failures = []
     for each in stages:
         try:
-            stage(*each)
+            each()
         except StepFailed as failure:
             failures.append(str(failure))
     if failures:
