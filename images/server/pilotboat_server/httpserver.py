@@ -1,16 +1,20 @@
-"""uvicorn as we run it: on a socket that is already bound, without its own signal handling and logging.
+"""uvicorn as we run it: on a socket that is already bound, without its own signal handling and logging, and with one
+write for a whole answer.
 
-Owns nothing but that configuration.
+Owns nothing but that. Must not know: what is answered.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .errors import CannotListen
 
@@ -38,12 +42,49 @@ LAST_ANSWERS = 5
 """Seconds after `stop` in which answers are sent: nothing computes any more, and a caller may never read or finish."""
 
 
+class Joined:
+    """A transport that sends at once what is written in one turn of the loop.
+
+    uvicorn writes an answer's header by itself. A process that is killed between that and the rest has lost a request
+    that no gateway can ask elsewhere any more, for its caller has the header.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Sent when the loop turns, in the order written."""
+        if not self._parts:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        """When all is sent."""
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        parts, self._parts = self._parts, []
+        if parts and not self._transport.is_closing():
+            self._transport.write(b"".join(parts))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class _Protocol(HttpToolsProtocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(Joined(transport))  # type: ignore[arg-type]  # all that is asked of one it has
+
+
 class HttpServer(uvicorn.Server):
     """Ends when `stop` is called: it accepts no more, and returns when every answer is sent, or LAST_ANSWERS later."""
 
     def __init__(self, app: FastAPI) -> None:
         config = uvicorn.Config(
             app,
+            http=_Protocol,
             lifespan="off",
             log_config=None,
             access_log=False,
