@@ -14,6 +14,7 @@ HEIGHT, COLUMNS, WIDTH = 8, 3, 24
 """Of a panel, in Grafana's units; panels in a row; units in a row."""
 BY = "deployment, revision"
 HERE = '{namespace=~"$namespace"}'
+WHOLE = '{until="ready"}'
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Panel:
     about: str = ""
 
 
-def quantile(share: float, series: str, by: str, where: str = HERE) -> str:
-    """Of a histogram, over five minutes."""
-    return f"histogram_quantile({share}, sum by (le, {by}) (rate({series}_bucket{where}[5m])))"
+def quantile(share: float, series: str, by: str, where: str = HERE, over: str = "5m") -> str:
+    """Of a histogram, over that time."""
+    return f"histogram_quantile({share}, sum by (le, {by}) (rate({series}_bucket{where}[{over}])))"
 
 
 def rate(series: str, by: str, where: str = HERE) -> str:
@@ -116,10 +117,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Losses, until all was whole",
             "s",
             {
-                "p50 {{fault}}": "histogram_quantile(0.5, sum by (le, fault) "
-                '(increase(pilotboat_recovery_seconds_bucket{until="ready"}[1d])))',
-                "p95 {{fault}}": "histogram_quantile(0.95, sum by (le, fault) "
-                '(increase(pilotboat_recovery_seconds_bucket{until="ready"}[1d])))',
+                "p50 {{fault}}": quantile(0.5, "pilotboat_recovery_seconds", "fault", WHOLE, "1d"),
+                "p95 {{fault}}": quantile(0.95, "pilotboat_recovery_seconds", "fault", WHOLE, "1d"),
             },
             "Of the last day.",
         ),
@@ -166,9 +165,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "From a change to its answer",
             "s",
             {
-                f"p{share:.0%}".rstrip("%") + " {{kind}}": f"histogram_quantile({share}, sum by (le, kind) "
-                "(rate(pilotboat_wake_to_done_seconds_bucket[5m])))"
-                for share in (0.5, 0.99)
+                "p50 {{kind}}": quantile(0.5, "pilotboat_wake_to_done_seconds", "kind", ""),
+                "p99 {{kind}}": quantile(0.99, "pilotboat_wake_to_done_seconds", "kind", ""),
             },
         ),
         Panel(
@@ -176,7 +174,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "reqps",
             {
                 "requests": "sum(rate(pilotboat_api_requests_total[5m]))",
-                "writes {{kind}}": "sum by (kind) (rate(pilotboat_api_writes_total[5m]))",
+                "writes {{kind}}": rate("pilotboat_api_writes_total", "kind", ""),
             },
         ),
         Panel(

@@ -25,6 +25,7 @@ from pilotboat_gateway.requestlog import Seen
 from pilotboat_server.metrics import Metrics as ServerMetrics
 from tests.integration import promserver
 from tests.integration.promserver import Page, Server
+from tests.integration.test_chart import IMAGES, output
 from tests.integration.test_prometheus import PATIENCE
 from tools import dashboard
 from unit.engine.objects import parent
@@ -33,7 +34,6 @@ from unit.engine.test_recovery_metrics import DONE, MADE
 
 CHART = Path(__file__).parents[2] / "charts" / "pilotboat"
 ALERTS = CHART / "files" / "alerts.yaml"
-IMAGES = [f"--set=images.{name}=any" for name in ("operator", "server", "trainer", "fetch", "gateway")]
 HERE = {"namespace": "ns", "pod": "some-pod"}
 
 
@@ -159,6 +159,6 @@ def test_the_chart_brings_them_where_they_are_asked_for() -> None:
 
 
 def documents(*options: str) -> list[dict[str, Any]]:
-    command = [str(build.ensure() / "helm"), "template", "pilotboat", str(CHART), *IMAGES, *options]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    images = [f"--set=images.{name}=any" for name in IMAGES]
+    shown = output(str(build.ensure() / "helm"), "template", "pilotboat", str(CHART), *images, *options)
     return [each for each in yaml.safe_load_all(shown) if each]

@@ -2,7 +2,7 @@
 
 Owns: running the real program as a pod would. Must not know: what a test wants of it.
 
-To import what a training needs takes nine seconds of a core, and tests start some forty. So pods are forks of one
+To import what a training needs takes nine seconds of a core, and tests start some thirty. So pods are forks of one
 process that has imported it, and has done nothing else; those in a namespace of their own are started from nothing, as
 those of end-to-end tests are.
 """
@@ -115,7 +115,8 @@ class Training:
         """Run a pod to its end: exit code and output."""
         pod = self.start(environment)
         output, _ = pod.communicate(timeout=900)
-        return pod.returncode or 0, output
+        assert pod.returncode is not None
+        return pod.returncode, output
 
     @property
     def said(self) -> dict[str, Any]:
