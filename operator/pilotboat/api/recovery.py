@@ -139,6 +139,9 @@ class ZoneStatus(Status):
     failing: int = 0
     missing: int = 0
     """Replicas that have to become ready elsewhere until it needs no share any more: as many of its own keep theirs."""
+    doubted: bool = False
+    """Most zones looked bad at once while this one was suspect: when that ends its time as suspect begins anew, since
+    what was seen before is not believed."""
     message: str = ""
 
 

@@ -19,7 +19,7 @@ from ..api.reasons import Reason
 from ..api.recovery import RecoveryStatus, ZoneState, ZoneStatus
 from ..api.rollout import RolloutStatus
 from ..api.traffic import Traffic
-from . import build, capacity, diagnose, faults, losses, nodes, outcome, readiness, timeline, zones
+from . import build, capacity, census, diagnose, faults, losses, nodes, outcome, readiness, timeline, zones
 from .build import Raw, dig
 from .load import Load
 from .losses import Losses
@@ -79,7 +79,7 @@ def look(observed: Observed, spec: ModelDeploymentSpec, asks: bool, now: datetim
     uneven = zones.weights(known_zones) if asks else ()
     lost = losses.look(observed, known.nodes, spec.zones.failback.after_seconds, asks, now, uneven)
     seen, failing = losses.sights(observed, now - RECENT), lost.failing | lost.unjudged
-    world = zones.count(observed.pods, observed.nodes, failing, seen, _load(observed, spec))
+    world = census.count(observed.pods, observed.nodes, failing, seen, _load(observed, spec))
     states = zones.look(known_zones, spec.zones, world, now) if observed.nodes else known_zones
     again = [wait for wait in (lost.look_again, zones.look_again(states, spec.zones, now)) if wait]
     unwell = any(zone.state is not ZoneState.HEALTHY for zone in (*known_zones, *states))

@@ -1,16 +1,16 @@
 """Zones as a ModelDeployment sees them: whether one is lost, and how it gets its traffic back.
 
 Owns: the state machine of a zone, its hysteresis, and when it refuses to act. Must not know: how traffic is moved
-(routes.py), which replicas are lost (losses.py), what is told (recovery.py).
+(routes.py), how zones are counted (census.py), which replicas are lost (losses.py), what is told (recovery.py).
 
     Healthy -> Suspect -> Lost -> Recovering -> Returning, step by step -> Healthy
 
 A zone fails when enough of its nodes are suspect and enough of the replicas there do not serve. It is lost when it has
-failed long enough, unless most zones look bad (then it is more likely that we do) or nobody else could serve. Where
-some of its replicas serve still, no more of its traffic is moved than the others can bear: as many of its replicas keep
-theirs as are missing elsewhere (load.py), and they lose it as others become ready. It gets traffic back when
-it has been well long enough and a canned inference succeeds there (where gateways make one), and any failure on the way
-starts that anew; each loss doubles the time.
+failed long enough, unless most zones look bad (then it is more likely that we do, and what was seen counts no more when
+that ends) or nobody else could serve. Where some of its replicas serve still, no more of its traffic is moved than the
+others can bear: as many of its replicas keep theirs as are missing elsewhere (load.py), and they lose it as others
+become ready. It gets traffic back when it has been well long enough and a canned inference succeeds there (where
+gateways make one), and any failure on the way starts that anew; each loss doubles the time.
 All that counts is in status, so a new operator goes on where the old one was. It stays there when a lost zone's last
 Node object goes, as clouds delete those of machines that are stopped.
 """
@@ -18,97 +18,19 @@ Node object goes, as clouds delete those of machines that are stopped.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ..api import labels
 from ..api.recovery import FailbackMode, FailoverMode, Zones, ZoneState, ZoneStatus
-from . import diagnose
-from .build import Raw, dig, elapsed, timestamp
-from .load import Counts, Load
-from .losses import FORGET, Sight, trusted_after
-from .types import Node
+from .build import elapsed, timestamp
+from .census import World, Zone
+from .losses import FORGET, trusted_after
 
 GONE = "it has no node any more"
 _MISSING = "{} replicas are missing elsewhere to take all of its requests, so it keeps {} % of its share"
 
-_UNSEEN = Sight(up=False)
 _TRUSTED = (ZoneState.HEALTHY, ZoneState.SUSPECT)
-
-
-@dataclass(frozen=True)
-class Zone:
-    """One zone, counted."""
-
-    name: str
-    nodes: int = 0
-    suspect: int = 0
-    replicas: int = 0
-    failing: int = 0
-    serving: Counts = field(default_factory=dict)
-    """Ready replicas, by what counts apart (load.py)."""
-    canned: str | None = None
-    """Why the canned inference of a replica there failed, empty where none did; None: none was made yet."""
-
-    @property
-    def ready(self) -> int:
-        """All of these."""
-        return sum(self.serving.values())
-
-    def fails(self, threshold: int) -> bool:
-        """Whether as many nodes and replicas fail as the threshold says, in per cent."""
-        nodes = 100 * self.suspect >= threshold * self.nodes
-        return bool(self.nodes) and nodes and 100 * self.failing >= threshold * self.replicas
-
-    @property
-    def told(self) -> str:
-        """In words."""
-        return f"{self.suspect} of {self.nodes} nodes and {self.failing} of {self.replicas} replicas fail"
-
-
-@dataclass(frozen=True)
-class World:
-    """All zones, counted, by name."""
-
-    zones: Mapping[str, Zone] = field(default_factory=dict)
-    load: Load = field(default_factory=Load)
-
-    def bad(self, threshold: int) -> list[str]:
-        """Zones that fail now."""
-        return [name for name, zone in self.zones.items() if zone.fails(threshold)]
-
-    def answering(self, names: Iterable[str]) -> int:
-        """Ready replicas in these zones that requests may be for."""
-        return sum(self.load.answering(self.zones[name].serving) for name in names)
-
-
-def count(
-    pods: Sequence[Raw], nodes: Mapping[str, Node], failing: frozenset[str], seen: Mapping[str, Sight], load: Load
-) -> World:
-    """The zones of all nodes that have one; `failing` are names of lost replicas, `seen` what gateways see of them."""
-    found: dict[str, dict[str, int]] = {}
-    serving: dict[str, Counter[str]] = {}
-    canned: dict[str, set[str]] = {}
-    for node in nodes.values():
-        if node.zone:
-            zone = found.setdefault(node.zone, dict.fromkeys(("nodes", "suspect", "replicas", "failing"), 0))
-            serving.setdefault(node.zone, Counter())
-            zone["nodes"] += 1
-            zone["suspect"] += node.suspect is not None
-    for pod in pods:
-        where = nodes.get(dig(pod, "spec", "nodeName") or "")
-        if where and where.zone and diagnose.lasting(pod):
-            lost, sight = pod["metadata"]["name"] in failing, seen.get(pod["metadata"]["name"], _UNSEEN)
-            found[where.zone]["replicas"] += 1
-            found[where.zone]["failing"] += lost
-            # of a node that it does not hear of Kubernetes calls all replicas unready, those too that serve
-            if (diagnose.ready(pod) or sight.up) and not lost:
-                serving[where.zone][load.part(dig(pod, "metadata", "labels", labels.REVISION))] += 1
-            canned.setdefault(where.zone, set()).update(sight.canned)
-    worst = {name: max(told) for name, told in canned.items() if told}
-    zones = {name: Zone(name, **found[name], serving=serving[name], canned=worst.get(name)) for name in sorted(found)}
-    return World(zones, load)
 
 
 def look(known: Sequence[ZoneStatus], spec: Zones, world: World, now: datetime) -> tuple[ZoneStatus, ...]:
@@ -155,6 +77,11 @@ class _Rest:
     """Zones that do not fail, and what of their share they have, in per cent."""
     answered: bool
     """Whether anybody who serves gets requests, in whichever zone."""
+
+    @property
+    def doubted(self) -> bool:
+        """Whether most zones look bad, which rather says that we are cut off ourselves."""
+        return 2 * self.bad > len(self.world.zones)
 
     @property
     def usable(self) -> set[str]:
@@ -204,7 +131,10 @@ def _failing(zone: ZoneStatus, seen: Zone, spec: Zones, rest: _Rest, now: dateti
         told = f"{seen.told}; {refused}"
         if zone.state in (ZoneState.RECOVERING, ZoneState.RETURNING):  # what it was trusted for begins anew
             return _enter(zone, ZoneState.LOST, now, weight=zone.weight, message=told)
-        return zone.model_copy(update={"message": told})
+        doubted = zone.doubted or (rest.doubted and zone.state is ZoneState.SUSPECT)
+        return zone.model_copy(update={"message": told, "doubted": doubted})
+    if zone.doubted:  # zones whose silence has one cause do not come back within one look
+        return _enter(zone, ZoneState.SUSPECT, now, message=seen.told)
     if zone.state is ZoneState.SUSPECT and elapsed(zone.since, now) < spec.failover.after_seconds:
         return zone.model_copy(update={"message": seen.told})
     return _moved(zone, seen, rest, now)
@@ -246,7 +176,7 @@ def _refusal(seen: Zone, spec: Zones, rest: _Rest) -> str | None:
         return "spec.zones.failover.mode is Off"
     if len(rest.world.zones) < 2:
         return "there is no other zone"
-    if 2 * rest.bad > len(rest.world.zones):
+    if rest.doubted:
         return f"{rest.bad} of {len(rest.world.zones)} zones look bad at once: that is more likely the observer's fault"
     if not rest.world.answering(rest.usable - {seen.name}):
         return "no replica serves elsewhere to take its traffic"
@@ -296,5 +226,12 @@ def _enter(
     zone: ZoneStatus, state: ZoneState, now: datetime, weight: int = 100, message: str = "", step: int = 0
 ) -> ZoneStatus:
     return zone.model_copy(
-        update={"state": state, "since": timestamp(now), "weight": weight, "message": message, "step": step}
+        update={
+            "state": state,
+            "since": timestamp(now),
+            "weight": weight,
+            "message": message,
+            "step": step,
+            "doubted": False,
+        }
     )

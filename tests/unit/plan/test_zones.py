@@ -11,11 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pilotboat.api.recovery import Zones, ZoneState, ZoneStatus
-from pilotboat.plan import zones
+from pilotboat.plan import census, zones
 from pilotboat.plan.build import timestamp
+from pilotboat.plan.census import World, Zone
 from pilotboat.plan.load import ALIKE, Load
 from pilotboat.plan.types import Node
-from pilotboat.plan.zones import World, Zone
 from tests.unit.plan.world import NOW, Pod
 
 H, S, L, R, T = (ZoneState(name) for name in ("Healthy", "Suspect", "Lost", "Recovering", "Returning"))
@@ -99,6 +99,32 @@ def test_it_refuses_to_act(seen: World, more: dict[str, Any], words: str) -> Non
     assert state(found) is S
     assert words in found[0].message
     assert zones.weights(found) == {}
+
+
+def test_of_zones_that_fell_silent_together_the_last_that_is_back_has_its_time_anew() -> None:
+    """They were refused for minutes, which says nothing of the one that is a moment later."""
+    both = walk((0, world()), (1, world("ab")), (180, world("ab")))
+    late = walk((181, world("b")), known=both)
+    assert (state(late), state(late, "b"), zones.weights(late)) == (H, S, {})
+    assert zones.look_again(late, spec(), at(181)) == timedelta(seconds=15.5)
+    assert zones.weights(walk((195, world("b")), known=late)) == {}
+    assert state(walk((195, world()), known=late), "b") is H
+    assert zones.weights(walk((196, world("b")), known=late)) == {"b": 0}
+
+
+def test_what_is_refused_because_nobody_else_serves_goes_on_as_soon_as_somebody_does() -> None:
+    alone = World({"a": zone("a", 2, 2, 3, 2, 1), "b": zone("b", 2, 0, 0, 0, 0)})
+    found = walk((0, alone), (60, alone), (61, World({**alone.zones, "b": zone("b", 2, 0, 3, 0, 3)})))
+    assert zones.weights(found) == {"a": 0}
+
+
+@given(st.integers(0, 3600), st.integers(0, 14), st.sampled_from(["bc", "abc"]))
+def test_no_refusal_however_long_costs_a_zone_that_is_back_in_time_its_requests(
+    refused: int, later: int, bad: str
+) -> None:
+    found = walk((0, world(bad)), (refused, world(bad)), (refused + 1, world("b")), (refused + 1 + later, world("b")))
+    assert zones.weights(found) == {}
+    assert {each.state for each in walk((refused + 2 + later, world()), known=found)} == {H}
 
 
 def partly(ready: int, elsewhere: int, wanted: int = 9) -> World:
@@ -382,5 +408,5 @@ def test_zones_are_counted_by_their_nodes() -> None:
     nodes = {n: Node(n, z, lost=lost) for n, z, lost in (("node-1", "a", "gone"), ("n2", "b", None), ("n3", "", None))}
     pods = [Pod("p").unready(), Pod("q").serving()]
     pods[1].raw["spec"]["nodeName"] = "n2"
-    found = zones.count([pod.raw for pod in pods], nodes, frozenset({"p"}), {}, Load())
+    found = census.count([pod.raw for pod in pods], nodes, frozenset({"p"}), {}, Load())
     assert found.zones == {"a": zone("a", 1, 1, 1, 1, 0), "b": zone("b", 1, 0, 1, 0, 1)}
