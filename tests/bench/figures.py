@@ -10,6 +10,9 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+NEVER = 1e6
+"""What did not happen for as long as it was watched."""
+
 
 @dataclass(frozen=True)
 class Figure:

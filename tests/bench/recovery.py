@@ -1,20 +1,24 @@
-"""How recovery looks to callers: faults on the lab, ours and a plain Deployment + Service in the same run.
+"""DESIGN §10's table, row by row: what callers see of faults on the lab, ours and a plain Deployment + Service in the
+same run; an operator that is killed; a zone that flaps; a region that is lost.
 
 Owns: what is deployed, the rehearsal, and the goals. Must not know: how faults are made or measured: `pilotboat
-rehearse` does that, as any user would run it. Load comes from the first node's network; faults hit the other two.
+rehearse` does that, as any user would run it, and for the other rows unsteady.py, killed.py and regions.py. Load comes
+from the first node; faults hit the other two.
 
-    python3 -m tools.bench recovery                what `make bench-recovery` runs
-    python3 -m tools.bench recovery --seconds 20   a shorter look
+    python3 -m tools.bench recovery                          what `make bench-recovery` runs: 45 minutes
+    python3 -m tools.bench recovery --only faults            processes, pods, nodes and zones: 13 minutes
+    python3 -m tools.bench recovery --seconds 20 --minutes 4 a shorter look
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,20 +26,25 @@ from typing import Any
 
 import yaml
 
-from bench.figures import Figure, tell
+from bench import killed, regions, unsteady
+from bench.figures import NEVER, Figure, tell
 from lab import faults, plane, procs
 from lab.layout import current
+from tests.e2e.caller import Caller
 from tests.standins import tiny
 from tools import demo, hubpod, place
-from tools.host import ROOT
+from tools.host import ROOT, need
 from tools.kube import Cluster
 from tools.steps import StepFailed, step
 
-SPACE, NAME, BARE = "bench-recovery", "served", "bare"
+SPACE, NAME, BARE, FLAPPING = "bench-recovery", "served", "bare", "flapping"
+ROWS = ("faults", "operator", "flapping", "dns")
 SECONDS = 40.0
+MINUTES = 20.0
+ROUNDS = 2
+"""Of each loss of a region."""
 UNHEARD = 100.0
 """Seconds that a node is cut: Kubernetes misses it after 40 to 50."""
-NEVER = 1e6
 CALLER, CUT = "n1", "n2"
 """The node that calls, and the one that is cut off."""
 ZONE = "zone-3"
@@ -119,9 +128,7 @@ def deployed() -> Iterator[Cluster]:
     cluster.run("create", "namespace", SPACE)
     try:
         with step("Ours, and a plain Deployment beside it"):
-            kind = {"apiVersion": "pilotboat.dev/v1alpha1", "kind": "ModelDeployment"}
-            cluster.apply(json.dumps({**kind, "metadata": {"name": NAME}, "spec": SPEC}))
-            cluster.run("wait", f"mdep/{NAME}", "--for=condition=Ready", "--timeout=180s")
+            serve(cluster, NAME, SPEC)
             revision = f"{NAME}-{cluster.get('mdep', NAME)['status']['currentRevision']}"
             made = bare(cluster.get("deployment", revision), cluster.get("configmap", revision))
             cluster.apply("\n---\n".join(json.dumps(each) for each in made))
@@ -132,6 +139,13 @@ def deployed() -> Iterator[Cluster]:
         for node in lab.nodes:
             faults.mend(node)
         subprocess.run(cluster.command("delete", "namespace", SPACE, "--wait=false"), env=cluster.env, check=False)
+
+
+def serve(cluster: Cluster, name: str, spec: Mapping[str, Any]) -> None:
+    """A ModelDeployment, ready."""
+    kind = {"apiVersion": "pilotboat.dev/v1alpha1", "kind": "ModelDeployment"}
+    cluster.apply(json.dumps({**kind, "metadata": {"name": name}, "spec": spec}))
+    cluster.run("wait", f"mdep/{name}", "--for=condition=Ready", "--timeout=180s")
 
 
 def victim(cluster: Cluster) -> str:
@@ -184,9 +198,13 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> Iterator[Figure]:
                 continue
             ours, other = (_value(row[side], goal) for side in ("ours", "control"))
             most = goal.most[row["kind"]] + (row["ours"]["load_seconds"] if goal.figure == "ready" else 0)
-            name = f"recovery-{row['kind']}-{goal.figure}"
-            yield Figure(name, ours, goal.unit, "promise", most, 1 if most else 0)
-            yield Figure(f"{name}-beside", ours, goal.unit, "deployment", other, 1 if other else 0)
+            yield from promised(f"recovery-{row['kind']}-{goal.figure}", ours, goal.unit, most, other)
+
+
+def promised(name: str, ours: float, unit: str, most: float, other: float) -> Iterator[Figure]:
+    """Held against the promise, and against the plain Deployment."""
+    yield Figure(name, ours, unit, "promise", most, 1 if most else 0)
+    yield Figure(f"{name}-beside", ours, unit, "deployment", other, 1 if other else 0)
 
 
 def _value(side: Mapping[str, Any] | None, goal: Goal) -> float:
@@ -198,18 +216,56 @@ def _value(side: Mapping[str, Any] | None, goal: Goal) -> float:
     return NEVER if value is None else float(value)
 
 
+def on_the_lab(rows: Collection[str], seconds: float, minutes: float) -> Iterator[Figure]:
+    """The rows that need nodes. The zone that flaps has a deployment of its own, with all of failback's defaults."""
+    if not {"faults", "operator", "flapping"}.intersection(rows):
+        return
+    with deployed() as cluster:
+        if "faults" in rows:
+            yield from figures(rehearsed(cluster, seconds))
+        caller = Caller(cluster)
+        caller.start(unsteady.image(cluster), CALLER)
+        if "operator" in rows:
+            told = unsteady.operators_killed(unsteady.Pair(cluster, caller, NAME, BARE, NAME))
+            yield from promised("recovery-operator-lost", told.lost[0], "", 0, told.lost[1])
+        if "flapping" in rows:
+            cluster.run("delete", "mdep", NAME)
+            serve(cluster, FLAPPING, {**SPEC, "zones": {"spread": "Required"}})
+            told = unsteady.flapping(unsteady.Pair(cluster, caller, FLAPPING, BARE, NAME), ZONE, minutes)
+            yield from promised("recovery-flapping-moves", told.moves[0], "", 2, told.moves[1])
+            yield from promised("recovery-flapping-lost", told.lost[0], "", 0, told.lost[1])
+
+
+def off_the_lab(rows: Collection[str]) -> Iterator[Figure]:
+    """The rows that need an API server, or a name server."""
+    if "operator" in rows:
+        with killed.control_plane() as kubeconfig:
+            told = asyncio.run(killed.told(kubeconfig))
+        yield Figure("recovery-operator-ends-apart", told.apart, "", "promise", 0, 0)
+        yield Figure("recovery-operator-changes", told.changes, "", "undisturbed", told.undisturbed, 1)
+    if "dns" in rows:
+        need("knotd", "knot")
+        with tempfile.TemporaryDirectory() as folder:
+            yield from regions.figures(*asyncio.run(regions.measure(Path(folder), ROUNDS)))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Deploy, rehearse, tell."""
+    """Deploy, break, tell."""
     parser = argparse.ArgumentParser(prog="python3 -m tools.bench recovery", description="Recovery as callers see it.")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="that each fault stands, or is watched")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="that a zone flaps")
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=ROWS, help="these rows of the table")
     options = parser.parse_args(argv)
+    found: list[Figure] = []
     try:
-        with deployed() as cluster:
-            found = list(figures(rehearsed(cluster, options.seconds)))
-    except (StepFailed, TimeoutError, OSError) as failure:
+        for rows in (off_the_lab(options.only), on_the_lab(options.only, options.seconds, options.minutes)):
+            for figure in rows:
+                found.append(figure)
+    except (StepFailed, AssertionError, TimeoutError, OSError) as failure:
         print(f"could not measure: {type(failure).__name__} {failure}", file=sys.stderr)
         return 1
-    tell(*found)
+    finally:
+        tell(*found)
     return 0
 
 

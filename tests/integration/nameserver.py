@@ -72,7 +72,10 @@ BEGINNING = """$ORIGIN example.org.
 @ 60 NS ns
 ns 60 A 127.0.0.1
 alias 60 CNAME lb.elsewhere.net.
+static 5 A 127.1.0.1
 """
+STATIC = "static.example.org"
+"""A name of the first region, which was written once."""
 
 
 class Primary:

@@ -1,0 +1,85 @@
+"""An operator killed at each of its writes, before and after it hears what became of it, on a real API server.
+
+Owns: the runs, and what differs between them. Must not know: how an operator is killed (tests/integration).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab import crds, plane
+from pilotboat.engine.api import load_configuration
+from tests.integration.cluster import namespace_of
+from tests.integration.faults import changes, killed_after
+from tests.integration.proxy import Proxy
+from tests.integration.running import operator
+from tests.integration.test_reconcile import model_deployment, settled
+from tools.host import ROOT
+from tools.steps import step
+
+NAME = "bench-killed"
+WRITES = 5
+"""Of a ModelDeployment with two replicas and no gateway: four children and its status."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a creation came to."""
+
+    end: dict[str, Any]
+    changes: list[str]
+    """Each creation and deletion."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """All runs in which the operator was killed, beside one in which it was not."""
+
+    runs: int
+    apart: int
+    """Runs that ended in another state."""
+    changes: int
+    """Creations and deletions, of all runs together."""
+    undisturbed: int
+    """As many as that would be without a kill."""
+
+
+@contextmanager
+def control_plane() -> Iterator[Path]:
+    """Its kubeconfig; up while the block runs."""
+    kubeconfig = plane.start(NAME, components=plane.CONTROLLED)
+    try:
+        crds.apply(kubeconfig, sorted((ROOT / "crds").glob("*.yaml")))
+        yield kubeconfig
+    finally:
+        plane.stop(NAME)
+
+
+async def told(kubeconfig: Path) -> Told:
+    """Ten creations with a kill, and one without."""
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # the proxy's word on every caller that was killed
+    clean = await _created(kubeconfig, "undisturbed")
+    found = []
+    for last in range(1, WRITES + 1):
+        for answered in (True, False):
+            name = f"killed-at-{last}-{'answered' if answered else 'unanswered'}"
+            with step(f"The operator is {name.replace('-', ' ')}"):
+                found.append(await _created(kubeconfig, name, (last, answered)))
+    apart = sum(each.end != clean.end for each in found)
+    return Told(len(found), apart, sum(len(each.changes) for each in found), len(found) * len(clean.changes))
+
+
+async def _created(kubeconfig: Path, name: str, kill: tuple[int, bool] | None = None) -> Outcome:
+    configuration = await load_configuration(str(kubeconfig))
+    async with namespace_of(configuration, name) as cluster, Proxy(configuration) as proxy:
+        await cluster.apply(model_deployment())
+        if kill:
+            await killed_after(proxy, cluster.namespace, kill[0], answered=kill[1])
+        async with operator(proxy.configuration, cluster.namespace) as running:
+            await settled(cluster, running)
+            return Outcome(await cluster.shape(), changes(proxy))
