@@ -1,4 +1,5 @@
-"""`traffic: HTTPRoute` with a Gateway controller that is not ours, real servers and real requests.
+"""`traffic: HTTPRoute`, and an HTTPRoute of others, with a Gateway controller that is not ours, real servers and real
+requests.
 
 The cluster has no nodes: the test says of the pods that they run, at addresses where servers of ours really are.
 """
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,13 @@ import pytest
 
 from pilotboat.api import labels
 from pilotboat.engine.kinds import HTTP_ROUTE, MODEL_DEPLOYMENT, POD
+from pilotboat.plan import routes
 from tests.integration import gateway_api, traefik
 from tests.integration.cluster import PATIENCE, Cluster
 from tests.integration.gatewayproc import PORT, SLICE, addresses, replicas, serving, until
 from tests.integration.running import operator
+from tests.integration.test_foreign_route import behind
+from tests.integration.test_foreign_route import rules as shared_rules
 from tests.integration.test_gateway import says
 from tests.integration.test_http_route import V1, by_route, rules, weights
 
@@ -88,7 +93,10 @@ class Edge:
             status = {"phase": "Running", "conditions": [ready], "podIP": address, "podIPs": [{"ip": address}]}
             body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod["metadata"]["name"]}, "status": status}
             await self.cluster.apply(body, "kubelet", subresource="status")
-        service = f"chat-{revision}-backend"
+        await self.behind(f"chat-{revision}-backend", *numbers)
+
+    async def behind(self, service: str, *numbers: int) -> None:
+        """A Service's endpoints are at these addresses."""
         endpoints = [{"addresses": [f"{self.net}.{number}"], "conditions": {"ready": True}} for number in numbers]
         manifest = {
             "apiVersion": "discovery.k8s.io/v1",
@@ -122,7 +130,7 @@ def port(cluster: Cluster, plane: Path, binary: Path, tmp_path: Path) -> Iterato
 
 
 @asynccontextmanager
-async def edge_of(cluster: Cluster, port: int, net: str) -> AsyncIterator[Edge]:
+async def edge_of(cluster: Cluster, port: int, net: str, deployment: Raw | None = None) -> AsyncIterator[Edge]:
     """A Gateway, the operator, and a first revision that is served through it."""
     for number in (1, 2, 3, 4):
         await serving(f"{net}.{number}")
@@ -134,7 +142,7 @@ async def edge_of(cluster: Cluster, port: int, net: str) -> AsyncIterator[Edge]:
         spec = {"gatewayClassName": "traefik", "listeners": listeners}
         await cluster.apply({"apiVersion": V1, "kind": "Gateway", "metadata": {"name": "edge"}, "spec": spec})
         edge = Edge(cluster, http, port, net)
-        await cluster.apply(by_route(rollout=STEPS))
+        await cluster.apply(deployment or by_route(rollout=STEPS))
         await cluster.until(MODEL_DEPLOYMENT, lambda found: bool(found[0].get("status", {}).get("updateRevision")))
         await edge.serve(await edge.revision(), 1, 2)
         for kind, reason in (("GatewayReady", "Routed"), ("Ready", "RolledOut")):
@@ -171,6 +179,53 @@ async def test_a_canary_behind_a_real_gateway_controller(cluster: Cluster, port:
         await cluster.delete(await cluster.get(MODEL_DEPLOYMENT, "chat"))
         await cluster.until(HTTP_ROUTE, lambda found: not found)
         await until(lambda: unknown(edge))
+
+
+async def test_a_canary_in_a_route_of_others_takes_no_request_that_is_not_ours(
+    cluster: Cluster, port: int, net: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A platform team's rule gives a fifth of the requests to another Service, before, during and after our canary."""
+    monkeypatch.setattr(routes, "HEARD_BY", timedelta(seconds=0.2))  # nobody tells us of what others do with it
+    await the_platform_teams(cluster)
+    async with edge_of(cluster, port, net, behind(replicas=2, rollout=STEPS)) as edge:
+        await edge.behind("legacy", 4)
+        first = await edge.revision()
+        await until(lambda: settles(edge, (200, 200, 0, 100)))
+
+        await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"inference": {"batchSize": 2}}})
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: found[0]["status"]["updateRevision"] != first)
+        await edge.serve(await edge.revision(), 3)
+        await until(lambda: settles(edge, (150, 150, 100, 100)))
+
+        await cluster.merge(MODEL_DEPLOYMENT, "chat", {"spec": {"rollout": {"action": {"verb": "Abort", "id": "one"}}}})
+        await until(lambda: settles(edge, (200, 200, 0, 100)))
+
+        before = (await cluster.get(HTTP_ROUTE, "edge"))["metadata"]["uid"]
+        await cluster.delete(await cluster.get(MODEL_DEPLOYMENT, "chat"))
+        await cluster.until(MODEL_DEPLOYMENT, lambda found: not found)
+        (left,) = await cluster.list(HTTP_ROUTE)
+        assert left["metadata"]["uid"] == before
+        assert weights(shared_rules([left])[0]) == {"chat": 800, "legacy": 200}
+
+
+async def the_platform_teams(cluster: Cluster) -> None:
+    """A route with one rule, of which our Service has eight in ten, and the Service that has the others."""
+    ports = [{"name": "http", "port": 80, "targetPort": PORT}]
+    legacy = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "legacy"}, "spec": {"ports": ports}}
+    await cluster.apply(legacy, "git")
+    refs = [{"name": "chat", "port": 8080, "weight": 800}, {"name": "legacy", "port": 80, "weight": 200}]
+    spec = {"hostnames": [HOST["host"]], "parentRefs": [{"name": "edge"}], "rules": [{"backendRefs": refs}]}
+    await cluster.apply({"apiVersion": V1, "kind": "HTTPRoute", "metadata": {"name": "edge"}, "spec": spec}, "git")
+
+
+async def settles(edge: Edge, wanted: tuple[int, ...]) -> bool:
+    """Whether five hundred requests go as they should, give or take one in fifty: the controller hears of a change in
+    its own time."""
+    before = await edge.answered()
+    told = await edge.ask(500)
+    got = [after - earlier for earlier, after in zip(before, await edge.answered(), strict=True)]
+    assert set(told) <= {"200", "404", "500", "503"}, told
+    return told == {"200": 500} and all(abs(has - should) <= 10 for has, should in zip(got, wanted, strict=True))
 
 
 async def answers(edge: Edge) -> bool:

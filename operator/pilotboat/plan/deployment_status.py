@@ -113,11 +113,12 @@ def _spares(view: View) -> Cause | None:
 
 
 def _lost(view: View) -> Cause | None:
-    """What was lost, unless a replica that is to stand in for it has something more telling to say."""
+    """What was lost, or what a replica that is to stand in for it has to say, if that is more telling."""
     gone = view.recovery.losses.pods | view.recovery.losses.unjudged
     there = [pod for pod in view.target_pods if pod["metadata"]["name"] not in gone]
     found, lost = diagnose.cause(there), recovery.cause(view.recovery, view.observed, view.spare)
-    return None if found and found.fault and found.reason != Reason.UNSCHEDULABLE else lost
+    telling = found if found and found.fault and found.reason != Reason.UNSCHEDULABLE else None
+    return lost and (telling or lost)
 
 
 def _zones(view: View) -> list[Condition]:

@@ -419,6 +419,21 @@ def test_while_the_stand_in_starts_the_cause_is_told(noticed: bool) -> None:
     assert "node n2: silent" in told["message"]
 
 
+@pytest.mark.parametrize("lost", ZONES)
+def test_a_stand_in_that_cannot_start_says_why_whatever_the_lost_replica_is_called(lost: str) -> None:
+    """Kubernetes still has that one's containers as ready, which is no news and no way out."""
+    world = World()
+    before = set(world.pods)
+    world.lose(lost)
+    world.passes(20)
+    (stand_in,) = set(world.pods) - before
+    world.pods[stand_in][1].waiting("ImagePullBackOff", "no such image").condition("Ready", "False", since=world.time)
+    world.carry_out(world.plan())
+    told = condition(world.status, "Ready")
+    assert told["reason"] == "ImagePullError", told
+    assert told["message"].startswith(stand_in)
+
+
 def test_a_node_that_is_only_unheard_of_loses_nothing() -> None:
     world = World()
     world.lost.add("n2")
