@@ -93,20 +93,7 @@ class Edge:
             status = {"phase": "Running", "conditions": [ready], "podIP": address, "podIPs": [{"ip": address}]}
             body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod["metadata"]["name"]}, "status": status}
             await self.cluster.apply(body, "kubelet", subresource="status")
-        await self.behind(f"chat-{revision}-backend", *numbers)
-
-    async def behind(self, service: str, *numbers: int) -> None:
-        """A Service's endpoints are at these addresses."""
-        endpoints = [{"addresses": [f"{self.net}.{number}"], "conditions": {"ready": True}} for number in numbers]
-        manifest = {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {"name": f"{service}-test", "labels": {"kubernetes.io/service-name": service}},
-            "addressType": "IPv4",
-            "ports": [{"name": "http", "port": PORT, "protocol": "TCP"}],
-            "endpoints": endpoints,
-        }
-        await self.cluster.api.create(SLICE, self.cluster.namespace, manifest)
+        await points_at(self.cluster, f"chat-{revision}-backend", [f"{self.net}.{number}" for number in numbers])
 
     async def shares(self, *wanted: int) -> None:
         """Until the HTTPRoute has these weights, in any order."""
@@ -118,6 +105,19 @@ class Edge:
         """The newest."""
         found = await self.cluster.get(MODEL_DEPLOYMENT, "chat")
         return str(found["status"]["updateRevision"])
+
+
+async def points_at(cluster: Cluster, service: str, where: list[str]) -> None:
+    """A Service's endpoints are at these addresses."""
+    manifest = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": f"{service}-test", "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": PORT, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in where],
+    }
+    await cluster.api.create(SLICE, cluster.namespace, manifest)
 
 
 @pytest.fixture
@@ -186,9 +186,8 @@ async def test_a_canary_in_a_route_of_others_takes_no_request_that_is_not_ours(
 ) -> None:
     """A platform team's rule gives a fifth of the requests to another Service, before, during and after our canary."""
     monkeypatch.setattr(routes, "HEARD_BY", timedelta(seconds=0.2))  # nobody tells us of what others do with it
-    await the_platform_teams(cluster)
+    await the_platform_teams(cluster, f"{net}.4")
     async with edge_of(cluster, port, net, behind(replicas=2, rollout=STEPS)) as edge:
-        await edge.behind("legacy", 4)
         first = await edge.revision()
         await until(lambda: settles(edge, (200, 200, 0, 100)))
 
@@ -208,11 +207,13 @@ async def test_a_canary_in_a_route_of_others_takes_no_request_that_is_not_ours(
         assert weights(shared_rules([left])[0]) == {"chat": 800, "legacy": 200}
 
 
-async def the_platform_teams(cluster: Cluster) -> None:
-    """A route with one rule, of which our Service has eight in ten, and the Service that has the others."""
+async def the_platform_teams(cluster: Cluster, address: str) -> None:
+    """A route with one rule, of which our Service has eight in ten, and the Service at that address that has the
+    others."""
     ports = [{"name": "http", "port": 80, "targetPort": PORT}]
     legacy = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "legacy"}, "spec": {"ports": ports}}
     await cluster.apply(legacy, "git")
+    await points_at(cluster, "legacy", [address])
     refs = [{"name": "chat", "port": 8080, "weight": 800}, {"name": "legacy", "port": 80, "weight": 200}]
     spec = {"hostnames": [HOST["host"]], "parentRefs": [{"name": "edge"}], "rules": [{"backendRefs": refs}]}
     await cluster.apply({"apiVersion": V1, "kind": "HTTPRoute", "metadata": {"name": "edge"}, "spec": spec}, "git")
