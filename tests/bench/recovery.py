@@ -234,6 +234,8 @@ def on_the_lab(rows: Collection[str], seconds: float, minutes: float) -> Iterato
             told = unsteady.flapping(unsteady.Pair(cluster, caller, FLAPPING, BARE, NAME), ZONE, minutes)
             yield from promised("recovery-flapping-moves", told.moves[0], "", 2, told.moves[1])
             yield from promised("recovery-flapping-lost", told.lost[0], "", 0, told.lost[1])
+            ours, other = (1000 * told.seconds / answered for answered in told.answered)
+            yield Figure("recovery-flapping-seconds-a-thousand", ours, "s", "deployment", other, 1)
 
 
 def off_the_lab(rows: Collection[str]) -> Iterator[Figure]:

@@ -50,38 +50,45 @@ class Pair:
 
 @dataclass(frozen=True)
 class Told:
-    """Requests lost by each, and how often each moved the zone's traffic."""
+    """Requests lost by each and answered by each, in so many seconds, and how often each moved the zone's traffic."""
 
     lost: tuple[int, int]
+    answered: tuple[int, int]
+    seconds: float
     moves: tuple[int, int] = (0, 0)
 
 
 def operators_killed(pair: Pair) -> Told:
     """All of them at once, with no time to give back the Lease."""
+    began = time.monotonic()
     with step("Every operator is killed"), pair.called(600) as called:
         pair.cluster.run("delete", "pods", f"-n{demo.SYSTEM}", OPERATORS, "--grace-period=0", "--force")
         time.sleep(WATCHED)  # the load that is measured
+    seconds = time.monotonic() - began
     pair.cluster.run("rollout", "status", f"-n{demo.SYSTEM}", "deployment/pilotboat", "--timeout=180s")
-    return Told(_lost(*called))
+    return _told(called, seconds)
 
 
 def flapping(pair: Pair, zone: str, minutes: float) -> Told:
     """The zone's link is cut and healed for so long."""
     followed = routed(pair.cluster, pair.ours, zone), endpoints(pair.cluster, pair.service, zone)
+    began = time.monotonic()
     with step(f"The link of {zone} comes and goes for {minutes:g} minutes"), pair.called(60 * minutes + 300) as called:
         cuts = flap(current(), zone, minutes, [each.follow for each in followed])
+    seconds = time.monotonic() - began
     if not all(0 in each.shares for each in followed):
         print(f"cut {cuts} times, and shares were {[each.shares for each in followed]}", flush=True)
     ours, other = (each.moves for each in followed)
-    return Told(_lost(*called), (ours, other))
+    return _told(called, seconds, (ours, other))
 
 
-def _lost(*called: Counted) -> tuple[int, int]:
-    """Those that failed before their first token, whatever the tries."""
-    if not all(each.whole for each in called):
+def _told(called: tuple[Counted, Counted], seconds: float, moves: tuple[int, int] = (0, 0)) -> Told:
+    """Lost are those that failed before their first token, whatever the tries."""
+    ours, other = called
+    if not (ours.whole and other.whole):
         raise StepFailed("callers got no whole answer at all: the load itself was broken")
-    ours, other = (sum(each.failed.values()) for each in called)
-    return ours, other
+    lost = sum(ours.failed.values()), sum(other.failed.values())
+    return Told(lost, (ours.whole, other.whole), seconds, moves)
 
 
 def image(cluster: Cluster) -> str:
