@@ -26,6 +26,8 @@ from tools.kube import Cluster, condition
 from tools.steps import WHOLE, Step, StepFailed, Timing, save_times, step, timings
 
 SYSTEM, DEMO = claim.SYSTEM, claim.DEMO
+OPERATORS = "-lapp.kubernetes.io/name=pilotboat,app.kubernetes.io/component=operator"
+"""Selects the operator's pods."""
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 QUESTION = "What does the field spec.replicas of a Deployment mean?"
 

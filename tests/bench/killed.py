@@ -6,23 +6,18 @@ Owns: the runs, and what differs between them. Must not know: how an operator is
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import crds, plane
 from pilotboat.engine.api import load_configuration
 from tests.integration.cluster import namespace_of
 from tests.integration.faults import changes, killed_after
 from tests.integration.proxy import Proxy
 from tests.integration.running import operator
 from tests.integration.test_reconcile import model_deployment, settled
-from tools.host import ROOT
 from tools.steps import step
 
-NAME = "bench-killed"
 WRITES = 5
 """Of a ModelDeployment with two replicas and no gateway: four children and its status."""
 
@@ -47,17 +42,6 @@ class Told:
     """Creations and deletions, of all runs together."""
     undisturbed: int
     """As many as that would be without a kill."""
-
-
-@contextmanager
-def control_plane() -> Iterator[Path]:
-    """Its kubeconfig; up while the block runs."""
-    kubeconfig = plane.start(NAME, components=plane.CONTROLLED)
-    try:
-        crds.apply(kubeconfig, sorted((ROOT / "crds").glob("*.yaml")))
-        yield kubeconfig
-    finally:
-        plane.stop(NAME)
 
 
 async def told(kubeconfig: Path) -> Told:

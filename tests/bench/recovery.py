@@ -31,6 +31,7 @@ from bench.figures import NEVER, Figure, tell
 from lab import faults, plane, procs
 from lab.layout import current
 from tests.e2e.caller import Caller
+from tests.integration.cluster import control_plane
 from tests.standins import tiny
 from tools import demo, hubpod, place
 from tools.host import ROOT, need
@@ -241,7 +242,7 @@ def on_the_lab(rows: Collection[str], seconds: float, minutes: float) -> Iterato
 def off_the_lab(rows: Collection[str]) -> Iterator[Figure]:
     """The rows that need an API server, or a name server."""
     if "operator" in rows:
-        with killed.control_plane() as kubeconfig:
+        with control_plane("bench-killed") as kubeconfig:
             told = asyncio.run(killed.told(kubeconfig))
         yield Figure("recovery-operator-ends-apart", told.apart, "", "promise", 0, 0)
         yield Figure("recovery-operator-changes", told.changes, "", "undisturbed", told.undisturbed, 1)

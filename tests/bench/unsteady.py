@@ -19,7 +19,6 @@ from tools import demo
 from tools.kube import Cluster
 from tools.steps import StepFailed, step
 
-OPERATORS = "-lapp.kubernetes.io/name=pilotboat,app.kubernetes.io/component=operator"
 WATCHED = 40.0
 """Seconds of load after the operators' end: a Lease that nobody gives back is taken after 15 to 20."""
 LOAD = {"threads": 3, "pause": 0.1, "again": 2}
@@ -62,7 +61,7 @@ def operators_killed(pair: Pair) -> Told:
     """All of them at once, with no time to give back the Lease."""
     began = time.monotonic()
     with step("Every operator is killed"), pair.called(600) as called:
-        pair.cluster.run("delete", "pods", f"-n{demo.SYSTEM}", OPERATORS, "--grace-period=0", "--force")
+        pair.cluster.run("delete", "pods", f"-n{demo.SYSTEM}", demo.OPERATORS, "--grace-period=0", "--force")
         time.sleep(WATCHED)  # the load that is measured
     seconds = time.monotonic() - began
     pair.cluster.run("rollout", "status", f"-n{demo.SYSTEM}", "deployment/pilotboat", "--timeout=180s")

@@ -30,8 +30,6 @@ from tools.steps import step
 
 PATIENCE = "300s"
 """How long a condition is waited for: no promise, for other tests run beside it on the same cores."""
-OPERATORS = "-lapp.kubernetes.io/name=pilotboat,app.kubernetes.io/component=operator"
-"""Selects the operator's pods."""
 GATED, TOKEN = "demo/gated", "hf_test_token_which_must_never_be_shown"
 """A repository of the hub's that wants a token, and the only one that it takes."""
 MDEP, FTJ = "modeldeployments.pilotboat.dev", "finetunejobs.pilotboat.dev"

@@ -19,7 +19,7 @@ from lab.layout import SERVICE_ADDRESS, Lab, Node
 from lab.procs import wait_until
 from pilotboat.api import labels
 from tests.e2e.caller import CUT_OFF, Caller, Counted
-from tests.e2e.conftest import MDEP, OPERATORS, Space, spread
+from tests.e2e.conftest import MDEP, Space, spread
 from tools import demo
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
@@ -116,7 +116,7 @@ def led(space: Space, since: str) -> None:
 
 def operators(space: Space) -> dict[str, dict[str, Any]]:
     """Both replicas of the operator, by name."""
-    found = json.loads(space.cluster.run("get", "pods", f"-n{demo.SYSTEM}", OPERATORS, "-ojson"))["items"]
+    found = json.loads(space.cluster.run("get", "pods", f"-n{demo.SYSTEM}", demo.OPERATORS, "-ojson"))["items"]
     return {pod["metadata"]["name"]: pod for pod in found}
 
 

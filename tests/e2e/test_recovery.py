@@ -15,7 +15,7 @@ from lab.cluster import GPUS
 from lab.layout import Lab, Node
 from pilotboat.api import labels
 from tests.e2e.caller import Caller
-from tests.e2e.conftest import MDEP, OPERATORS, PATIENCE, Space, fake
+from tests.e2e.conftest import MDEP, PATIENCE, Space, fake
 from tools import demo
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
@@ -84,7 +84,7 @@ def test_a_dead_node_costs_no_request_and_gets_a_replacement_elsewhere(
         faults.power_off(lost)
         field(space, "{.status.recovery.nodes[0].counted}", "true")
         noticed = told(space)["detectedAt"]
-        space.cluster.run("delete", "pods", f"-n{demo.SYSTEM}", OPERATORS, "--grace-period=0", "--force")
+        space.cluster.run("delete", "pods", f"-n{demo.SYSTEM}", demo.OPERATORS, "--grace-period=0", "--force")
         space.cluster.run(
             "wait", f"{MDEP}/chat", "--for=jsonpath={.status.recovery.last.readyAt}", f"--timeout={PATIENCE}"
         )

@@ -14,7 +14,7 @@ from lab import faults, nodes, procs, sickness
 from lab.cluster import GPUS
 from lab.layout import Lab, Node
 from tests.e2e.caller import Caller
-from tests.e2e.conftest import MDEP, OPERATORS, PATIENCE, Space, fake
+from tests.e2e.conftest import MDEP, PATIENCE, Space, fake
 from tools import demo
 
 pytestmark = [pytest.mark.e2e, pytest.mark.alone]
@@ -120,7 +120,7 @@ def elsewhere(lab: Lab, space: Space, sick: Node) -> Iterator[str]:
     """A name that the server's image has on every node but the sick one; there is no registry to pull it from."""
     name, stores = "localhost/not-everywhere:1", [nodes.containerd(node) for node in lab.nodes if node != sick]
     path = "{.items[0].spec.containers[0].env[?(@.name=='PILOTBOAT_IMAGES_SERVER')].value}"
-    server = space.cluster.run("get", "pods", f"-n{demo.SYSTEM}", OPERATORS, f"-ojsonpath={path}")
+    server = space.cluster.run("get", "pods", f"-n{demo.SYSTEM}", demo.OPERATORS, f"-ojsonpath={path}")
     for store in stores:
         assert store.ctr("images", "tag", "--force", server, name).returncode == 0
     yield name

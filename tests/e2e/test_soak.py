@@ -23,7 +23,7 @@ from lab.procs import wait_until
 from pilotboat.api import labels
 from pilotboat.plan.diagnose import ready
 from tests.e2e.caller import Caller
-from tests.e2e.conftest import MDEP, OPERATORS, Space, fake
+from tests.e2e.conftest import MDEP, Space, fake
 from tests.e2e.growth import grown
 from tools import demo
 
@@ -70,7 +70,7 @@ class Faults:
         self.space.signal(self.chance.choice([*filter(ready, self.space.pods("chat"))])["metadata"]["name"], "KILL")
 
     def operator_deleted(self, node: Node) -> None:
-        raw = self.space.cluster.run("get", "pods", f"-n{demo.SYSTEM}", OPERATORS, "-oname")
+        raw = self.space.cluster.run("get", "pods", f"-n{demo.SYSTEM}", demo.OPERATORS, "-oname")
         pod = self.chance.choice(sorted(raw.split()))
         self.space.cluster.run("delete", pod, f"-n{demo.SYSTEM}", "--wait=false")
 

@@ -6,17 +6,20 @@ import asyncio
 import json
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 from kubernetes.aio import client
 
+from lab import crds, plane
 from pilotboat.api import labels
 from pilotboat.engine.api import Api
 from pilotboat.engine.kinds import CHILDREN, EVENT, FINE_TUNE_JOB, MODEL_DEPLOYMENT, Kind, kind_of
 from pilotboat.plan.types import Ref
+from tools.host import ROOT
 
 Raw = dict[str, Any]
 PATIENCE = 180.0
@@ -146,6 +149,18 @@ def _shape(value: Any, namespace: str) -> Any:
 def ours(raw: Raw) -> bool:
     """Whether the operator made it, or had it made, whoever owns it."""
     return (raw["metadata"].get("labels") or {}).get(labels.MANAGED_BY) == labels.MANAGER
+
+
+@contextmanager
+def control_plane(name: str) -> Iterator[Path]:
+    """etcd, kube-apiserver and kube-controller-manager on loopback, with our CRDs: the kubeconfig, while the block
+    runs."""
+    kubeconfig = plane.start(name, components=plane.CONTROLLED)
+    try:
+        crds.apply(kubeconfig, sorted((ROOT / "crds").glob("*.yaml")))
+        yield kubeconfig
+    finally:
+        plane.stop(name)
 
 
 @asynccontextmanager

@@ -11,14 +11,11 @@ from pathlib import Path
 import pytest
 from kubernetes.aio import client
 
-from lab import crds
-from lab import plane as planes
 from pilotboat.engine.api import load_configuration
 from pilotboat.wiring import quiet
-from tests.integration.cluster import Cluster, namespace_of
+from tests.integration.cluster import Cluster, control_plane, namespace_of
 from tests.integration.proxy import Proxy
 
-ROOT = Path(__file__).parents[2]
 quiet()
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # what the tests compute themselves leaves cores to what they test
 
@@ -40,14 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def plane() -> Iterator[Path]:
-    """The kubeconfig of etcd, kube-apiserver and kube-controller-manager, with our CRDs."""
-    name = f"it-{os.getpid()}"
-    kubeconfig = planes.start(name, components=planes.CONTROLLED)
-    try:
-        crds.apply(kubeconfig, sorted((ROOT / "crds").glob("*.yaml")))
+    """The kubeconfig of a control plane without nodes, with our CRDs."""
+    with control_plane(f"it-{os.getpid()}") as kubeconfig:
         yield kubeconfig
-    finally:
-        planes.stop(name)
 
 
 @pytest.fixture
