@@ -8,27 +8,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pilotboat.engine.api import load_configuration
 from tests.integration.cluster import namespace_of
 from tests.integration.faults import changes, killed_after
 from tests.integration.proxy import Proxy
 from tests.integration.running import operator
-from tests.integration.test_reconcile import model_deployment, settled
+from tests.integration.test_faults import WRITES, End, shape
+from tests.integration.test_reconcile import model_deployment
 from tools.steps import step
-
-WRITES = 5
-"""Of a ModelDeployment with two replicas and no gateway: four children and its status."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a creation came to."""
-
-    end: dict[str, Any]
-    changes: list[str]
-    """Each creation and deletion."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +42,15 @@ async def told(kubeconfig: Path) -> Told:
             name = f"killed-at-{last}-{'answered' if answered else 'unanswered'}"
             with step(f"The operator is {name.replace('-', ' ')}"):
                 found.append(await _created(kubeconfig, name, (last, answered)))
-    apart = sum(each.end != clean.end for each in found)
-    return Told(len(found), apart, sum(len(each.changes) for each in found), len(found) * len(clean.changes))
+    apart = sum(end != clean[0] for end, _ in found)
+    return Told(len(found), apart, sum(len(made) for _, made in found), len(found) * len(clean[1]))
 
 
-async def _created(kubeconfig: Path, name: str, kill: tuple[int, bool] | None = None) -> Outcome:
+async def _created(kubeconfig: Path, name: str, kill: tuple[int, bool] | None = None) -> End:
     configuration = await load_configuration(str(kubeconfig))
     async with namespace_of(configuration, name) as cluster, Proxy(configuration) as proxy:
         await cluster.apply(model_deployment())
         if kill:
             await killed_after(proxy, cluster.namespace, kill[0], answered=kill[1])
         async with operator(proxy.configuration, cluster.namespace) as running:
-            await settled(cluster, running)
-            return Outcome(await cluster.shape(), changes(proxy))
+            return await shape(cluster, running), changes(proxy)

@@ -227,16 +227,17 @@ def on_the_lab(rows: Collection[str], seconds: float, minutes: float) -> Iterato
         caller = Caller(cluster)
         caller.start(unsteady.image(cluster), CALLER)
         if "operator" in rows:
-            told = unsteady.operators_killed(unsteady.Pair(cluster, caller, NAME, BARE, NAME))
-            yield from promised("recovery-operator-lost", told.lost[0], "", 0, told.lost[1])
+            ours, other = unsteady.operators_killed(unsteady.Pair(cluster, caller, NAME, BARE, NAME))
+            yield from promised("recovery-operator-lost", ours, "", 0, other)
         if "flapping" in rows:
             cluster.run("delete", "mdep", NAME)
             serve(cluster, FLAPPING, {**SPEC, "zones": {"spread": "Required"}})
             told = unsteady.flapping(unsteady.Pair(cluster, caller, FLAPPING, BARE, NAME), ZONE, minutes)
             yield from promised("recovery-flapping-moves", told.moves[0], "", 2, told.moves[1])
             yield from promised("recovery-flapping-lost", told.lost[0], "", 0, told.lost[1])
-            ours, other = (1000 * told.seconds / answered for answered in told.answered)
-            yield Figure("recovery-flapping-seconds-a-thousand", ours, "s", "deployment", other, 1)
+            yield Figure(
+                "recovery-flapping-seconds-a-thousand", told.thousand[0], "s", "deployment", told.thousand[1], 1
+            )
 
 
 def off_the_lab(rows: Collection[str]) -> Iterator[Figure]:

@@ -48,27 +48,24 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Told:
-    """Requests lost by each and answered by each, in so many seconds, and how often each moved the zone's traffic."""
+class Flapped:
+    """What a zone that flaps has cost each: requests lost, moves of its traffic, seconds for a thousand requests."""
 
     lost: tuple[int, int]
-    answered: tuple[int, int]
-    seconds: float
-    moves: tuple[int, int] = (0, 0)
+    moves: tuple[int, int]
+    thousand: tuple[float, float]
 
 
-def operators_killed(pair: Pair) -> Told:
-    """All of them at once, with no time to give back the Lease."""
-    began = time.monotonic()
+def operators_killed(pair: Pair) -> tuple[int, int]:
+    """All of them at once, with no time to give back the Lease: requests that each lost."""
     with step("Every operator is killed"), pair.called(600) as called:
         pair.cluster.run("delete", "pods", f"-n{demo.SYSTEM}", demo.OPERATORS, "--grace-period=0", "--force")
         time.sleep(WATCHED)  # the load that is measured
-    seconds = time.monotonic() - began
     pair.cluster.run("rollout", "status", f"-n{demo.SYSTEM}", "deployment/pilotboat", "--timeout=180s")
-    return _told(called, seconds)
+    return _lost(*called)
 
 
-def flapping(pair: Pair, zone: str, minutes: float) -> Told:
+def flapping(pair: Pair, zone: str, minutes: float) -> Flapped:
     """The zone's link is cut and healed for so long."""
     followed = routed(pair.cluster, pair.ours, zone), endpoints(pair.cluster, pair.service, zone)
     began = time.monotonic()
@@ -77,17 +74,18 @@ def flapping(pair: Pair, zone: str, minutes: float) -> Told:
     seconds = time.monotonic() - began
     if not all(0 in each.shares for each in followed):
         print(f"cut {cuts} times, and shares were {[each.shares for each in followed]}", flush=True)
-    ours, other = (each.moves for each in followed)
-    return _told(called, seconds, (ours, other))
-
-
-def _told(called: tuple[Counted, Counted], seconds: float, moves: tuple[int, int] = (0, 0)) -> Told:
-    """Lost are those that failed before their first token, whatever the tries."""
+    lost = _lost(*called)
     ours, other = called
-    if not (ours.whole and other.whole):
+    moves = followed[0].moves, followed[1].moves
+    return Flapped(lost, moves, (1000 * seconds / ours.whole, 1000 * seconds / other.whole))
+
+
+def _lost(*called: Counted) -> tuple[int, int]:
+    """Those that failed before their first token, whatever the tries."""
+    if not all(each.whole for each in called):
         raise StepFailed("callers got no whole answer at all: the load itself was broken")
-    lost = sum(ours.failed.values()), sum(other.failed.values())
-    return Told(lost, (ours.whole, other.whole), seconds, moves)
+    ours, other = (sum(each.failed.values()) for each in called)
+    return ours, other
 
 
 def image(cluster: Cluster) -> str:

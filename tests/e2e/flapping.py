@@ -39,14 +39,16 @@ class Followed:
         return sum(a != b for a, b in pairwise(had))
 
 
+def shares(cluster: Cluster, name: str) -> dict[str, int]:
+    """What zones get that do not get all of theirs, as gateways are told."""
+    route = json.loads(cluster.run("get", "configmap", f"{name}-route", "-ojson"))["data"]["route.json"]
+    found: dict[str, int] = json.loads(route)["zones"]
+    return found
+
+
 def routed(cluster: Cluster, name: str, zone: str) -> Followed:
     """The share that gateways are told to give."""
-
-    def look() -> int:
-        route = json.loads(cluster.run("get", "configmap", f"{name}-route", "-ojson"))["data"]["route.json"]
-        return int(json.loads(route)["zones"].get(zone, 100))
-
-    return Followed(look)
+    return Followed(lambda: shares(cluster, name).get(zone, 100))
 
 
 def endpoints(cluster: Cluster, service: str, zone: str) -> Followed:

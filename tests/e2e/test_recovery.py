@@ -14,6 +14,7 @@ from lab import faults, nodes
 from lab.cluster import GPUS
 from lab.layout import Lab, Node
 from pilotboat.api import labels
+from tests.e2e import flapping
 from tests.e2e.caller import Caller
 from tests.e2e.conftest import MDEP, PATIENCE, Space, fake
 from tools import demo
@@ -49,9 +50,7 @@ def field(space: Space, path: str, value: str, timeout: str = PATIENCE) -> None:
 
 def shares(space: Space) -> dict[str, int]:
     """What zones get that do not get all of theirs, as gateways are told."""
-    route = json.loads(space.cluster.run("get", "configmap", "chat-route", "-ojson"))["data"]["route.json"]
-    found: dict[str, int] = json.loads(route)["zones"]
-    return found
+    return flapping.shares(space.cluster, "chat")
 
 
 def told(space: Space) -> dict[str, Any]:

@@ -114,11 +114,12 @@ def _spares(view: View) -> Cause | None:
 
 def _lost(view: View) -> Cause | None:
     """What was lost, or what a replica that is to stand in for it has to say, if that is more telling."""
+    lost = recovery.cause(view.recovery, view.observed, view.spare)
+    if lost is None:
+        return None
     gone = view.recovery.losses.pods | view.recovery.losses.unjudged
-    there = [pod for pod in view.target_pods if pod["metadata"]["name"] not in gone]
-    found, lost = diagnose.cause(there), recovery.cause(view.recovery, view.observed, view.spare)
-    telling = found if found and found.fault and found.reason != Reason.UNSCHEDULABLE else None
-    return lost and (telling or lost)
+    found = diagnose.cause(pod for pod in view.target_pods if pod["metadata"]["name"] not in gone)
+    return found if found and found.fault and found.reason != Reason.UNSCHEDULABLE else lost
 
 
 def _zones(view: View) -> list[Condition]:
